@@ -1,0 +1,95 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+)
+
+// Meta stands in every answer, of success and of failure (contract, section 2).
+type Meta struct {
+	Code      int    `json:"code" doc:"The HTTP status code once more" example:"200"`
+	URL       string `json:"url" doc:"The URL that was asked" example:"http://127.0.0.1:8080/api/licenses"`
+	Type      string `json:"type" enum:"object,list" doc:"What data is" example:"object"`
+	RequestID string `json:"request_id" doc:"X-Request-Id of the request, or one made for it; also in the answer's header" example:"d3b07384-d9a0-4c9b-8f6d-2f1f6b1a7f11"`
+}
+
+// Envelope is a successful answer.
+type Envelope[T any] struct {
+	Meta Meta `json:"meta"`
+	Data T    `json:"data"`
+}
+
+// Failure is any other answer. It is the one error type that reaches a caller.
+type Failure struct {
+	Meta  Meta  `json:"meta"`
+	Fault Fault `json:"error"`
+
+	header http.Header
+}
+
+// Fault says what is wrong.
+type Fault struct {
+	Type    string    `json:"type" enum:"access_denied,forbidden,not_found,request_malformed,method_not_allowed,content_type_invalid,request_too_large,request_conflict,validation_failed,too_many_requests,service_unavailable,internal_error" doc:"Kind of the fault"`
+	Message string    `json:"message" doc:"Text of the rule that refused"`
+	Invalid []Invalid `json:"invalid,omitempty" doc:"With validation_failed: every fault, by place"`
+}
+
+// Invalid is one place of the request and what is wrong with it.
+type Invalid struct {
+	Entry     string `json:"entry" doc:"Place of the fault" example:"$.issued_date"`
+	EntryType string `json:"entry_type" enum:"json_data_property,query_parameter,path_parameter" doc:"Kind of the place"`
+	Rules     []Rule `json:"rules" doc:"The rules that are broken there"`
+}
+
+// Rule is a rule that is broken.
+type Rule struct {
+	Rule        string `json:"rule" enum:"required,schema,inclusion,cast,date,length,format,range,invalid" doc:"Kind of the rule"`
+	Params      any    `json:"params" doc:"What the rule asks for: a list, or an object of named limits"`
+	Description string `json:"description" doc:"What is wrong, for people"`
+}
+
+// Error, GetStatus, GetHeaders and ContentType make a Failure what huma writes as an error, as plain JSON.
+func (f *Failure) Error() string                { return f.Fault.Message }
+func (f *Failure) GetStatus() int               { return f.Meta.Code }
+func (f *Failure) GetHeaders() http.Header      { return f.header }
+func (f *Failure) ContentType(ct string) string { return ct }
+
+// failure makes an answer of the fault. header holds name-value pairs.
+func failure(ctx context.Context, code int, fault Fault, header ...string) *Failure {
+	f := &Failure{Meta: metaOf(ctx, code), Fault: fault, header: http.Header{}}
+	for i := 0; i+1 < len(header); i += 2 {
+		f.header.Set(header[i], header[i+1])
+	}
+	return f
+}
+
+// write answers with the failure where huma does not: outside of its operations, and before them.
+func (f *Failure) write(w http.ResponseWriter) {
+	for name, values := range f.header {
+		w.Header()[name] = values
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(f.Meta.Code)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.Encode(f) //nolint:errcheck // the caller has gone; there is nobody left to tell
+}
+
+// request is what every layer below the outermost handler may know of the request.
+type request struct {
+	id  string
+	url string
+}
+
+type requestKey struct{}
+
+func requestOf(ctx context.Context) request {
+	r, _ := ctx.Value(requestKey{}).(request)
+	return r
+}
+
+func metaOf(ctx context.Context, code int) Meta {
+	r := requestOf(ctx)
+	return Meta{Code: code, URL: r.url, Type: "object", RequestID: r.id}
+}

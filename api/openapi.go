@@ -1,0 +1,163 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+// contractVersion is that of the API, not of the program: it changes when a client has to know.
+const contractVersion = "1.0.0"
+
+// describe is the part of the OpenAPI document that is no operation.
+func describe() huma.Config {
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title:   "Reiestr",
+				Version: contractVersion,
+				Description: "Additional licences of legal entities and the reservation cycle of service requests, decided in SQL under row locks. " +
+					"An open implementation of a part of the central database of Ukraine's eHealth system (ЕСОЗ).",
+				License: &huma.License{Name: "Apache-2.0", URL: "https://www.apache.org/licenses/LICENSE-2.0"},
+			},
+			Servers: []*huma.Server{{URL: "/", Description: "This server"}},
+			Tags: []*huma.Tag{
+				{Name: "Licences", Description: "Licences of the caller's legal entity; synchronous."},
+				{Name: "Service requests", Description: "Electronic referrals; actions are asynchronous: 202 and a job."},
+				{Name: "Jobs", Description: "How asynchronous actions end."},
+			},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"token":  {Type: "http", Scheme: "bearer", Description: "Opaque access token of a user of a legal entity, with scopes."},
+					"apiKey": {Type: "apiKey", In: "header", Name: "api-key", Description: "Key of the calling information system."},
+				},
+			},
+		},
+		Formats:                      map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+	}
+}
+
+// errorTexts are the answers that every operation can give, and those of its rules.
+var errorTexts = map[int]struct{ kind, description, message string }{
+	http.StatusBadRequest:            {"request_malformed", "The body is not JSON", "The body is not valid JSON: unexpected EOF"},
+	http.StatusUnauthorized:          {"access_denied", "No token, or an invalid or expired one; no api key, or an unknown one", "Unauthorized: access token is not set"},
+	http.StatusForbidden:             {"forbidden", "The token lacks the scope", "Invalid scopes. Your scope does not allow to access this resource. Missing allowances: "},
+	http.StatusNotFound:              {"not_found", "There is no such thing, or none that the caller may know of", ""},
+	http.StatusNotAcceptable:         {"content_type_invalid", "The caller takes no JSON", "Answers are application/json only"},
+	http.StatusConflict:              {"request_conflict", "A rule about state says no", ""},
+	http.StatusRequestEntityTooLarge: {"request_too_large", "The body is larger than 1 MiB", "The body is larger than 1048576 bytes"},
+	http.StatusUnsupportedMediaType:  {"content_type_invalid", "The body is not sent as JSON", "Content-Type must be application/json"},
+	http.StatusUnprocessableEntity:   {"validation_failed", "Path, query or body does not fit, or a rule about a value says no", schemaMessage},
+	http.StatusInternalServerError:   {"internal_error", "Internal error; details are in the log only", "Internal error. Quote the request id when you report it."},
+	http.StatusServiceUnavailable:    {"service_unavailable", "The database cannot be reached, or a lock took too long", "The service is not available at the moment. Try again later."},
+}
+
+// ruleExamples are the texts of the examples of 404 and 409, by operation.
+var ruleExamples = map[string]map[int]string{
+	"createLicense": {
+		http.StatusNotFound: "No active primary license found for legal entity",
+		http.StatusConflict: "License with type PHARMACY_DRUGS is already present",
+	},
+	"useServiceRequest": {
+		http.StatusNotFound: "Service request not found",
+		http.StatusConflict: "Service request is already used",
+	},
+	"releaseServiceRequest": {
+		http.StatusNotFound: "Service request not found",
+		http.StatusConflict: "Invalid program processing status",
+	},
+	"getServiceRequest": {http.StatusNotFound: "Service request not found"},
+	"getJob":            {http.StatusNotFound: "Job not found"},
+}
+
+// describeErrors documents every error answer of an operation, each with an example. op.Errors names those of its own rules; the rest is
+// the same everywhere.
+func describeErrors(document *huma.OpenAPI, op *huma.Operation) {
+	codes := append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotAcceptable, http.StatusUnprocessableEntity,
+		http.StatusInternalServerError, http.StatusServiceUnavailable}, op.Errors...)
+	if op.Method != http.MethodGet {
+		codes = append(codes, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	op.Errors = nil
+	op.Responses = map[string]*huma.Response{}
+	schema := document.Components.Schemas.Schema(reflect.TypeFor[Failure](), true, "Failure")
+	scope, _ := op.Extensions["x-required-scope"].(string)
+	for _, code := range codes {
+		text := errorTexts[code]
+		fault := Fault{Type: text.kind, Message: text.message}
+		switch code {
+		case http.StatusForbidden:
+			fault.Message += scope
+		case http.StatusNotFound, http.StatusConflict:
+			fault.Message = ruleExamples[op.OperationID][code]
+		case http.StatusUnprocessableEntity:
+			fault.Invalid = exampleInvalid(op)
+		}
+		response := &huma.Response{
+			Description: text.description,
+			Content: map[string]*huma.MediaType{"application/json": {Schema: schema, Example: Failure{
+				Meta:  Meta{Code: code, URL: "http://127.0.0.1:8080" + op.Path, Type: "object", RequestID: "d3b07384-d9a0-4c9b-8f6d-2f1f6b1a7f11"},
+				Fault: fault,
+			}}},
+		}
+		for header, description := range map[int]map[string]string{
+			http.StatusUnauthorized:       {"WWW-Authenticate": "How to authenticate (RFC 6750)"},
+			http.StatusForbidden:          {"WWW-Authenticate": "The scope that is missing (RFC 6750)"},
+			http.StatusServiceUnavailable: {"Retry-After": "Seconds to wait before trying again"},
+		}[code] {
+			response.Headers = map[string]*huma.Param{header: {Description: description, Schema: &huma.Schema{Type: huma.TypeString}}}
+		}
+		op.Responses[strconv.Itoa(code)] = response
+	}
+}
+
+func exampleInvalid(op *huma.Operation) []Invalid {
+	if op.OperationID == "createLicense" {
+		return []Invalid{{"$.issued_date", "json_data_property", []Rule{dateRule("2017-02-29")}}}
+	}
+	place := "$.id"
+	if op.Method != http.MethodGet {
+		place = "$.service_request_id"
+	}
+	return []Invalid{{place, "path_parameter", []Rule{{"format", []string{uuidPattern}, "string does not match the pattern " + uuidPattern}}}}
+}
+
+// document is the OpenAPI document in the forms it is served in.
+type document struct{ json, yaml []byte }
+
+func newDocument(o *huma.OpenAPI) document {
+	var d document
+	var err error
+	if d.json, err = json.MarshalIndent(o, "", "  "); err == nil {
+		d.yaml, err = o.YAML()
+	}
+	if err != nil {
+		panic("the OpenAPI document cannot be written: " + err.Error()) // it is the same at every start
+	}
+	return d
+}
+
+func (document) serve(contentType string, content []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		w.Write(content) //nolint:errcheck // the caller has gone
+	}
+}
+
+// Document is the OpenAPI document as YAML, version 3.1 or 3.0. It needs no database.
+func Document(version string) ([]byte, error) {
+	s := &server{api: humago.New(http.NewServeMux(), describe())}
+	s.register()
+	if version == "3.0" {
+		return s.api.OpenAPI().DowngradeYAML()
+	}
+	return s.api.OpenAPI().YAML()
+}

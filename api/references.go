@@ -1,0 +1,106 @@
+package api
+
+import (
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+)
+
+// Coding is a code and the dictionary it is of.
+type Coding struct {
+	System string `json:"system" maxLength:"255" pattern:"^[^\\x00]*$" example:"eHealth/resources"`
+	Code   string `json:"code" maxLength:"255" pattern:"^[^\\x00]*$" example:"legal_entity"`
+}
+
+// CodeableConcept is a code with a text for people.
+type CodeableConcept struct {
+	Coding []Coding `json:"coding" nullable:"false" minItems:"1" maxItems:"10"`
+	Text   string   `json:"text,omitempty" maxLength:"1000" pattern:"^[^\\x00]*$"`
+}
+
+// Period is a span of time.
+type Period struct {
+	Start string  `json:"start"`
+	End   *string `json:"end,omitempty"`
+}
+
+// Quantity is an amount of something.
+type Quantity struct {
+	Value  float64 `json:"value"`
+	System string  `json:"system"`
+	Code   string  `json:"code"`
+	Unit   string  `json:"unit,omitempty"`
+}
+
+// ResourceType is the kind of thing a reference points at.
+type ResourceType struct {
+	Coding []Coding `json:"coding" nullable:"false" minItems:"1" maxItems:"1"`
+	Text   string   `json:"text" required:"false" maxLength:"1000" pattern:"^[^\\x00]*$"`
+}
+
+// Identifier names a resource.
+type Identifier struct {
+	Type  *ResourceType `json:"type,omitempty" doc:"May be left out in requests"`
+	Value UUID          `json:"value"`
+}
+
+// Reference points at a resource by its id.
+type Reference struct {
+	Identifier   Identifier `json:"identifier"`
+	DisplayValue *string    `json:"display_value" required:"false" nullable:"true" doc:"Always null in answers"`
+}
+
+const resources = "eHealth/resources"
+
+// reference makes a Reference for an answer.
+func reference(resource string, id uuid.UUID) *Reference {
+	return &Reference{Identifier: Identifier{
+		Type:  &ResourceType{Coding: []Coding{{System: resources, Code: resource}}},
+		Value: UUID(id.String()),
+	}}
+}
+
+// optionalReference is nil for a null id.
+func optionalReference(resource string, id uuid.NullUUID) *Reference {
+	if !id.Valid {
+		return nil
+	}
+	return reference(resource, id.UUID)
+}
+
+// checkResource finds what is wrong with the type of a reference in a request, which may be left out but must not lie.
+func checkResource(ref *Reference, path string, allowed ...string) []error {
+	if ref == nil || ref.Identifier.Type == nil || len(ref.Identifier.Type.Coding) == 0 {
+		return nil
+	}
+	coding := ref.Identifier.Type.Coding[0]
+	var faults []error
+	if coding.System != resources {
+		faults = append(faults, notOneOf(path+".identifier.type.coding[0].system", resources))
+	}
+	for _, code := range allowed {
+		if coding.Code == code {
+			return faults
+		}
+	}
+	return append(faults, notOneOf(path+".identifier.type.coding[0].code", allowed...))
+}
+
+func notOneOf(path string, values ...string) error {
+	message := "inclusion|"
+	for i, v := range values {
+		if i > 0 {
+			message += ", "
+		}
+		message += v
+	}
+	return &huma.ErrorDetail{Message: message, Location: path}
+}
+
+// id is the id of an optional reference.
+func (r *Reference) id() *uuid.UUID {
+	if r == nil {
+		return nil
+	}
+	id := r.Identifier.Value.value()
+	return &id
+}

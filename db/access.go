@@ -1,0 +1,98 @@
+package db
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/reiestr/reiestr/db/sqlc"
+)
+
+// Caller is on whose behalf a request acts: a person, for a legal entity.
+type Caller struct {
+	UserID   uuid.UUID
+	ClientID uuid.UUID // the legal entity
+}
+
+// Grant is what a token and an api key allow.
+type Grant struct {
+	Caller
+	Scopes      []string
+	Expired     bool
+	KnownAPIKey bool
+}
+
+// Access issues, revokes and checks tokens and api keys. The database knows only the SHA-256 of a secret.
+type Access struct{ db *DB }
+
+// Check finds what a token and an api key allow. ErrNotFound: the token is unknown or revoked.
+func (a *Access) Check(ctx context.Context, token, apiKey string) (Grant, error) {
+	row, err := a.db.read().Authenticate(ctx, sqlc.AuthenticateParams{
+		TokenHash: digest(token),
+		KeyHash:   digest(apiKey),
+		AsOf:      a.db.moment(),
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Grant{}, ErrNotFound
+	}
+	return Grant{
+		Caller:      Caller{UserID: row.UserID, ClientID: row.ClientID},
+		Scopes:      row.Scopes,
+		Expired:     row.IsExpired,
+		KnownAPIKey: row.APIKeyIsKnown,
+	}, err
+}
+
+// IssueToken makes a token and tells when it expires. Owner only.
+func (a *Access) IssueToken(ctx context.Context, c Caller, scopes []string, ttl time.Duration) (token string, expiresAt time.Time, err error) {
+	token = newSecret()
+	expiresAt, err = a.db.read().IssueToken(ctx, sqlc.IssueTokenParams{
+		TokenHash:  digest(token),
+		UserID:     c.UserID,
+		ClientID:   c.ClientID,
+		Scopes:     scopes,
+		TTLSeconds: ttl.Seconds(),
+	})
+	return token, expiresAt, err
+}
+
+// IssueAPIKey makes an api key for the information system of that name. Owner only.
+func (a *Access) IssueAPIKey(ctx context.Context, name string) (key string, err error) {
+	key = newSecret()
+	return key, a.db.read().IssueAPIKey(ctx, sqlc.IssueAPIKeyParams{KeyHash: digest(key), Name: name})
+}
+
+// RevokeToken makes a token unknown. ErrNotFound: it was unknown already. Owner only.
+func (a *Access) RevokeToken(ctx context.Context, token string) error {
+	return oneRow(a.db.read().RevokeToken(ctx, digest(token)))
+}
+
+// RevokeAPIKey makes an api key unknown. ErrNotFound: it was unknown already. Owner only.
+func (a *Access) RevokeAPIKey(ctx context.Context, key string) error {
+	return oneRow(a.db.read().RevokeAPIKey(ctx, digest(key)))
+}
+
+func oneRow(rows int64, err error) error {
+	if err == nil && rows == 0 {
+		return ErrNotFound
+	}
+	return err
+}
+
+// newSecret is 256 random bits, in characters that need no quoting anywhere.
+func newSecret() string {
+	var bits [32]byte
+	rand.Read(bits[:]) // never fails: the runtime ends the process instead
+	return base64.RawURLEncoding.EncodeToString(bits[:])
+}
+
+func digest(secret string) []byte {
+	sum := sha256.Sum256([]byte(secret))
+	return sum[:]
+}

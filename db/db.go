@@ -1,0 +1,123 @@
+// Package db decides and changes state: one type an aggregate, each method one transaction of the SQL in sql/, through the
+// accessors that sqlc generates from it.
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/reiestr/reiestr/db/sqlc"
+)
+
+// Role is a database role that every connection of a pool takes on, whatever login it came in with (see migrations/roles.sql).
+type Role string
+
+const (
+	App   Role = "reiestr_app"   // the service
+	Owner Role = "reiestr_owner" // the operator's commands
+)
+
+// Time-outs of a session of the service. The operator's commands have none: they load whole registries in one transaction.
+const (
+	statementTimeout = 10 * time.Second
+	lockTimeout      = 5 * time.Second
+	idleTimeout      = 10 * time.Second // in a transaction
+)
+
+// Config says which database is used, and how.
+type Config struct {
+	URL      string // a PostgreSQL URL or key-value string; several hosts allowed
+	Role     Role   // default App
+	Name     string // application_name, for those who look at pg_stat_activity
+	TimeZone string // the business time zone, e.g. Europe/Kyiv
+	MaxConns int32  // 0: the pool's own default (by cores)
+
+	// AsOf is the moment at which rules decide; nil: the database's clock at the start of each transaction.
+	AsOf func() time.Time
+}
+
+// DB is the database as one role sees it. It is safe for concurrent use.
+type DB struct {
+	Access          *Access
+	Licenses        *Licenses
+	ServiceRequests *ServiceRequests
+	Jobs            *Jobs
+
+	pool     *pgxpool.Pool
+	timeZone string
+	asOf     func() time.Time
+}
+
+// Open connects to the database. It does not ask whether the schema is there: see Ready.
+func Open(ctx context.Context, c Config) (*DB, error) {
+	config, err := pgxpool.ParseConfig(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("the database URL cannot be read: %w", err)
+	}
+	if c.Role == "" {
+		c.Role = App
+	}
+	if c.MaxConns > 0 {
+		config.MaxConns = c.MaxConns
+	}
+	// What the server or the login has as defaults never decides how a statement of ours runs.
+	for name, value := range map[string]string{
+		"role":                          string(c.Role),
+		"application_name":              c.Name,
+		"search_path":                   "",
+		"timezone":                      "UTC",
+		"default_transaction_isolation": "read committed",
+		"default_transaction_read_only": "off",
+		"synchronous_commit":            "on", // what was acknowledged is durable
+		"statement_timeout":             "0",
+		"lock_timeout":                  "0",
+	} {
+		config.ConnConfig.RuntimeParams[name] = value
+	}
+	if c.Role == App {
+		config.ConnConfig.RuntimeParams["statement_timeout"] = milliseconds(statementTimeout)
+		config.ConnConfig.RuntimeParams["lock_timeout"] = milliseconds(lockTimeout)
+		config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(idleTimeout)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	d := &DB{pool: pool, timeZone: c.TimeZone, asOf: c.AsOf}
+	d.Access = &Access{d}
+	d.Licenses = &Licenses{d}
+	d.ServiceRequests = &ServiceRequests{d}
+	d.Jobs = &Jobs{db: d, added: make(chan struct{}, 1)}
+	return d, nil
+}
+
+// Close waits for the connections in use and closes all.
+func (d *DB) Close() { d.pool.Close() }
+
+// Ready tells whether the database answers and holds the schema of this version.
+func (d *DB) Ready(ctx context.Context, schemaVersion int64) error {
+	row, err := d.read().CheckReadiness(ctx, sqlc.CheckReadinessParams{AsOf: d.moment(), TimeZone: d.timeZone})
+	if err != nil {
+		return err
+	}
+	if row.SchemaVersion != schemaVersion {
+		return fmt.Errorf("the database schema is at version %d and this program needs %d: run `reiestr migrate up`", row.SchemaVersion, schemaVersion)
+	}
+	return nil
+}
+
+// read gives queries of one statement each: its snapshot is its transaction.
+func (d *DB) read() *sqlc.Queries { return sqlc.New(d.pool) }
+
+func (d *DB) moment() *time.Time {
+	if d.asOf == nil {
+		return nil
+	}
+	now := d.asOf()
+	return &now
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }

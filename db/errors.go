@@ -1,0 +1,95 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Refusal is the code of a rule that said no: the closed set that the ladders in sql/ answer with. What it means to a caller (status,
+// type, text) is the api's to say.
+type Refusal string
+
+// Error is for the log.
+func (r Refusal) Error() string { return "refused: " + string(r) }
+
+// Refusals of licences, in the order of contract 3.1.
+const (
+	LegalEntityNotActive     Refusal = "legal_entity_not_active"
+	LicenseNotAdditional     Refusal = "license_not_additional"
+	LicenseTypeUnknown       Refusal = "license_type_unknown"
+	LicenseTypeMismatch      Refusal = "license_type_mismatch"
+	PrimaryLicenseMissing    Refusal = "primary_license_missing"
+	LicenseTypePresent       Refusal = "license_type_present"
+	LicenseIssuedAfterActive Refusal = "license_issued_after_active"
+	LicenseActiveAfterExpiry Refusal = "license_active_after_expiry"
+	LicenseExpired           Refusal = "license_expired"
+)
+
+// Refusals of actions on service requests, in the order of contract 4.3 to 4.5.
+const (
+	LegalEntityNotAllowed             Refusal = "legal_entity_not_allowed"
+	ServiceRequestNotFound            Refusal = "service_request_not_found"
+	StatusInvalid                     Refusal = "status_invalid"
+	ProcessingStatusInvalid           Refusal = "processing_status_invalid"
+	HeldByAnother                     Refusal = "held_by_another"
+	ProgramMissing                    Refusal = "program_missing"
+	ServiceRequestExpired             Refusal = "service_request_expired"
+	ServiceRequestInactive            Refusal = "service_request_inactive"
+	AlreadyUsed                       Refusal = "already_used"
+	AlreadyCompleted                  Refusal = "already_completed"
+	EmployeeNotOwn                    Refusal = "employee_not_own"
+	EmployeeTypeInvalid               Refusal = "employee_type_invalid"
+	HolderNotOwn                      Refusal = "holder_not_own"
+	DivisionMissingForHospitalization Refusal = "division_missing_for_hospitalization"
+	DivisionMissingForTransferOfCare  Refusal = "division_missing_for_transfer_of_care"
+	DivisionNotOwn                    Refusal = "division_not_own"
+)
+
+// InternalError ends a job that could not be carried out after five attempts.
+const InternalError Refusal = "internal_error"
+
+// ErrNotFound: there is no such thing, or none that the caller may know of.
+var ErrNotFound = errors.New("not found")
+
+// constraintRefusals says which rule a constraint backs: should two transactions ever pass the ladder together, the second is refused
+// all the same.
+var constraintRefusals = map[string]Refusal{
+	"licenses_active_additional_type_key": LicenseTypePresent,
+}
+
+// refusalOf turns the violation of a constraint that backs a rule into the rule's refusal; any other error stays what it is.
+func refusalOf(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		if r, ok := constraintRefusals[pg.ConstraintName]; ok {
+			return r
+		}
+	}
+	return err
+}
+
+// undoneByDatabase: the database has rolled the transaction back for a reason that may not come again.
+func undoneByDatabase(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01")
+}
+
+// Unavailable tells errors that have nothing to do with what was asked: the database cannot be reached, is going down, is full, or a lock
+// or a statement took too long. The same request may succeed later.
+func Unavailable(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch pg.Code[:2] {
+		case "08", "53", "40", "57": // connection, resources, undone, operator intervention (shutdown, time-outs)
+			return true
+		}
+		return pg.Code == "55P03" || pg.Code == "25P03" // lock time-out, idle-in-transaction time-out
+	}
+	var network net.Error // of a connection attempt or of a connection lost
+	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err)
+}

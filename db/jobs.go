@@ -1,0 +1,246 @@
+package db
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/reiestr/reiestr/db/sqlc"
+)
+
+// JobStatus is pending, or one of the two ends.
+type JobStatus string
+
+const (
+	Pending   JobStatus = "pending"
+	Processed JobStatus = "processed"
+	Failed    JobStatus = "failed"
+)
+
+// mostAttempts is how often a job may make its transaction fail before it ends with InternalError.
+const mostAttempts = 5
+
+// Job is the public face of asynchronous work.
+type Job struct {
+	ID               uuid.UUID
+	Action           Action
+	ServiceRequestID uuid.UUID
+	PatientID        uuid.UUID
+	Status           JobStatus
+	Refusal          Refusal // of a failed job
+	InsertedAt       time.Time
+	ETA              time.Time // the end of an ended job; the measured guess of it for a pending one
+}
+
+// Jobs are the job resource and the queue in one table.
+type Jobs struct {
+	db    *DB
+	added chan struct{}
+
+	mu         sync.Mutex
+	measured   time.Duration // how long the latest jobs took
+	measuredAt time.Time
+}
+
+// Added receives after jobs have been accepted through this DB; several acceptances may share one signal.
+func (j *Jobs) Added() <-chan struct{} { return j.added }
+
+// Accept judges an order and, if no rule refuses it, makes a pending job of it, or answers the equal one that is pending already
+// (contract 4.3). A rule that says no is a Refusal. When Accept returns a job, it is durable.
+func (j *Jobs) Accept(ctx context.Context, o Order) (Job, error) {
+	body, err := json.Marshal(o.Body)
+	if err != nil {
+		return Job{}, err
+	}
+	asked := wanted{job: uuid.New(), serviceRequestID: o.ServiceRequestID, caller: o.Caller, body: body}
+	c := columnsOf([]wanted{asked})
+	verdicts, err := rulesOf[o.Action].judge(ctx, j.db.read(), j.db.moment(), c)
+	if err != nil {
+		return Job{}, fmt.Errorf("judge %s: %w", o.Action, err)
+	}
+	v := verdicts[asked.job]
+	if v.refusal != "" {
+		return Job{}, v.refusal
+	}
+	digest := sha256.Sum256(fmt.Append(nil, o.Action, o.ServiceRequestID, o.Caller.ClientID, o.Caller.UserID, string(body)))
+	for {
+		rows, err := j.db.read().EnqueueJobs(ctx, sqlc.EnqueueJobsParams{
+			Ids:               c.jobs,
+			Actions:           []string{string(o.Action)},
+			ServiceRequestIds: c.serviceRequests,
+			PatientIds:        []uuid.UUID{v.patientID.UUID},
+			ClientIds:         c.clients,
+			UserIds:           c.users,
+			Bodies:            c.bodies,
+			RequestDigests:    [][]byte{digest[:]},
+		})
+		if err != nil {
+			return Job{}, fmt.Errorf("enqueue %s: %w", o.Action, err)
+		}
+		if len(rows) == 0 {
+			continue // an equal request was added and ended at this moment
+		}
+		job := Job{
+			ID:               rows[0].ID,
+			Action:           o.Action,
+			ServiceRequestID: o.ServiceRequestID,
+			PatientID:        v.patientID.UUID,
+			Status:           Pending,
+			InsertedAt:       rows[0].InsertedAt,
+		}
+		job.ETA = j.estimate(ctx, job.InsertedAt)
+		j.signal()
+		return job, nil
+	}
+}
+
+// Get finds a job of the client. ErrNotFound: there is none, or it is another client's.
+func (j *Jobs) Get(ctx context.Context, clientID, id uuid.UUID) (Job, error) {
+	row, err := j.db.read().GetJob(ctx, sqlc.GetJobParams{ID: id, ClientID: clientID})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Job{}, ErrNotFound
+	}
+	if err != nil {
+		return Job{}, err
+	}
+	job := Job{
+		ID:               row.ID,
+		Action:           Action(row.Action),
+		ServiceRequestID: row.ServiceRequestID,
+		PatientID:        row.PatientID,
+		Status:           JobStatus(row.Status),
+		InsertedAt:       row.InsertedAt,
+	}
+	if row.Refusal != nil {
+		job.Refusal = Refusal(*row.Refusal)
+	}
+	if row.EndedAt != nil {
+		job.ETA = *row.EndedAt
+	} else {
+		job.ETA = j.estimate(ctx, job.InsertedAt)
+	}
+	return job, nil
+}
+
+// estimate adds the time that the latest jobs took to the moment of acceptance; a job that is overdue is given that time once more from
+// now. The measurement is at most a second old.
+func (j *Jobs) estimate(ctx context.Context, acceptedAt time.Time) time.Time {
+	j.mu.Lock()
+	stale := time.Since(j.measuredAt) > time.Second
+	if stale {
+		j.measuredAt = time.Now() // one caller measures, the others take the last value
+	}
+	took := j.measured
+	j.mu.Unlock()
+	if stale {
+		// Without a measurement there is still an answer: the last one.
+		if mean, err := j.db.read().MeasureJobs(ctx); err == nil {
+			took = time.Duration(mean * float64(time.Second))
+			j.mu.Lock()
+			j.measured = took
+			j.mu.Unlock()
+		}
+	}
+	eta, now := acceptedAt.Add(took), time.Now()
+	if eta.Before(now) {
+		eta = now.Add(took)
+	}
+	return eta
+}
+
+func (j *Jobs) signal() {
+	select {
+	case j.added <- struct{}{}:
+	default: // a signal is waiting already
+	}
+}
+
+// Claim says which pending jobs Run may take.
+type Claim struct {
+	Size         int  // at most so many, one of a service request
+	FailedBefore bool // those that made a transaction fail before, whose pause is over; else those that did not
+}
+
+// Run takes pending jobs, oldest first, and ends each, in one transaction: ladder and effect under the locks of the service requests,
+// histories, events and the jobs' results. It returns the jobs it took. After an error, or when the process dies, all of them are pending
+// as before.
+func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) {
+	err = j.db.transact(ctx, "run jobs", func(t *transaction) error {
+		claimed, err := t.now().ClaimJobs(ctx, sqlc.ClaimJobsParams{FailedBefore: c.FailedBefore, BatchSize: int32(c.Size)})
+		if err != nil || len(claimed) == 0 {
+			return err
+		}
+		taken = taken[:0]
+		byAction := map[Action][]wanted{}
+		serviceRequests := make([]uuid.UUID, len(claimed))
+		for i, row := range claimed {
+			taken = append(taken, row.ID)
+			serviceRequests[i] = row.ServiceRequestID
+			action := Action(row.Action)
+			byAction[action] = append(byAction[action], wanted{row.ID, row.ServiceRequestID, Caller{row.UserID, row.ClientID}, row.Body})
+		}
+		if err := t.soon().LockServiceRequests(ctx, serviceRequests); err != nil {
+			return err
+		}
+		var ended sqlc.EndJobsParams
+		for action, orders := range byAction {
+			if ended, err = j.carryOut(ctx, t, action, orders, ended); err != nil {
+				return fmt.Errorf("%s: %w", action, err)
+			}
+		}
+		rows, err := t.now().EndJobs(ctx, ended)
+		if err == nil && rows != int64(len(claimed)) {
+			err = fmt.Errorf("%d jobs claimed, %d still pending at their end", len(claimed), rows)
+		}
+		return err
+	})
+	return taken, err
+}
+
+// carryOut judges the orders of one action, applies those that nothing refuses, and adds the results to ended.
+func (j *Jobs) carryOut(ctx context.Context, t *transaction, a Action, orders []wanted, ended sqlc.EndJobsParams) (sqlc.EndJobsParams, error) {
+	rules, ok := rulesOf[a]
+	if !ok {
+		return ended, errors.New("no rules for this action")
+	}
+	verdicts, err := rules.judge(ctx, t.now(), j.db.moment(), columnsOf(orders))
+	if err != nil {
+		return ended, err
+	}
+	var allowed []wanted
+	for _, o := range orders {
+		refusal := verdicts[o.job].refusal
+		if refusal == "" {
+			allowed = append(allowed, o)
+		}
+		ended.Ids = append(ended.Ids, o.job)
+		ended.Refusals = append(ended.Refusals, string(refusal))
+	}
+	if len(allowed) == 0 {
+		return ended, nil
+	}
+	rows, err := rules.apply(ctx, t.now(), columnsOf(allowed))
+	if err == nil && rows != int64(len(allowed)) {
+		err = fmt.Errorf("%d allowed, %d carried out: a state is not the one that was decided on", len(allowed), rows)
+	}
+	return ended, err
+}
+
+// CountAttempt writes down that a job made its transaction fail. It runs again, alone, after the pause, which doubles each time; the fifth
+// attempt ends it with InternalError. It tells whether the job has ended.
+func (j *Jobs) CountAttempt(ctx context.Context, id uuid.UUID, pause time.Duration) (ended bool, err error) {
+	row, err := j.db.read().CountJobAttempt(ctx, sqlc.CountJobAttemptParams{
+		ID: id, PauseSeconds: pause.Seconds(), MostAttempts: mostAttempts,
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return true, nil
+	}
+	return JobStatus(row.Status) != Pending, err
+}

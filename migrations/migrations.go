@@ -1,0 +1,189 @@
+// Package migrations holds the versioned schema of the database and moves a database along it.
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+	"github.com/pressly/goose/v3/lock"
+)
+
+// FS holds the versioned migrations and roles.sql.
+//
+//go:embed *.sql
+var FS embed.FS
+
+const (
+	ownerRole    = "reiestr_owner"
+	versionTable = "ops.schema_versions"
+	// advisoryLock serialises migrators of one database; the number is arbitrary and ours alone.
+	advisoryLock = 7236108425
+)
+
+// Step is one migration and where it stands in a database.
+type Step struct {
+	Version   int64
+	Name      string
+	AppliedAt time.Time // zero: pending
+}
+
+// Up brings the database at url to the newest version: roles first, as the login itself, then each pending migration as
+// reiestr_owner in a transaction of its own. Migrators that run at the same time wait for each other.
+func Up(ctx context.Context, url string) error {
+	if err := prepareRoles(ctx, url); err != nil {
+		return err
+	}
+	return withProvider(ctx, url, func(p *goose.Provider) error {
+		_, err := p.Up(ctx)
+		return err
+	})
+}
+
+// Down takes the newest applied migration back. It is an error if none is applied.
+func Down(ctx context.Context, url string) error {
+	return withProvider(ctx, url, func(p *goose.Provider) error {
+		_, err := p.Down(ctx)
+		if errors.Is(err, goose.ErrNoNextVersion) {
+			return errors.New("no migration is applied, so there is none to take back")
+		}
+		return err
+	})
+}
+
+// Status lists every migration, oldest first, and whether the database has it. It changes nothing.
+func Status(ctx context.Context, url string) ([]Step, error) {
+	applied, err := appliedAt(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	steps, err := sources()
+	for i := range steps {
+		steps[i].AppliedAt = applied[steps[i].Version]
+	}
+	return steps, err
+}
+
+// Latest is the version this binary was built for.
+func Latest() int64 {
+	steps, err := sources()
+	if err != nil || len(steps) == 0 {
+		panic(fmt.Sprintf("migrations: the embedded files cannot be read: %v", err))
+	}
+	return steps[len(steps)-1].Version
+}
+
+// sources lists the versioned files, oldest first.
+func sources() ([]Step, error) {
+	files, err := fs.Glob(FS, "*_*.sql")
+	if err != nil {
+		return nil, err
+	}
+	steps := make([]Step, len(files))
+	for i, file := range files {
+		version, err := goose.NumericComponent(file)
+		if err != nil {
+			return nil, err
+		}
+		steps[i] = Step{Version: version, Name: file}
+	}
+	return steps, nil
+}
+
+// appliedAt reads the history without goose, which would create its table in a database that has none yet.
+func appliedAt(ctx context.Context, url string) (map[int64]time.Time, error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	applied := map[int64]time.Time{}
+	var exists bool
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", versionTable).Scan(&exists); err != nil || !exists {
+		return applied, err
+	}
+	rows, err := conn.Query(ctx, "SELECT version_id, tstamp FROM "+versionTable+" WHERE is_applied")
+	if err != nil {
+		return nil, err
+	}
+	var version int64
+	var at time.Time
+	_, err = pgx.ForEachRow(rows, []any{&version, &at}, func() error { applied[version] = at; return nil })
+	return applied, err
+}
+
+func prepareRoles(ctx context.Context, url string) error {
+	script, err := FS.ReadFile("roles.sql")
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	// Roles are common to all databases of a server: two databases prepared at once meet on pg_authid rows and repeat.
+	for range 20 {
+		if _, err = conn.Exec(ctx, string(script)); err == nil || !isConcurrentUpdate(err) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("preparing the roles (needs CREATEROLE once, or roles.sql run by a superuser): %w", err)
+	}
+	return nil
+}
+
+func withProvider(ctx context.Context, url string, do func(*goose.Provider) error) error {
+	db, err := openAsOwner(url)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := db.PingContext(ctx); err != nil {
+		return err
+	}
+	// Goose answers a lock that is taken by asking again: every second, for five minutes.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(advisoryLock), lock.WithLockTimeout(1, 300))
+	if err != nil {
+		return err
+	}
+	store, err := database.NewStore(database.DialectPostgres, versionTable)
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectCustom, db, FS, goose.WithStore(store), goose.WithSessionLocker(locker))
+	if err != nil {
+		return err
+	}
+	return do(p)
+}
+
+func openAsOwner(url string) (*sql.DB, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	config.RuntimeParams["timezone"] = "UTC"
+	config.RuntimeParams["role"] = ownerRole
+	config.RuntimeParams["search_path"] = ""
+	config.RuntimeParams["application_name"] = "reiestr migrate"
+	config.RuntimeParams["default_transaction_isolation"] = "read committed"
+	config.RuntimeParams["default_transaction_read_only"] = "off"
+	return stdlib.OpenDB(*config), nil
+}
+
+// isConcurrentUpdate tells an error that goes away when the statement is repeated: two sessions changed one catalogue row.
+func isConcurrentUpdate(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "XX000" && pg.Message == "tuple concurrently updated" || pg.Code == "23505")
+}

@@ -1,0 +1,45 @@
+-- Access: tokens and api keys, known by the SHA-256 of the secret only.
+
+-- name: Authenticate :one
+-- Tells who holds a token and whether an api key is known. No row: the token is unknown or revoked.
+-- Locks: none.
+-- Index: access_tokens_pkey, api_keys_pkey.
+-- Refusals: none; the caller of the query orders token, expiry, api key and scope as the contract does.
+SELECT
+    t.user_id,
+    t.client_id,
+    t.scopes,
+    (t.expires_at <= ops.instant(sqlc.narg('as_of')))::boolean AS is_expired,
+    EXISTS (SELECT FROM ops.api_keys k WHERE k.key_hash = @key_hash AND k.revoked_at IS NULL) AS api_key_is_known
+FROM ops.access_tokens t
+WHERE t.token_hash = @token_hash AND t.revoked_at IS NULL;
+
+-- name: IssueAPIKey :exec
+-- Makes an api key known. Run by the owner.
+-- Locks: the new row.
+-- Index: api_keys_pkey.
+-- Refusals: none; 256 random bits do not meet.
+INSERT INTO ops.api_keys (key_hash, name) VALUES (@key_hash, @name);
+
+-- name: IssueToken :one
+-- Makes a token known and tells when it expires. Run by the owner.
+-- Locks: the new row.
+-- Index: access_tokens_pkey.
+-- Refusals: none; 256 random bits do not meet.
+INSERT INTO ops.access_tokens (token_hash, user_id, client_id, scopes, expires_at)
+VALUES (@token_hash, @user_id, @client_id, @scopes, statement_timestamp() + make_interval(secs => @ttl_seconds))
+RETURNING expires_at;
+
+-- name: RevokeAPIKey :execrows
+-- Makes an api key unknown. No row changed: it was unknown already. Run by the owner.
+-- Locks: the row, FOR NO KEY UPDATE.
+-- Index: api_keys_pkey.
+-- Refusals: none.
+UPDATE ops.api_keys SET revoked_at = statement_timestamp() WHERE key_hash = @key_hash AND revoked_at IS NULL;
+
+-- name: RevokeToken :execrows
+-- Makes a token unknown. No row changed: it was unknown already. Run by the owner.
+-- Locks: the row, FOR NO KEY UPDATE.
+-- Index: access_tokens_pkey.
+-- Refusals: none.
+UPDATE ops.access_tokens SET revoked_at = statement_timestamp() WHERE token_hash = @token_hash AND revoked_at IS NULL;

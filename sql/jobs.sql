@@ -1,0 +1,100 @@
+-- Jobs: the public resource and the queue in one row; last in the lock order.
+
+-- name: ClaimJobs :many
+-- Takes the oldest pending jobs for this transaction. A job waits as long as an older one of its service request is pending, so a
+-- batch holds at most one job of a service request and they run in the order of acceptance. Jobs that made a transaction fail
+-- (attempts > 0) are claimed apart from the others, when their pause is over.
+-- Locks: the claimed rows, FOR NO KEY UPDATE, in the order of sequence_number; rows that another worker holds are skipped, so
+-- nobody waits here and the order legal entity, licence, service request, job cannot be turned round.
+-- Index: jobs_pending_sequence_number_idx, jobs_pending_request_key.
+-- Refusals: none.
+SELECT j.id, j.action, j.service_request_id, j.client_id, j.user_id, j.body, j.attempts
+FROM ops.jobs j
+WHERE j.status = 'pending'
+    AND (j.attempts > 0) = @failed_before::boolean
+    AND (j.not_before IS NULL OR j.not_before <= statement_timestamp())
+    AND NOT EXISTS (
+        SELECT FROM ops.jobs older
+        WHERE older.service_request_id = j.service_request_id AND older.status = 'pending' AND older.sequence_number < j.sequence_number)
+ORDER BY j.sequence_number
+LIMIT @batch_size
+FOR NO KEY UPDATE OF j SKIP LOCKED;
+
+-- name: CountJobAttempt :one
+-- Writes down that a job made its transaction fail, in a transaction of its own. The pause before the next attempt doubles each
+-- time; the last attempt ends the job. No row: the job has ended meanwhile.
+-- Locks: the job's row, FOR NO KEY UPDATE.
+-- Index: jobs_pkey.
+-- Refusals: internal_error, into the job.
+UPDATE ops.jobs SET
+    attempts = attempts + 1,
+    not_before = statement_timestamp() + power(2, attempts) * make_interval(secs => @pause_seconds),
+    status = CASE WHEN attempts + 1 >= @most_attempts::int THEN 'failed' ELSE status END,
+    refusal = CASE WHEN attempts + 1 >= @most_attempts::int THEN 'internal_error' ELSE refusal END,
+    ended_at = CASE WHEN attempts + 1 >= @most_attempts::int THEN statement_timestamp() ELSE ended_at END
+WHERE id = @id AND status = 'pending'
+RETURNING attempts, status;
+
+-- name: EndJobs :execrows
+-- Ends claimed jobs: an empty refusal means processed. Fewer rows than asked: somebody else ended one, and the transaction must
+-- not be committed.
+-- Locks: the rows, FOR NO KEY UPDATE; held since ClaimJobs.
+-- Index: jobs_pkey.
+-- Refusals: any, into the job.
+UPDATE ops.jobs j SET
+    status = CASE WHEN ended.refusal = '' THEN 'processed' ELSE 'failed' END,
+    refusal = nullif(ended.refusal, ''),
+    ended_at = statement_timestamp()
+FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@refusals::text[]) AS refusal) AS ended
+WHERE j.id = ended.id AND j.status = 'pending';
+
+-- name: EnqueueJobs :many
+-- Accepts actions: adds a pending job each, unless an equal one is pending already, which then answers for it. An action without a
+-- row in the result lost a race against an equal one that ended at this moment: ask again.
+-- Locks: the new rows; waits for an equal request that is being added at the same time, in order of the digests.
+-- Index: jobs_pending_request_key.
+-- Refusals: none.
+WITH wanted AS (
+    SELECT
+        unnest(@ids::uuid[]) AS id,
+        unnest(@actions::text[]) AS action,
+        unnest(@service_request_ids::uuid[]) AS service_request_id,
+        unnest(@patient_ids::uuid[]) AS patient_id,
+        unnest(@client_ids::uuid[]) AS client_id,
+        unnest(@user_ids::uuid[]) AS user_id,
+        unnest(@bodies::jsonb[]) AS body,
+        unnest(@request_digests::bytea[]) AS request_digest
+), pending AS (
+    SELECT DISTINCT j.id, j.service_request_id, j.request_digest, j.inserted_at
+    FROM wanted w
+    JOIN ops.jobs j ON j.service_request_id = w.service_request_id AND j.request_digest = w.request_digest AND j.status = 'pending'
+), added AS (
+    INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
+    SELECT w.id, w.action, w.service_request_id, w.patient_id, w.client_id, w.user_id, w.body, w.request_digest
+    FROM wanted w
+    WHERE NOT EXISTS (SELECT FROM pending p WHERE p.request_digest = w.request_digest AND p.service_request_id = w.service_request_id)
+    ORDER BY w.service_request_id, w.request_digest
+    ON CONFLICT (service_request_id, request_digest) WHERE status = 'pending' DO NOTHING
+    RETURNING id, service_request_id, request_digest, inserted_at
+)
+SELECT w.id::uuid AS asked_id, taken.id, taken.inserted_at
+FROM wanted w
+JOIN (SELECT * FROM added UNION ALL SELECT * FROM pending) AS taken
+    ON taken.service_request_id = w.service_request_id AND taken.request_digest = w.request_digest;
+
+-- name: GetJob :one
+-- One job, for the client that made it.
+-- Locks: none.
+-- Index: jobs_pkey.
+-- Refusals: none; no row means that there is none the caller may know of.
+SELECT id, action, service_request_id, patient_id, status, refusal, inserted_at, ended_at
+FROM ops.jobs
+WHERE id = @id AND client_id = @client_id;
+
+-- name: MeasureJobs :one
+-- How long the jobs that ended last took from acceptance to end, in seconds; 0 if none has ended yet.
+-- Locks: none.
+-- Index: jobs_ended_at_idx, its newest hundred entries.
+-- Refusals: none.
+SELECT coalesce(avg(extract(epoch FROM latest.ended_at - latest.inserted_at)), 0)::float8 AS mean_seconds
+FROM (SELECT ended_at, inserted_at FROM ops.jobs WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT 100) AS latest;

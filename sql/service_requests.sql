@@ -1,0 +1,194 @@
+-- Service requests: third in the lock order.
+--
+-- Every action has a ladder (Judge…) that takes any number of wanted actions and answers each: '' or the code of the first rule
+-- that refuses. It runs at the request, without locks, and again in the job, under the locks of LockServiceRequests; the effect
+-- (Release…, Use…) runs in the same transaction and asserts once more the state that was decided on.
+
+-- name: GetServiceRequest :one
+-- One service request of a patient, with its histories as of the same snapshot.
+-- Locks: none.
+-- Index: service_requests_pkey, service_request_history_service_request_id_idx.
+-- Refusals: none; no row means that the patient has no such service request.
+SELECT
+    s.*,
+    (
+        SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'status', h.status,
+            'program_processing_status', h.program_processing_status,
+            'used_by_legal_entity', h.used_by_legal_entity_id,
+            'used_by_employee', h.used_by_employee_id,
+            'status_reason', h.status_reason,
+            'inserted_at', h.inserted_at,
+            'inserted_by', h.inserted_by
+        ) ORDER BY h.sequence_number), '[]')
+        FROM medical_events.service_request_history h
+        WHERE h.service_request_id = s.id
+    )::jsonb AS history
+FROM medical_events.service_requests s
+WHERE s.id = @id AND s.patient_id = @patient_id;
+
+-- name: JudgeRelease :many
+-- The ladder of release. Expiry and verification are not looked at.
+-- Locks: none of its own; in the job the rows of the service requests are held.
+-- Index: service_requests_pkey, legal_entities_pkey, parameters_pkey.
+-- Refusals, in this order: legal_entity_not_allowed, service_request_not_found, status_invalid, processing_status_invalid,
+-- held_by_another.
+SELECT
+    wanted.id::uuid AS id,
+    s.patient_id,
+    coalesce(CASE
+        WHEN NOT EXISTS (
+            SELECT FROM prm.legal_entities le JOIN prm.parameters p ON p.name = 'me_allowed_transactions_le_types'
+            WHERE le.id = wanted.client_id AND le.status = 'ACTIVE' AND jsonb_typeof(p.value) = 'array' AND p.value ? le.type)
+            THEN 'legal_entity_not_allowed'
+        WHEN s.id IS NULL
+            THEN 'service_request_not_found'
+        WHEN s.status <> 'active'
+            THEN 'status_invalid'
+        WHEN s.program_processing_status IS DISTINCT FROM 'in_queue'
+            THEN 'processing_status_invalid'
+        WHEN s.used_by_legal_entity_id IS DISTINCT FROM wanted.client_id
+            AND EXISTS (SELECT FROM prm.parameters p WHERE p.name = 'release_requires_holder' AND p.value = 'true')
+            THEN 'held_by_another'
+    END, '')::text AS refusal
+FROM (SELECT
+    unnest(@ids::uuid[]) AS id,
+    unnest(@service_request_ids::uuid[]) AS service_request_id,
+    unnest(@client_ids::uuid[]) AS client_id
+) AS wanted
+LEFT JOIN medical_events.service_requests s ON s.id = wanted.service_request_id;
+
+-- name: JudgeUse :many
+-- The ladder of use.
+-- Locks: none of its own; in the job the rows of the service requests are held.
+-- Index: service_requests_pkey, legal_entities_pkey, parameters_pkey, employees_pkey, divisions_pkey.
+-- Refusals, in this order: legal_entity_not_allowed, service_request_not_found, program_missing, service_request_expired,
+-- service_request_inactive, already_used, already_completed, employee_not_own, employee_type_invalid, holder_not_own,
+-- division_missing_for_hospitalization, division_missing_for_transfer_of_care, division_not_own.
+SELECT
+    wanted.id::uuid AS id,
+    s.patient_id,
+    coalesce(CASE
+        WHEN NOT EXISTS (
+            SELECT FROM prm.legal_entities le JOIN prm.parameters p ON p.name = 'me_allowed_transactions_le_types'
+            WHERE le.id = wanted.client_id AND le.status = 'ACTIVE' AND jsonb_typeof(p.value) = 'array' AND p.value ? le.type)
+            THEN 'legal_entity_not_allowed'
+        WHEN s.id IS NULL
+            THEN 'service_request_not_found'
+        WHEN s.program_id IS NULL
+            THEN 'program_missing'
+        WHEN s.expiration_date < ops.instant(sqlc.narg('as_of'))
+            THEN 'service_request_expired'
+        WHEN s.status <> 'active'
+            THEN 'service_request_inactive'
+        WHEN s.used_by_legal_entity_id IS NOT NULL
+            THEN 'already_used'
+        WHEN s.program_processing_status = 'completed'
+            THEN 'already_completed'
+        WHEN wanted.body ? 'used_by_employee' AND (e.id IS NULL OR e.legal_entity_id <> wanted.client_id OR e.status <> 'APPROVED')
+            THEN 'employee_not_own'
+        WHEN wanted.body ? 'used_by_employee' AND NOT (
+            e.employee_type IN ('DOCTOR', 'SPECIALIST')
+            OR e.employee_type IN ('ASSISTANT', 'LABORANT')
+                AND s.category IN ('laboratory_procedure', 'diagnostic_procedure', 'procedure'))
+            THEN 'employee_type_invalid'
+        WHEN (wanted.body ->> 'used_by_legal_entity')::uuid IS DISTINCT FROM wanted.client_id
+            THEN 'holder_not_own'
+        WHEN s.category = 'hospitalization' AND NOT wanted.body ? 'used_by_division'
+            THEN 'division_missing_for_hospitalization'
+        WHEN s.category = 'transfer_of_care' AND NOT wanted.body ? 'used_by_division'
+            THEN 'division_missing_for_transfer_of_care'
+        WHEN s.category = 'hospitalization' AND d.legal_entity_id IS DISTINCT FROM wanted.client_id
+            THEN 'division_not_own'
+    END, '')::text AS refusal
+FROM (SELECT
+    unnest(@ids::uuid[]) AS id,
+    unnest(@service_request_ids::uuid[]) AS service_request_id,
+    unnest(@client_ids::uuid[]) AS client_id,
+    unnest(@bodies::jsonb[]) AS body
+) AS wanted
+LEFT JOIN medical_events.service_requests s ON s.id = wanted.service_request_id
+LEFT JOIN prm.employees e ON e.id = (wanted.body ->> 'used_by_employee')::uuid
+LEFT JOIN prm.divisions d ON d.id = (wanted.body ->> 'used_by_division')::uuid;
+
+-- name: LockServiceRequests :exec
+-- Takes the rows that a worker is about to decide on. The ladder looks in a later statement, whose snapshot is taken after all
+-- locks are held.
+-- Locks: the rows, FOR NO KEY UPDATE, in order of id.
+-- Index: service_requests_pkey.
+-- Refusals: none; what does not exist locks nothing and the ladder refuses it.
+SELECT FROM medical_events.service_requests WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
+
+-- name: ReleaseServiceRequests :execrows
+-- The effect of release: the reservation goes, the processing status is new again; history and event. Fewer rows than asked: a
+-- state is not the one that was decided on, and the transaction must not be committed.
+-- Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+-- Index: service_requests_pkey.
+-- Refusals: none; JudgeRelease has given them.
+WITH wanted AS (
+    SELECT unnest(@service_request_ids::uuid[]) AS service_request_id, unnest(@user_ids::uuid[]) AS user_id
+), released AS (
+    UPDATE medical_events.service_requests s SET
+        used_by_legal_entity_id = NULL,
+        used_by_employee_id = NULL,
+        used_by_division_id = NULL,
+        program_processing_status = 'new',
+        updated_at = statement_timestamp(),
+        updated_by = wanted.user_id
+    FROM wanted
+    WHERE s.id = wanted.service_request_id AND s.status = 'active' AND s.program_processing_status = 'in_queue'
+    RETURNING s.id, s.updated_by
+), history AS (
+    INSERT INTO medical_events.service_request_history (service_request_id, program_processing_status, inserted_by)
+    SELECT id, 'new', updated_by FROM released
+)
+INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
+SELECT 'ServiceRequest', id, '{"program_processing_status": {"old_value": "in_queue", "new_value": "new"}}', updated_by
+FROM released;
+
+-- name: UseServiceRequests :execrows
+-- The effect of use: the reservation is the caller's, the processing status is in_queue; three histories and the event. Fewer rows
+-- than asked: a state is not the one that was decided on, and the transaction must not be committed.
+-- Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+-- Index: service_requests_pkey.
+-- Refusals: none; JudgeUse has given them.
+WITH wanted AS (
+    SELECT s.id, s.program_processing_status AS old_status, asked.user_id, asked.body
+    FROM (SELECT
+        unnest(@service_request_ids::uuid[]) AS service_request_id,
+        unnest(@user_ids::uuid[]) AS user_id,
+        unnest(@bodies::jsonb[]) AS body
+    ) AS asked
+    JOIN medical_events.service_requests s ON s.id = asked.service_request_id
+), used AS (
+    UPDATE medical_events.service_requests s SET
+        used_by_legal_entity_id = (wanted.body ->> 'used_by_legal_entity')::uuid,
+        used_by_employee_id = (wanted.body ->> 'used_by_employee')::uuid,
+        used_by_division_id = (wanted.body ->> 'used_by_division')::uuid,
+        program_processing_status = 'in_queue',
+        updated_at = statement_timestamp(),
+        updated_by = wanted.user_id
+    FROM wanted
+    WHERE s.id = wanted.id
+        AND s.status = 'active'
+        AND s.program_id IS NOT NULL
+        AND s.used_by_legal_entity_id IS NULL
+        AND s.program_processing_status IS NOT DISTINCT FROM wanted.old_status
+        AND (wanted.old_status IS NULL OR wanted.old_status = 'new')
+    RETURNING s.id, s.used_by_legal_entity_id, s.used_by_employee_id, s.updated_by, wanted.old_status
+), history AS (
+    INSERT INTO medical_events.service_request_history
+        (service_request_id, program_processing_status, used_by_legal_entity_id, used_by_employee_id, inserted_by)
+    SELECT id, 'in_queue', NULL::uuid, NULL::uuid, updated_by FROM used
+    UNION ALL
+    SELECT id, NULL, used_by_legal_entity_id, NULL, updated_by FROM used
+    UNION ALL
+    SELECT id, NULL, NULL, used_by_employee_id, updated_by FROM used WHERE used_by_employee_id IS NOT NULL
+)
+INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
+SELECT
+    'ServiceRequest',
+    id,
+    jsonb_build_object('program_processing_status', jsonb_build_object('old_value', old_status, 'new_value', 'in_queue')),
+    updated_by
+FROM used;
