@@ -55,8 +55,9 @@ func (s *server) registerJobs() {
 			Description: "The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it.",
 			Errors:      []int{http.StatusNotFound},
 		},
-		scope: "job:read",
-		do:    s.getJob,
+		scope:         "job:read",
+		answerExample: exampleProcessedJob(),
+		do:            s.getJob,
 	})
 }
 

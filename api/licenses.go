@@ -69,8 +69,10 @@ func (s *server) registerLicenses() {
 				"issued not after active from; active from not after expiry; not expired today.",
 			Errors: []int{http.StatusNotFound, http.StatusConflict},
 		},
-		scope: "license:write",
-		do:    s.createLicense,
+		scope:         "license:write",
+		bodyExample:   exampleLicenseCreation(),
+		answerExample: exampleLicense(),
+		do:            s.createLicense,
 	})
 }
 

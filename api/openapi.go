@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"reflect"
@@ -104,7 +105,7 @@ func describeErrors(document *huma.OpenAPI, op *huma.Operation) {
 		response := &huma.Response{
 			Description: text.description,
 			Content: map[string]*huma.MediaType{"application/json": {Schema: schema, Example: Failure{
-				Meta:  Meta{Code: code, URL: "http://127.0.0.1:8080" + op.Path, Type: "object", RequestID: "d3b07384-d9a0-4c9b-8f6d-2f1f6b1a7f11"},
+				Meta:  exampleMeta(op, code),
 				Fault: fault,
 			}}},
 		}
@@ -117,6 +118,25 @@ func describeErrors(document *huma.OpenAPI, op *huma.Operation) {
 		}
 		op.Responses[strconv.Itoa(code)] = response
 	}
+}
+
+// describeExamples adds what a call that succeeds looks like.
+func describeExamples(document *huma.OpenAPI, op *huma.Operation, body, answer any) {
+	path := document.Paths[op.Path]
+	for _, added := range []*huma.Operation{path.Get, path.Post, path.Patch} {
+		if added == nil || added.OperationID != op.OperationID {
+			continue
+		}
+		if added.RequestBody != nil {
+			added.RequestBody.Content["application/json"].Example = body
+		}
+		code := cmp.Or(op.DefaultStatus, http.StatusOK)
+		added.Responses[strconv.Itoa(code)].Content["application/json"].Example = map[string]any{"meta": exampleMeta(op, code), "data": answer}
+	}
+}
+
+func exampleMeta(op *huma.Operation, code int) Meta {
+	return Meta{Code: code, URL: "http://127.0.0.1:8080" + op.Path, Type: "object", RequestID: "d3b07384-d9a0-4c9b-8f6d-2f1f6b1a7f11"}
 }
 
 func exampleInvalid(op *huma.Operation) []Invalid {

@@ -23,7 +23,10 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-const maxBodyBytes = 1 << 20
+const (
+	maxBodyBytes = 1 << 20
+	bodyTimeout  = 15 * time.Second // to send all of a body
+)
 
 // Config says what the API serves from and how.
 type Config struct {
@@ -78,6 +81,9 @@ func (s *server) identify(next http.Handler) http.Handler {
 			id = uuid.NewString()
 		}
 		w.Header().Set("X-Request-Id", id)
+		if r.ContentLength != 0 {
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) //nolint:errcheck // a connection without deadlines is a test's
+		}
 		scheme := "http"
 		if r.TLS != nil {
 			scheme = "https"
@@ -171,8 +177,10 @@ func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
 // endpoint is one operation: who may call it, what it can answer, and what does the work.
 type endpoint[I, O any] struct {
 	huma.Operation
-	scope string
-	do    func(context.Context, db.Caller, *I) (*O, error)
+	scope         string
+	bodyExample   any // of the request, if it has a body
+	answerExample any // the data of a success
+	do            func(context.Context, db.Caller, *I) (*O, error)
 }
 
 // register adds an endpoint to the API. Everything that is the same for all stands here.
@@ -181,6 +189,7 @@ func register[I, O any](s *server, e endpoint[I, O]) {
 	op.Security = []map[string][]string{{"token": {e.scope}, "apiKey": {}}}
 	op.Extensions = map[string]any{"x-required-scope": e.scope}
 	op.MaxBodyBytes = maxBodyBytes + 1 // huma refuses a body of just that size; body has refused larger ones
+	op.BodyReadTimeout = -1            // none: body has read it, and a deadline that passes later would cancel the request
 	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
 		caller, fail := s.authorize(ctx, e.scope)
 		if fail == nil {
@@ -204,6 +213,7 @@ func register[I, O any](s *server, e endpoint[I, O]) {
 		}
 		return out, nil
 	})
+	describeExamples(s.api.OpenAPI(), &op, e.bodyExample, e.answerExample)
 }
 
 type callerKey struct{}
@@ -255,7 +265,6 @@ func body(ctx huma.Context) *Failure {
 	if r.Body == nil || r.Body == http.NoBody || ctx.Operation().RequestBody == nil {
 		return nil
 	}
-	// The deadline is the server's, for the whole request.
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 	var limit *http.MaxBytesError
 	switch {
@@ -264,6 +273,7 @@ func body(ctx huma.Context) *Failure {
 	case err != nil:
 		return malformed(ctx.Context(), "The body cannot be read")
 	}
+	http.NewResponseController(w).SetReadDeadline(time.Time{}) //nolint:errcheck // see identify
 	r.Body = io.NopCloser(bytes.NewReader(data))
 	if len(bytes.TrimSpace(data)) == 0 {
 		r.Body = http.NoBody
@@ -273,6 +283,7 @@ func body(ctx huma.Context) *Failure {
 		if media, _, err := mime.ParseMediaType(contentType); err != nil || media != "application/json" {
 			return unsupportedMediaType(ctx.Context())
 		}
+		r.Header.Set("Content-Type", "application/json") // huma knows it in this form only
 	}
 	if err := validJSON(data); err != nil {
 		return malformed(ctx.Context(), "The body is not valid JSON: "+err.Error())

@@ -147,7 +147,9 @@ func (s *server) registerServiceRequests() {
 				"entity the caller's own; division given, and of the legal entity, where the category asks for it.",
 			Errors: []int{http.StatusNotFound, http.StatusConflict},
 		},
-		scope: "service_request:use",
+		scope:         "service_request:use",
+		bodyExample:   exampleUse(),
+		answerExample: examplePendingJob(),
 		do: func(ctx context.Context, caller db.Caller, in *useInput) (*acceptedOutput, error) {
 			return s.accept(ctx, db.Order{Action: db.Use, ServiceRequestID: in.ServiceRequestID.value(), Caller: caller, Body: db.UseBody{
 				UsedByLegalEntity: *in.Body.UsedByLegalEntity.id(),
@@ -169,7 +171,9 @@ func (s *server) registerServiceRequests() {
 				"legal entity allowed; found; active; in_queue; held by the caller's legal entity, where the registry asks for it. No body is needed.",
 			Errors: []int{http.StatusNotFound, http.StatusConflict},
 		},
-		scope: "service_request:use",
+		scope:         "service_request:use",
+		bodyExample:   ServiceRequestRelease{},
+		answerExample: examplePendingJob(),
 		do: func(ctx context.Context, caller db.Caller, in *releaseInput) (*acceptedOutput, error) {
 			return s.accept(ctx, db.Order{Action: db.Release, ServiceRequestID: in.ServiceRequestID.value(), Caller: caller, Body: db.ReleaseBody{}})
 		},
@@ -183,8 +187,9 @@ func (s *server) registerServiceRequests() {
 			Summary:     "Read a service request of a patient",
 			Errors:      []int{http.StatusNotFound},
 		},
-		scope: "service_request:read",
-		do:    s.getServiceRequest,
+		scope:         "service_request:read",
+		answerExample: exampleServiceRequest(),
+		do:            s.getServiceRequest,
 	})
 }
 

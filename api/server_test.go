@@ -1,0 +1,211 @@
+package api_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/db"
+)
+
+func TestRoutes(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	id := uuid.NewString()
+	anonymous := map[string]string{"Authorization": "", "api-key": ""}
+	for _, path := range []string{"/", "/api", "/api/licenses/", "/api//licenses", "/api/./licenses", "/api/x/../licenses", "/nothing", "/api/jobs/" + id + "/", "/%2e%2e/etc/passwd"} {
+		s.refused(call{method: "GET", path: path, header: anonymous}, 404, "not_found", "Not found")
+	}
+	for path, allow := range map[string]string{
+		"/api/licenses":   "POST",
+		"/api/jobs/" + id: "GET, HEAD",
+		"/healthz":        "GET, HEAD",
+		"/api/service_requests/" + id + "/actions/release": "PATCH",
+	} {
+		a := s.refused(call{method: "DELETE", path: path, header: anonymous}, 405, "method_not_allowed", "Method not allowed")
+		if got := a.header.Get("Allow"); got != allow {
+			t.Errorf("%s: Allow %q, want %q", path, got, allow)
+		}
+	}
+	a := s.do(call{method: "HEAD", path: "/api/jobs/" + id})
+	if a.code != 404 || a.raw != "" {
+		t.Errorf("HEAD: %d %q", a.code, a.raw)
+	}
+}
+
+func TestBodies(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for name, body := range map[string]string{
+		"nothing":        "",
+		"white space":    " \n",
+		"half":           `{"type": "MSP"`,
+		"two values":     `{} {}`,
+		"no JSON":        `type=MSP`,
+		"name twice":     `{"is_primary": true, "is_primary": false}`,
+		"bad UTF-8":      "{\"type\": \"\xff\"}",
+		"half a pair":    `{"type": "\ud800"}`,
+		"control":        "{\"type\": \"\x01\"}",
+		"byte order":     "\ufeff{}",
+		"deep":           strings.Repeat(`[`, 100_000),
+		"trailing comma": `{"type": "MSP",}`,
+	} {
+		a := s.do(call{method: "POST", path: "/api/licenses", body: body})
+		if a.code != 400 || a.body.Error.Type != "request_malformed" {
+			t.Errorf("%s: %d %s", name, a.code, a.raw)
+		}
+	}
+	s.refused(call{method: "POST", path: "/api/licenses", body: `{"type": "` + strings.Repeat("a", 1<<20) + `"}`}, 413, "request_too_large", "The body is larger than 1048576 bytes")
+	// Exactly the limit is allowed.
+	s.invalid(call{method: "POST", path: "/api/licenses", body: "[" + strings.Repeat(" ", 1<<20-2) + "]"}, "$ cast type mismatch. Expected object but got array")
+	for _, contentType := range []string{"text/plain", "application/xml", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ";;;"} {
+		s.refused(call{method: "POST", path: "/api/licenses", body: "{}", header: map[string]string{"Content-Type": contentType}},
+			415, "content_type_invalid", "Content-Type must be application/json")
+	}
+	for _, contentType := range []string{"application/json; charset=utf-8", "Application/JSON", ""} {
+		if a := s.do(call{method: "POST", path: "/api/licenses", body: "{}", header: map[string]string{"Content-Type": contentType}}); a.code != 422 {
+			t.Errorf("Content-Type %q: %d %s", contentType, a.code, a.raw)
+		}
+	}
+	s.primaryLicense(s.clinic)
+	refusing := license()
+	refusing.header = map[string]string{"Accept": "text/html, application/json;q=0"}
+	s.refused(refusing, 406, "content_type_invalid", "Answers are application/json only")
+	for _, accept := range []string{"application/json", "*/*", "text/html, application/*;q=0.1"} {
+		accepting := license("type", "CASINO")
+		accepting.header = map[string]string{"Accept": accept}
+		s.refused(accepting, 422, "validation_failed", "value is not allowed in enum")
+	}
+}
+
+// TestRaw sends what no HTTP client sends. The answer has the envelope all the same, and the server stays up.
+func TestRaw(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	address := strings.TrimPrefix(s.url, "http://")
+	for name, request := range map[string]string{
+		"no HTTP":           "hello\r\n\r\n",
+		"two lengths":       "POST /api/licenses HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+		"no host":           "GET /healthz HTTP/1.1\r\n\r\n",
+		"bad header":        "GET /healthz HTTP/1.1\r\nHost: x\r\nA\x01b: c\r\n\r\n",
+		"bad length":        "POST /api/licenses HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+		"length twice over": "POST /api/licenses HTTP/1.1\r\nHost: x\r\nContent-Length: 2, 3\r\n\r\n{}",
+	} {
+		conn, err := net.Dial("tcp", address)
+		must(t, err)
+		must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+		_, err = conn.Write([]byte(request))
+		must(t, err)
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var f api.Failure
+		err = json.NewDecoder(response.Body).Decode(&f)
+		if err != nil || response.StatusCode != 400 || f.Meta.Code != 400 || f.Fault.Type != "request_malformed" || f.Meta.RequestID != response.Header.Get("X-Request-Id") {
+			t.Errorf("%s: %v %+v %v", name, response.Status, f, err)
+		}
+		conn.Close()
+	}
+	// A chunked body that breaks off in a lie.
+	conn, err := net.Dial("tcp", address)
+	must(t, err)
+	defer conn.Close()
+	must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+	_, err = conn.Write([]byte("POST /api/licenses HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + s.token + "\r\napi-key: " + s.key +
+		"\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n"))
+	must(t, err)
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	must(t, err)
+	if response.StatusCode != 400 {
+		t.Errorf("bad chunk: %s", response.Status)
+	}
+	s.do(call{method: "GET", path: "/api/jobs/" + uuid.NewString()})
+}
+
+func TestRequestID(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for given, kept := range map[string]bool{"trace-1.2:3": true, uuid.NewString(): true, "with space": false, strings.Repeat("x", 129): false, `"<script>`: false} {
+		a := s.do(call{method: "GET", path: "/nothing", header: map[string]string{"X-Request-Id": given}})
+		if got := a.header.Get("X-Request-Id"); (got == given) != kept {
+			t.Errorf("X-Request-Id %q became %q", given, got)
+		}
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	t.Parallel()
+	nowhere, err := db.Open(t.Context(), db.Config{URL: "postgres://nobody@127.0.0.1:1/nothing"})
+	must(t, err)
+	defer nowhere.Close()
+	s := newService(t, func(c *api.Config) {
+		c.DB = nowhere
+		c.Ready = func(ctx context.Context) error { return nowhere.Ready(ctx, 1) }
+	})
+	const message = "The service is not available at the moment. Try again later."
+	if a := s.refused(license(), 503, "service_unavailable", message); a.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	s.refused(call{method: "GET", path: "/readyz"}, 503, "service_unavailable", message)
+	if a := s.do(call{method: "GET", path: "/nothing"}); a.code != 404 {
+		t.Errorf("%d %s", a.code, a.raw)
+	}
+}
+
+// TestLockedTooLong: somebody else holds the legal entity's row for longer than a caller should wait.
+func TestLockedTooLong(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.primaryLicense(s.clinic)
+	holder, err := s.owner.Begin(t.Context())
+	must(t, err)
+	_, err = holder.Exec(t.Context(), "SELECT FROM prm.legal_entities WHERE id = $1 FOR UPDATE", s.clinic)
+	must(t, err)
+	if a := s.refused(license(), 503, "service_unavailable", "The service is not available at the moment. Try again later."); a.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	must(t, holder.Rollback(t.Context()))
+	if a := s.do(license()); a.code != 201 {
+		t.Errorf("%d %s", a.code, a.raw)
+	}
+}
+
+// TestInternalError breaks the database in a way that no rule knows: the caller learns nothing, the log everything.
+func TestInternalError(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.primaryLicense(s.clinic)
+	s.sql(`ALTER TABLE prm.licenses ADD CONSTRAINT secret_constraint CHECK (order_no <> 'К-1')`)
+	a := s.refused(license(), 500, "internal_error", "Internal error. Quote the request id when you report it.")
+	if strings.Contains(a.raw, "secret") {
+		t.Error(a.raw)
+	}
+	if log := s.log.String(); !strings.Contains(log, "secret_constraint") || !strings.Contains(log, a.body.Meta.RequestID) || strings.Contains(log, s.token) || strings.Contains(log, s.key) {
+		t.Errorf("log: %s", log)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, path := range []string{"/healthz", "/readyz", "/openapi.json", "/openapi.yaml"} {
+		response, err := http.Get(s.url + path)
+		must(t, err)
+		response.Body.Close()
+		if response.StatusCode != 200 {
+			t.Errorf("%s: %s", path, response.Status)
+		}
+	}
+	s.sql(`INSERT INTO ops.schema_versions (version_id, is_applied) VALUES (999999, true)`)
+	s.refused(call{method: "GET", path: "/readyz"}, 503, "service_unavailable", "The service is not available at the moment. Try again later.")
+}
