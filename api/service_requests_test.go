@@ -91,3 +91,240 @@ func TestUseAndRelease(t *testing.T) {
 		}
 	}
 }
+
+// TestActionRefusals has one case for each refusal of use and release: at the request, and the same in the job when the state changes in
+// between.
+func TestActionRefusals(t *testing.T) {
+	t.Parallel()
+	const own = "own" // stands for the caller's legal entity
+	employee := `{"identifier": {"value": "c5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"}}`
+	division := `{"identifier": {"value": "d5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"}}`
+	for _, c := range []struct {
+		action, body string // body without used_by_legal_entity
+		state        string // processing status at the start
+		holder       string
+		prepare      string // what makes the rule refuse
+		code         int
+		kind, text   string
+		entry        string
+	}{
+		{"release", "", "in_queue", own, `UPDATE prm.legal_entities SET status = 'SUSPENDED'`, 409, "request_conflict", "Action is not allowed for the legal entity", ""},
+		{"release", "", "in_queue", own, `DELETE FROM medical_events.service_requests`, 404, "not_found", "Service request not found", ""},
+		{"release", "", "in_queue", own, `UPDATE medical_events.service_requests SET status = 'recalled'`, 409, "request_conflict", "Invalid service request status", ""},
+		{"release", "", "in_queue", own, `UPDATE medical_events.service_requests SET program_processing_status = 'in_progress'`, 409, "request_conflict", "Invalid program processing status", ""},
+		{"release", "", "in_queue", own, `UPDATE medical_events.service_requests SET used_by_legal_entity_id = gen_random_uuid()`, 409, "request_conflict",
+			"Service request is used by another legal entity", ""},
+		{"use", "", "new", "", `DELETE FROM prm.parameters WHERE name = 'me_allowed_transactions_le_types'`, 409, "request_conflict",
+			"Action is not allowed for the legal entity", ""},
+		{"use", "", "new", "", `DELETE FROM medical_events.service_requests`, 404, "not_found", "Service request not found", ""},
+		{"use", "", "new", "", `UPDATE medical_events.service_requests SET program_processing_status = NULL, program_id = NULL`, 409, "request_conflict",
+			"Service request without a program can not be used", ""},
+		{"use", "", "new", "", `UPDATE medical_events.service_requests SET expiration_date = now() - interval '1 second'`, 409, "request_conflict", "Service request is expired", ""},
+		{"use", "", "new", "", `UPDATE medical_events.service_requests SET status = 'entered_in_error'`, 409, "request_conflict", "Can't use inactive service request", ""},
+		{"use", "", "new", "", `UPDATE medical_events.service_requests SET program_processing_status = 'in_queue', used_by_legal_entity_id = gen_random_uuid()`,
+			409, "request_conflict", "Service request is already used", ""},
+		{"use", "", "new", "", `UPDATE medical_events.service_requests SET program_processing_status = 'completed'`, 409, "request_conflict", "Service request is already completed", ""},
+		{"use", `"used_by_employee": ` + employee, "new", "", `UPDATE prm.employees SET status = 'DISMISSED'`, 422, "validation_failed",
+			"You can assign service request only to employee within your legal entity", "$.used_by_employee.identifier.value"},
+		{"use", `"used_by_employee": ` + employee, "new", "", `UPDATE prm.employees SET employee_type = 'HR'`, 422, "validation_failed",
+			"Invalid employee type", "$.used_by_employee.identifier.value"},
+		{"use", "", "new", "", `UPDATE medical_events.service_requests SET category = 'hospitalization'`, 422, "validation_failed",
+			"Division is mandatory for hospitalization category", "$.used_by_division"},
+		{"use", "", "new", "", `UPDATE medical_events.service_requests SET category = 'transfer_of_care'`, 422, "validation_failed",
+			"Division is mandatory for transfer_of_care category", "$.used_by_division"},
+		{"use", `"used_by_division": ` + division, "new", "",
+			`WITH moved AS (UPDATE prm.divisions SET legal_entity_id = (SELECT id FROM prm.legal_entities WHERE edrpou = 'other')) UPDATE medical_events.service_requests SET category = 'hospitalization'`,
+			422, "validation_failed", "Patient is transferred to another legal entity", "$.used_by_division"},
+	} {
+		t.Run(c.action+" "+c.text, func(t *testing.T) {
+			t.Parallel()
+			s := newService(t)
+			s.sql(`INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by) VALUES (gen_random_uuid(), 'other', 'Other', 'OUTPATIENT', 'ACTIVE', $1, $1)`, s.user)
+			s.sql(`INSERT INTO prm.employees (id, legal_entity_id, employee_type, status, inserted_by, updated_by) VALUES ('c5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65', $1, 'DOCTOR', 'APPROVED', $2, $2)`, s.clinic, s.user)
+			s.sql(`INSERT INTO prm.divisions (id, legal_entity_id, name, status, inserted_by, updated_by) VALUES ('d5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65', $1, 'Ward', 'ACTIVE', $2, $2)`, s.clinic, s.user)
+			_, id := s.serviceRequest(c.state, uuid.NullUUID{UUID: s.clinic, Valid: c.holder == own})
+			action := call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/" + c.action}
+			if c.action == "use" {
+				action.body = `{"used_by_legal_entity": {"identifier": {"value": "` + s.clinic.String() + `"}}`
+				if c.body != "" {
+					action.body += ", " + c.body
+				}
+				action.body += "}"
+			}
+			accepted := s.do(action)
+			if accepted.code != 202 {
+				t.Fatalf("before the state changed: %d %s", accepted.code, accepted.raw)
+			}
+			s.sql(c.prepare)
+			atOnce := s.refused(action, c.code, c.kind, c.text)
+			if c.entry != "" {
+				want := []map[string]any{{"entry": c.entry, "entry_type": "json_data_property",
+					"rules": []any{map[string]any{"rule": "invalid", "params": []any{}, "description": c.text}}}}
+				if fmt.Sprint(atOnce.body.Error.Invalid) != fmt.Sprint(want) {
+					t.Errorf("invalid %v", atOnce.body.Error.Invalid)
+				}
+			}
+			job := s.work().ended(accepted.header.Get("Location"))
+			var sameError map[string]any
+			must(t, json.Unmarshal([]byte(atOnce.raw), &sameError))
+			if job["status"] != "failed" || job["status_code"] != float64(c.code) || fmt.Sprint(job["error"]) != fmt.Sprint(sameError["error"]) || job["links"] != nil {
+				t.Errorf("job %v, at once %s", job, atOnce.raw)
+			}
+		})
+	}
+}
+
+func TestUseForAnotherLegalEntity(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	_, id := s.serviceRequest("new", uuid.NullUUID{})
+	s.refused(call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/use", body: useBody(uuid.New())},
+		409, "request_conflict", "You can assign service request only to your legal entity")
+}
+
+func TestActionSchema(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	_, id := s.serviceRequest("new", uuid.NullUUID{})
+	use := "/api/service_requests/" + id.String() + "/actions/use"
+	release := "/api/service_requests/" + id.String() + "/actions/release"
+	for _, c := range []struct {
+		path, body string
+		want       []string
+	}{
+		{use, `{}`, []string{"$.used_by_legal_entity required required property used_by_legal_entity was not present"}},
+		{use, `{"used_by_legal_entity": null}`, []string{"$.used_by_legal_entity cast type mismatch. Expected object but got null"}},
+		{use, `{"used_by_legal_entity": {}}`, []string{"$.used_by_legal_entity.identifier required required property identifier was not present"}},
+		{use, `{"used_by_legal_entity": {"identifier": {"value": "1"}}}`,
+			[]string{"$.used_by_legal_entity.identifier.value format string does not match the pattern ^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"}},
+		{use, `{"used_by_legal_entity": {"identifier": {"value": "` + id.String() + `", "extra": 1}}}`,
+			[]string{"$.used_by_legal_entity.identifier.extra schema schema does not allow additional properties"}},
+		{use, `{"used_by_legal_entity": {"identifier": {"value": "` + id.String() + `", "type": {"coding": [{"system": "eHealth/resources", "code": "employee"}]}}}}`,
+			[]string{"$.used_by_legal_entity.identifier.type.coding[0].code inclusion value is not allowed in enum"}},
+		{use, `{"used_by_legal_entity": {"identifier": {"value": "` + id.String() + `"}}, "used_by_employee": null}`,
+			[]string{"$.used_by_employee cast type mismatch. Expected object but got null"}},
+		{release, `[]`, []string{"$ cast type mismatch. Expected object but got array"}},
+		{"/api/service_requests/42/actions/release", ``,
+			[]string{"$.service_request_id format string does not match the pattern ^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"}},
+		{"/api/service_requests/{8be63914-a278-470b-b868-1af5b9087332}/actions/release", ``,
+			[]string{"$.service_request_id format string does not match the pattern ^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"}},
+	} {
+		s.invalid(call{method: "PATCH", path: c.path, body: c.body}, c.want...)
+	}
+	a := s.do(call{method: "PATCH", path: use, body: ``})
+	if a.code != 400 {
+		t.Errorf("use without a body: %d %s", a.code, a.raw)
+	}
+	// A reference as the service itself writes it, and keys that nobody asked for beside it.
+	a = s.do(call{method: "PATCH", path: use, body: `{"used_by_legal_entity": {"identifier": {"type": {"coding": [{"system": "eHealth/resources", "code": "legal_entity"}], "text": ""},
+		"value": "` + strings.ToUpper(s.clinic.String()) + `"}, "display_value": null}, "service_request": {"anything": []}}`})
+	if a.code != 202 {
+		t.Errorf("use: %d %s", a.code, a.raw)
+	}
+}
+
+// TestPendingDuplicate: equal actions share a job while it is pending, whatever way their bodies are written; another action does not.
+func TestPendingDuplicate(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	patient, id := s.serviceRequest("in_queue", held(s.clinic))
+	path := "/api/service_requests/" + id.String() + "/actions/"
+	job := func(action, body, token string) string {
+		t.Helper()
+		a := s.do(call{method: "PATCH", path: path + action, body: body, header: map[string]string{"Authorization": "Bearer " + token}})
+		if a.code != 202 {
+			t.Fatalf("%s: %d %s", action, a.code, a.raw)
+		}
+		return a.header.Get("Location")
+	}
+	first := job("release", "", s.token)
+	for _, body := range []string{"", "{}", " {\n} ", `{"ignored": true}`} {
+		if again := job("release", body, s.issue(s.clinic, allScopes, time.Hour)); again != first {
+			t.Errorf("release with body %q is another job", body)
+		}
+	}
+	// The state now allows use while the release is still pending: it is no duplicate of it.
+	s.sql(`UPDATE medical_events.service_requests SET program_processing_status = 'new', used_by_legal_entity_id = NULL WHERE id = $1`, id)
+	if use := job("use", useBody(s.clinic), s.token); use == first {
+		t.Error("use answers the job of release")
+	}
+	// After its end an equal action is judged anew.
+	s.sql(`UPDATE medical_events.service_requests SET program_processing_status = 'in_queue', used_by_legal_entity_id = $2 WHERE id = $1`, id, s.clinic)
+	if ended := s.work().ended(first); ended["status"] != "processed" {
+		t.Errorf("release: %v", ended)
+	}
+	s.ended(first)
+	read := s.do(call{method: "GET", path: fmt.Sprintf("/api/patients/%s/service_requests/%s", patient, id)})
+	if read.code != 200 {
+		t.Error(read.raw)
+	}
+}
+
+func TestJobIsOfItsClient(t *testing.T) {
+	t.Parallel()
+	s := newService(t).work()
+	_, id := s.serviceRequest("in_queue", held(s.clinic))
+	location := s.do(call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/release"}).header.Get("Location")
+	other := uuid.New()
+	s.legalEntity(other, "OUTPATIENT", "ACTIVE")
+	stranger := map[string]string{"Authorization": "Bearer " + s.issue(other, allScopes, time.Hour)}
+	s.refused(call{method: "GET", path: location, header: stranger}, 404, "not_found", "Job not found")
+	s.ended(location)
+	s.refused(call{method: "GET", path: location, header: stranger}, 404, "not_found", "Job not found")
+	s.refused(call{method: "GET", path: "/api/jobs/" + uuid.NewString()}, 404, "not_found", "Job not found")
+}
+
+func TestReadOfAnotherPatient(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	patient, id := s.serviceRequest("new", uuid.NullUUID{})
+	for _, path := range []string{
+		fmt.Sprintf("/api/patients/%s/service_requests/%s", uuid.New(), id),
+		fmt.Sprintf("/api/patients/%s/service_requests/%s", patient, uuid.New()),
+		fmt.Sprintf("/api/patients/%s/service_requests/%s", id, patient),
+	} {
+		s.refused(call{method: "GET", path: path}, 404, "not_found", "Service request not found")
+	}
+	const rule = "format string does not match the pattern ^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+	s.invalid(call{method: "GET", path: "/api/patients/x/service_requests/y?z=1"}, "$.z schema schema does not allow additional properties")
+	s.invalid(call{method: "GET", path: "/api/patients/x/service_requests/y"}, "$.id "+rule, "$.patient_id "+rule)
+}
+
+// TestTwoLegalEntitiesRace: both are told that their use is accepted, one holds the service request in the end.
+func TestTwoLegalEntitiesRace(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	patient, id := s.serviceRequest("new", uuid.NullUUID{})
+	rival := uuid.New()
+	s.legalEntity(rival, "EMERGENCY", "ACTIVE")
+	tokens := map[uuid.UUID]string{s.clinic: s.token, rival: s.issue(rival, allScopes, time.Hour)}
+	jobs := map[uuid.UUID]string{}
+	for legalEntity, token := range tokens {
+		a := s.do(call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/use", body: useBody(legalEntity),
+			header: map[string]string{"Authorization": "Bearer " + token}})
+		if a.code != 202 {
+			t.Fatal(a.raw)
+		}
+		jobs[legalEntity] = a.header.Get("Location")
+	}
+	s.work()
+	var holders []uuid.UUID
+	for legalEntity, location := range jobs {
+		s.token = tokens[legalEntity]
+		switch job := s.ended(location); job["status"] {
+		case "processed":
+			holders = append(holders, legalEntity)
+		case "failed":
+			if got := fmt.Sprint(job["error"]); got != "map[message:Service request is already used type:request_conflict]" {
+				t.Error(got)
+			}
+		}
+	}
+	var got struct {
+		UsedByLegalEntity struct{ Identifier struct{ Value uuid.UUID } } `json:"used_by_legal_entity"`
+	}
+	must(t, json.Unmarshal(s.do(call{method: "GET", path: fmt.Sprintf("/api/patients/%s/service_requests/%s", patient, id)}).body.Data, &got))
+	if len(holders) != 1 || got.UsedByLegalEntity.Identifier.Value != holders[0] {
+		t.Errorf("told to hold it: %v, holds it: %v", holders, got.UsedByLegalEntity.Identifier.Value)
+	}
+}

@@ -1,0 +1,37 @@
+# Everything a developer does. `make` alone explains itself.
+GO ?= go
+BIN := bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test build generate lint clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Start PostgreSQL, load the demo and serve on http://127.0.0.1:8080, with calls to paste
+	$(BIN)/reiestr serve --demo
+
+test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, else a container, else the machine's own server
+	$(GO) run ./internal/testdb/withdb -- $(GO) test -race ./...
+
+build: ## Build bin/reiestr
+	$(GO) build -o $(BIN)/reiestr ./cmd/reiestr
+
+generate: $(BIN)/sqlc ## Generate db/sqlc from sql/ and migrations/, and the OpenAPI documents from api/
+	$(BIN)/sqlc generate
+	$(GO) run ./cmd/reiestr openapi > docs/openapi.yaml
+	$(GO) run ./cmd/reiestr openapi --version 3.0 > docs/openapi-3.0.yaml
+
+lint: $(BIN)/staticcheck ## Check formatting, go vet and staticcheck
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(BIN)/staticcheck ./...
+
+clean: ## Remove what was built and the data of make run
+	rm -rf $(BIN) .reiestr
+
+# The tools have a go.mod of their own: their dependencies are many and not the program's. The first build takes some minutes.
+$(BIN)/sqlc $(BIN)/staticcheck: tools/go.mod tools/go.sum
+	mkdir -p $(BIN)
+	$(GO) -C tools build -o $(CURDIR)/$(BIN)/ tool
+	@touch $(BIN)/sqlc $(BIN)/staticcheck

@@ -1,0 +1,506 @@
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// draftPrefix begins the name of a folder in which a cluster is being made.
+const draftPrefix = clusterFolder + ".new-"
+
+// socketLimit is the longest path of a socket, in bytes: systems take 104 or 108.
+const socketLimit = 100
+
+// settings hold for every server; the rest is PostgreSQL's own choice or the operator's, in postgresql.conf.
+var settings = []string{
+	"listen_addresses=", "port=5432", "unix_socket_permissions=0700",
+	"logging_collector=off", "log_destination=stderr", "cluster_name=reiestr",
+}
+
+// temporarySettings trade durability for speed.
+var temporarySettings = []string{"fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300"}
+
+// cluster runs a server made of the machine's binaries.
+type cluster struct {
+	home     *home
+	cfg      Config
+	as       *account // whom the server runs as, nil: this user
+	bin      installation
+	log      *os.File
+	socket   string // folder of the socket
+	outside  bool   // the socket is outside of the data directory
+	byHandle bool   // the account may not pass the parents of the data directory
+	handles  map[string]*os.File
+}
+
+// startCluster starts the server in the data directory, making its cluster first where there is none.
+func startCluster(ctx context.Context, cfg Config, home *home) (b *backend, err error) {
+	c := &cluster{home: home, cfg: cfg, handles: map[string]*os.File{}}
+	if c.as, err = serverAccount(home); err != nil {
+		return nil, err
+	}
+	if err := c.chooseBinaries(ctx); err != nil {
+		return nil, err
+	}
+	if c.log, err = home.OpenFile(logFile, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
+		return nil, fmt.Errorf("cannot write the log of PostgreSQL: %w", err)
+	}
+	defer func() {
+		for _, f := range c.handles {
+			f.Close()
+		}
+		if err != nil {
+			c.log.Close()
+		}
+	}()
+	if err := c.prepare(ctx); err != nil {
+		return nil, err
+	}
+	p, err := c.launch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	version, err := prepareDatabase(ctx, c.url())
+	if err != nil {
+		p.abandon()
+		return nil, err
+	}
+	b = &backend{
+		url:         c.url(),
+		description: fmt.Sprintf("PostgreSQL %s, own server in %s", version, home.name),
+		stop:        c.guard(p),
+	}
+	if c.outside {
+		b.socket = c.socket
+	}
+	return b, nil
+}
+
+// chooseBinaries finds the binaries for the cluster that is there, or the first that will do for a new one.
+func (c *cluster) chooseBinaries(ctx context.Context) error {
+	major := 0
+	if c.home.has(clusterFolder) {
+		text, err := c.home.ReadFile(clusterFolder + "/PG_VERSION")
+		if err == nil {
+			major, err = strconv.Atoi(strings.TrimSpace(string(text)))
+		}
+		if err != nil {
+			return fmt.Errorf("%s is not a PostgreSQL cluster, move it away to start with an empty one: %w",
+				filepath.Join(c.home.name, clusterFolder), err)
+		}
+	}
+	usual := c.cfg.folders
+	if usual == nil {
+		usual = usualFolders
+	}
+	var err error
+	c.bin, err = findInstallation(ctx, c.cfg.Bin, usual, major)
+	if errors.Is(err, errNoBinaries) && major != 0 {
+		return fmt.Errorf("the data in %s were made by PostgreSQL %d: install that version (for example apt-get install "+
+			"postgresql-%d), or move %s away to start with an empty cluster: %w",
+			c.home.name, major, major, filepath.Join(c.home.name, clusterFolder), err)
+	}
+	if err != nil {
+		return err
+	}
+	if c.cfg.Bin != "" && !sameFolder(c.cfg.Bin, c.bin.dir) {
+		c.cfg.Logger.Warn("the folder of PostgreSQL binaries in the configuration holds none that will do, using others",
+			"configured", c.cfg.Bin, "used", c.bin.dir)
+	}
+	return nil
+}
+
+func sameFolder(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
+
+// prepare makes everything ready for the start: the cluster, who may log in, the folder of the socket.
+func (c *cluster) prepare(ctx context.Context) error {
+	if c.home.has(clusterFolder) {
+		if err := c.probe(ctx, clusterFolder); err != nil {
+			return err
+		}
+	} else if err := c.create(ctx); err != nil {
+		return err
+	}
+	if err := c.writeAccess(); err != nil {
+		return fmt.Errorf("cannot say who may log in to PostgreSQL: %w", err)
+	}
+	if err := c.placeSocket(); err != nil {
+		return fmt.Errorf("cannot make the folder of PostgreSQL's socket: %w", err)
+	}
+	return nil
+}
+
+// create makes the cluster aside and moves it to its place when it is whole.
+func (c *cluster) create(ctx context.Context) error {
+	c.cfg.Logger.Info("making a PostgreSQL cluster", "version", c.bin.version, "folder", filepath.Join(c.home.name, clusterFolder))
+	abandoned, err := fs.Glob(c.home.FS(), draftPrefix+"*")
+	if err != nil {
+		return err
+	}
+	for _, name := range abandoned {
+		_ = c.home.RemoveAll(name) // a killed initdb may still write there; the next time it will not
+	}
+	draft := draftPrefix + strconv.FormatInt(time.Now().UnixNano(), 36)
+	if err := c.makeFolder(draft); err != nil {
+		return fmt.Errorf("cannot make a folder for the PostgreSQL cluster: %w", err)
+	}
+	err = c.probe(ctx, draft)
+	if err == nil {
+		err = c.initdb(ctx, draft)
+	}
+	if err == nil {
+		err = c.home.Rename(draft, clusterFolder)
+	}
+	if err == nil {
+		err = syncFolder(c.home.Root)
+	}
+	if err != nil {
+		return errors.Join(err, c.home.RemoveAll(draft))
+	}
+	return nil
+}
+
+// initdb fills the folder with a cluster of UTF-8 text in the language-neutral locale.
+func (c *cluster) initdb(ctx context.Context, folder string) error {
+	var err error
+	for _, locale := range []string{"C.UTF-8", "C"} { // the first is unknown to some systems
+		cmd := exec.Command(filepath.Join(c.bin.dir, "initdb"),
+			"--username="+login, "--encoding=UTF8", "--locale="+locale, "--data-checksums",
+			"--auth-local=peer", "--auth-host=reject", "--no-instructions")
+		if c.cfg.temporary {
+			cmd.Args = append(cmd.Args, "--no-sync")
+		}
+		var path string
+		if path, err = c.reach(cmd, folder); err != nil {
+			return err
+		}
+		cmd.Args = append(cmd.Args, "--pgdata="+path)
+		from := c.logSize()
+		if err = c.run(ctx, cmd); err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("making the PostgreSQL cluster: %w", err)
+		}
+		said := c.tail(from)
+		err = fmt.Errorf("initdb cannot make a PostgreSQL cluster in %s (%w): %s", c.home.name, err, said)
+		if !strings.Contains(said, "locale") {
+			return err
+		}
+	}
+	return err
+}
+
+// syncFolder makes the names in the folder durable.
+func syncFolder(root *os.Root) error {
+	f, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// run runs a program of PostgreSQL to its end, its output to the log.
+func (c *cluster) run(ctx context.Context, cmd *exec.Cmd) error {
+	cmd.Stdout, cmd.Stderr = c.log, c.log
+	p, err := startProcess(cmd, c.as)
+	if err != nil {
+		return err
+	}
+	return p.run(ctx)
+}
+
+// probe finds out whether the account can run the binaries and get at a folder of the data directory by its path.
+func (c *cluster) probe(ctx context.Context, folder string) error {
+	if c.as == nil {
+		return nil
+	}
+	try := func(dir string) error {
+		cmd := exec.Command(filepath.Join(c.bin.dir, "postgres"), "--version")
+		cmd.Dir = dir
+		return c.run(ctx, cmd)
+	}
+	if try(filepath.Join(c.home.path, folder)) == nil {
+		return nil
+	}
+	if err := try("/"); err != nil {
+		return fmt.Errorf("PostgreSQL does not run as root, and user %s cannot run its binaries in %s, point "+
+			"REIESTR_POSTGRES_BIN at others: %w", c.as.name, c.bin.dir, err)
+	}
+	c.byHandle = true
+	return nil
+}
+
+// reach answers the path by which the command gets at a folder of the data directory: the folder's own, or one through
+// an open handle when the account may not pass the parents, as below /root.
+func (c *cluster) reach(cmd *exec.Cmd, folder string) (string, error) {
+	if !c.byHandle {
+		return filepath.Join(c.home.path, folder), nil
+	}
+	if c.handles[folder] == nil {
+		f, err := c.home.Open(folder)
+		if err != nil {
+			return "", err
+		}
+		c.handles[folder] = f
+	}
+	path, err := passFolder(cmd, c.handles[folder])
+	if err != nil {
+		return "", fmt.Errorf("PostgreSQL does not run as root, and user %s may not enter %s: set REIESTR_DATA_DIR to a "+
+			"folder whose parents every user may enter, for example /var/lib/reiestr: %w", c.as.name, c.home.path, err)
+	}
+	return path, nil
+}
+
+// makeFolder makes a folder that is the server's alone, or sees to it that it is.
+func (c *cluster) makeFolder(name string) error {
+	if err := c.home.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if c.as != nil {
+		if err := c.home.Lchown(name, c.as.uid, c.as.gid); err != nil {
+			return err
+		}
+	}
+	return c.home.Chmod(name, 0o700)
+}
+
+// writeAccess lets this user, the server's own and root log in as reiestr, through the socket and without a password,
+// and nobody else in any way.
+func (c *cluster) writeAccess() error {
+	root, err := c.home.OpenRoot(clusterFolder)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	const header = "# Written at every start of the server.\n"
+	users := []string{userName(os.Geteuid()), userName(0)}
+	if c.as != nil {
+		users = append(users, c.as.name)
+	}
+	slices.Sort(users)
+	ident := header
+	for _, name := range slices.Compact(users) {
+		ident += fmt.Sprintf("%s %q %s\n", login, name, login)
+	}
+	hba := fmt.Sprintf("%slocal all %s peer map=%s\n", header, login, login)
+	return errors.Join(
+		replace(root, "pg_hba.conf", []byte(hba), 0o644),
+		replace(root, "pg_ident.conf", []byte(ident), 0o644))
+}
+
+// placeSocket makes the folder of the socket: in the data directory, or a private one in /tmp when the path would be too
+// long or hold a comma, which separates folders in settings and URLs.
+func (c *cluster) placeSocket() error {
+	c.socket = filepath.Join(c.home.path, socketFolder)
+	if len(c.socket+"/.s.PGSQL.5432") <= socketLimit && !strings.Contains(c.socket, ",") {
+		return c.makeFolder(socketFolder)
+	}
+	c.outside = true
+	if text, err := c.home.ReadFile(socketFolderFile); err == nil {
+		c.socket = string(text)
+		if c.home.checkSocketFolder(c.socket) == nil {
+			return nil // left behind by a killed owner, whose server may still be there
+		}
+	}
+	dir, err := os.MkdirTemp("/tmp", "reiestr-")
+	if err != nil {
+		return err
+	}
+	c.socket = dir
+	if c.as != nil {
+		if err := os.Lchown(dir, c.as.uid, c.as.gid); err != nil {
+			return err
+		}
+	}
+	return replace(c.home.Root, socketFolderFile, []byte(dir), 0o600)
+}
+
+// checkSocketFolder refuses a folder in /tmp that another user may have put there.
+func (h *home) checkSocketFolder(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return fmt.Errorf("the folder of PostgreSQL's socket: %w", err)
+	}
+	data, err := h.Lstat(clusterFolder)
+	if err != nil {
+		return err
+	}
+	if info.Mode() != fs.ModeDir|0o700 || owner(info) != owner(data) {
+		return fmt.Errorf("%s is not the private folder of PostgreSQL's socket", path)
+	}
+	return nil
+}
+
+// url answers how clients reach the server.
+func (c *cluster) url() string {
+	host := strings.ReplaceAll(url.QueryEscape(c.socket), "+", "%20") // libpq does not know + for a space
+	return fmt.Sprintf("postgres://%s@/%s?host=%s&port=5432", login, login, host)
+}
+
+// leftBehind is what PostgreSQL says while the server of a killed owner is not gone yet.
+var leftBehind = regexp.MustCompile(`lock file ".*" already exists|pre-existing shared memory block`)
+
+// launch starts the server and waits until it takes connections.
+func (c *cluster) launch(ctx context.Context) (*process, error) {
+	limit := time.Now().Add(retryLimit)
+	for {
+		from := c.logSize()
+		p, err := c.startPostgres()
+		if err != nil {
+			return nil, fmt.Errorf("cannot start PostgreSQL: %w", err)
+		}
+		if err = c.awaitReady(ctx, p); err == nil {
+			return p, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("starting PostgreSQL: %w", err)
+		}
+		said := c.tail(from)
+		if !leftBehind.MatchString(said) || time.Now().After(limit) {
+			return nil, fmt.Errorf("PostgreSQL does not start (%w), see %s: %s",
+				err, filepath.Join(c.home.name, logFile), said)
+		}
+		c.stopOrphan(ctx)
+		if err := sleep(ctx, retryEvery); err != nil {
+			return nil, fmt.Errorf("waiting for an earlier PostgreSQL server to end: %w", err)
+		}
+	}
+}
+
+// startPostgres starts the server process.
+func (c *cluster) startPostgres() (*process, error) {
+	cmd := exec.Command(filepath.Join(c.bin.dir, "postgres"))
+	cmd.Stdout, cmd.Stderr = c.log, c.log
+	data, err := c.reach(cmd, clusterFolder)
+	if err != nil {
+		return nil, err
+	}
+	socket := c.socket
+	if !c.outside {
+		if socket, err = c.reach(cmd, socketFolder); err != nil {
+			return nil, err
+		}
+	}
+	cmd.Args = append(cmd.Args, "-D", data, "-c", "unix_socket_directories="+socket)
+	fixed := settings
+	if c.cfg.temporary {
+		fixed = slices.Concat(settings, temporarySettings)
+	}
+	for _, setting := range fixed {
+		cmd.Args = append(cmd.Args, "-c", setting)
+	}
+	return startProcess(cmd, c.as)
+}
+
+// awaitReady waits until the server says it is ready, however long its recovery takes. When the context ends first, the
+// server is stopped.
+func (c *cluster) awaitReady(ctx context.Context, p *process) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.ended:
+			return p.err
+		case <-ctx.Done():
+			p.abandon()
+			return ctx.Err()
+		case <-tick.C:
+			if pid, status := c.postmaster(); pid == p.cmd.Process.Pid && status == "ready" {
+				return nil
+			}
+		}
+	}
+}
+
+// postmaster answers what postmaster.pid says: process id (0 without one) and status of the server.
+func (c *cluster) postmaster() (pid int, status string) {
+	text, err := c.home.ReadFile(clusterFolder + "/postmaster.pid")
+	if err != nil {
+		return 0, ""
+	}
+	lines := strings.Split(string(text), "\n")
+	pid, _ = strconv.Atoi(lines[0])
+	if len(lines) > 7 {
+		status = strings.TrimSpace(lines[7])
+	}
+	return pid, status
+}
+
+// stopOrphan stops a server that outlived its owner, as it does on systems that do not signal a parent's death. That it
+// answers on the socket shows that the process id is that of a server of this cluster.
+func (c *cluster) stopOrphan(ctx context.Context) {
+	if _, err := prepareDatabase(ctx, c.url()); err != nil {
+		return
+	}
+	if pid, _ := c.postmaster(); pid > 0 {
+		c.cfg.Logger.Warn("stopping a PostgreSQL server whose owner is gone", "pid", pid)
+		_ = syscall.Kill(pid, syscall.SIGINT) // it may end at this moment
+	}
+}
+
+// guard reports an end of the server that nobody asked for, and answers how to ask for it.
+func (c *cluster) guard(p *process) (stop func(context.Context) error) {
+	var wanted atomic.Bool
+	from := c.logSize()
+	reported := make(chan struct{})
+	go func() {
+		defer close(reported)
+		<-p.ended
+		if !wanted.Load() {
+			c.cfg.Logger.Error("PostgreSQL ended by itself, start again", "error", p.err, "log", c.tail(from))
+		}
+	}()
+	return func(ctx context.Context) error {
+		wanted.Store(true)
+		err := p.stop(ctx)
+		<-reported
+		if err != nil {
+			err = fmt.Errorf("PostgreSQL was stopped the hard way, its next start recovers: %w", err)
+		}
+		if c.outside {
+			err = errors.Join(err, os.RemoveAll(c.socket), c.home.Remove(socketFolderFile))
+		}
+		return errors.Join(err, c.log.Close())
+	}
+}
+
+// logSize answers the length of the log in bytes.
+func (c *cluster) logSize() int64 {
+	info, err := c.log.Stat()
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// tail answers the last lines of the log, five at most, behind the position, as one line.
+func (c *cluster) tail(from int64) string {
+	const most = 8 << 10 // bytes
+	text := make([]byte, most)
+	n, _ := c.log.ReadAt(text, max(from, c.logSize()-most)) // what cannot be read is not told
+	return oneLine(text[:n])
+}
+
+// oneLine joins the last lines of the text, five at most.
+func oneLine(text []byte) string {
+	lines := strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' })
+	return strings.Join(lines[max(0, len(lines)-5):], " | ")
+}

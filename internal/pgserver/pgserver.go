@@ -1,0 +1,300 @@
+// Package pgserver finds and runs a PostgreSQL server of its own under a data directory: the default for those who bring
+// no server along.
+//
+// The server is made of the PostgreSQL binaries of the machine and listens on a Unix socket only; where there are no
+// binaries, a Docker container takes their place. One process owns the server: the one that started it, for its own
+// lifetime. Every other process that opens the same data directory joins it and loses it when the owner closes. What an
+// owner leaves behind when it is killed, the next one puts in order.
+//
+// A data directory holds:
+//
+//	lock            flock of the owner, its process id inside
+//	NAME.lock       flock of a role, see [Server.LockRole]
+//	server.json     how to join the server that runs now
+//	postgres/       the cluster (PGDATA)
+//	postgres.log    everything PostgreSQL says, never rotated
+//	socket/         the socket, for the server's user and root only
+//	socket-folder   where the socket is instead, when its path in here would be too long
+//	container.json  name, image and password of the Docker container, which then holds the data in a volume of its name
+//
+// What the data directory holds already decides between binaries and Docker; only an empty one leaves the choice open.
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// DefaultImage is the container image of the fall-back unless the configuration names another.
+const DefaultImage = "postgres:17"
+
+// login is the superuser and the database of the server, the only login it knows.
+const login = "reiestr"
+
+// Limits and intervals of waiting.
+const (
+	pollEvery  = 10 * time.Millisecond // between two looks at a server that is coming up
+	retryEvery = 50 * time.Millisecond // between two attempts to start or to join
+	retryLimit = 30 * time.Second      // for what a killed owner left behind to go away
+	joinLimit  = 2 * time.Minute       // for another process to bring its server up
+)
+
+// Errors that callers tell apart; each comes wrapped in what happened and what to do.
+var (
+	// ErrNoServer: neither binaries nor Docker can run a server here.
+	ErrNoServer = errors.New("no PostgreSQL server to be had: install one (for example apt-get install postgresql) " +
+		"or point REIESTR_POSTGRES_BIN at the folder of its binaries; or start Docker; " +
+		"or set REIESTR_DATABASE_URL to a server of your own")
+	// ErrInUse: another process holds the lock asked for.
+	ErrInUse = errors.New("data directory in use")
+)
+
+// Config says where the server lives and how its binaries are found.
+type Config struct {
+	DataDir string       // made when missing
+	Bin     string       // folder holding postgres and initdb, the first place to look at; may be empty
+	Image   string       // container image of the fall-back; empty: DefaultImage
+	Logger  *slog.Logger // nil: silent
+
+	folders   []string // patterns of usual folders of binaries; nil: usualFolders
+	temporary bool     // fast instead of durable
+}
+
+// Server is a running PostgreSQL server, started or joined.
+type Server struct {
+	home    *home
+	lock    *lockFile // nil when joined
+	backend *backend
+	cleanup func() error // after the end of a temporary server
+}
+
+// backend is what runs the server: own processes or a container.
+type backend struct {
+	url         string
+	socket      string // folder of the socket when it is outside of the data directory
+	description string
+	stop        func(context.Context) error
+	discard     func(context.Context) error // removes the data kept outside of the data directory; nil: there are none
+}
+
+// Open joins the server that runs in the data directory, or starts one that ends with Close or with this process.
+//
+// Cancelling the context while Open runs ends everything it started. Errors: [ErrNoServer]; a cluster made by a major
+// version that is not installed; a server that does not come up, with the last lines of its log.
+func Open(ctx context.Context, cfg Config) (*Server, error) {
+	if cfg.Image == "" {
+		cfg.Image = DefaultImage
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	home, err := openHome(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := startOrJoin(ctx, cfg, home)
+	if err != nil {
+		home.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Temporary starts a throw-away server for tests in a folder of its own under [os.TempDir]: it takes 300 connections
+// and forgets durability for speed. Close removes it with all its data. The configuration's DataDir is not used.
+func Temporary(ctx context.Context, cfg Config) (*Server, error) {
+	dir, err := os.MkdirTemp("", "reiestr-")
+	if err == nil {
+		err = letServerPass(dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a folder for a temporary server: %w", err)
+	}
+	cfg.DataDir, cfg.temporary = dir, true
+	s, err := Open(ctx, cfg)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	s.cleanup = func() error { return os.RemoveAll(dir) }
+	return s, nil
+}
+
+// startOrJoin takes the owner's lock and starts, or waits for its holder to be ready and joins, whichever comes first.
+func startOrJoin(ctx context.Context, cfg Config, home *home) (*Server, error) {
+	limit := time.Now().Add(joinLimit)
+	for {
+		lock, holder, err := home.tryLock("lock")
+		if err != nil {
+			return nil, err
+		}
+		if lock != nil {
+			b, err := start(ctx, cfg, home)
+			if err != nil {
+				return nil, errors.Join(err, lock.release())
+			}
+			return &Server{home: home, lock: lock, backend: b}, nil
+		}
+		b, err := join(ctx, home, holder)
+		if err == nil {
+			return &Server{home: home, backend: b}, nil
+		}
+		if time.Now().After(limit) {
+			return nil, fmt.Errorf("process %d owns the PostgreSQL server in %s and it cannot be joined within %s, "+
+				"see the log of that process: %w", holder, home.name, joinLimit, err)
+		}
+		if err := sleep(ctx, retryEvery); err != nil {
+			return nil, fmt.Errorf("waiting for process %d to start the PostgreSQL server in %s: %w", holder, home.name, err)
+		}
+	}
+}
+
+// start brings the server up as the owner of the data directory. Data decide what runs it, see the package comment.
+func start(ctx context.Context, cfg Config, home *home) (*backend, error) {
+	if err := home.forgetServer(); err != nil {
+		return nil, err
+	}
+	var (
+		b       *backend
+		err     error
+		missing error // why there are no binaries to use
+	)
+	if home.has(containerFile) {
+		missing = fmt.Errorf("the data of %s are in a Docker volume", home.name)
+	} else {
+		b, err = startCluster(ctx, cfg, home)
+		if errors.Is(err, errNoBinaries) && !home.has(clusterFolder) {
+			missing = err
+		}
+	}
+	if missing != nil {
+		b, err = startContainer(ctx, cfg, home, missing)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := home.announce(announcement{os.Getpid(), b.url, b.socket, b.description}); err != nil {
+		return nil, errors.Join(err, b.stop(context.WithoutCancel(ctx)))
+	}
+	cfg.Logger.Info("PostgreSQL runs", "server", b.description)
+	return b, nil
+}
+
+// join answers the server that the process owner announced, when that server takes connections.
+func join(ctx context.Context, home *home, owner int) (*backend, error) {
+	a, err := home.announced()
+	if err != nil {
+		return nil, err
+	}
+	if a.PID != owner {
+		return nil, fmt.Errorf("process %d has not announced its server yet", owner)
+	}
+	if a.Socket != "" {
+		if err := home.checkSocketFolder(a.Socket); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := prepareDatabase(ctx, a.URL); err != nil {
+		return nil, err
+	}
+	return &backend{url: a.URL, description: a.Description}, nil
+}
+
+// URL answers the PostgreSQL URL of the database reiestr with the superuser reiestr. It may hold a password.
+func (s *Server) URL() string { return s.backend.url }
+
+// Joined says that another process owns the server: it ends with that process, not with Close.
+func (s *Server) Joined() bool { return s.lock == nil }
+
+// Description answers one line for people: version and place.
+func (s *Server) Description() string { return s.backend.description }
+
+// Close stops the server if this process started it, and waits for its end. Connections still open are cut, those of
+// joined processes too. When the context ends first, the server is stopped the hard way, which its next start repairs.
+// A joined server is only let go. Further calls do nothing.
+func (s *Server) Close(ctx context.Context) error {
+	home := s.home
+	if home == nil {
+		return nil
+	}
+	s.home = nil
+	defer home.Close()
+	if s.Joined() {
+		return nil
+	}
+	err := errors.Join(home.forgetServer(), s.backend.stop(ctx))
+	if s.cleanup != nil {
+		if s.backend.discard != nil {
+			err = errors.Join(err, s.backend.discard(ctx))
+		}
+		err = errors.Join(err, s.cleanup())
+	}
+	return errors.Join(err, s.lock.release())
+}
+
+var roleName = regexp.MustCompile(`^[a-z][a-z-]*$`)
+
+// LockRole makes this process the only one that plays the role on the data directory, until release or its end.
+// Error: [ErrInUse] with the process that holds the role.
+func (s *Server) LockRole(role string) (release func() error, err error) {
+	if !roleName.MatchString(role) {
+		return nil, fmt.Errorf("role %q: only a-z and - make a name of a role", role)
+	}
+	lock, holder, err := s.home.tryLock(role + ".lock")
+	if err != nil {
+		return nil, err
+	}
+	if lock == nil {
+		return nil, fmt.Errorf("%w: process %d already runs %q on %s; stop it or choose another data directory",
+			ErrInUse, holder, role, s.home.name)
+	}
+	return lock.release, nil
+}
+
+// prepareDatabase makes the database of the URL where it is missing, and answers the version of the server. An answer
+// without error shows that the server takes connections.
+func prepareDatabase(ctx context.Context, url string) (version string, err error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return "", err
+	}
+	config.ConnectTimeout = 5 * time.Second
+	conn, err := pgx.ConnectConfig(ctx, config)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == "3D000" { // invalid_catalog_name: no such database
+		config.Database = "postgres"
+		conn, err = pgx.ConnectConfig(ctx, config)
+		if err == nil {
+			_, err = conn.Exec(ctx, "CREATE DATABASE "+login+" TEMPLATE template0 ENCODING 'UTF8'")
+		}
+	}
+	if conn != nil {
+		defer conn.Close(context.WithoutCancel(ctx))
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot use the PostgreSQL server: %w", err)
+	}
+	version = conn.PgConn().ParameterStatus("server_version")
+	version, _, _ = strings.Cut(version, " ") // "15.18 (Debian 15.18-0+deb12u1)"
+	return version, nil
+}
+
+// sleep waits for the duration or the end of the context, and answers the latter's error.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
