@@ -1,0 +1,177 @@
+package testdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// What decides over the server of the tests.
+const (
+	// demandVariable names the one source that will do: url, container or binaries.
+	demandVariable = "REIESTR_TEST_SERVER"
+	// urlVariable is the URL of a login that may create databases and roles.
+	urlVariable = "REIESTR_TEST_DATABASE_URL"
+	// servedVariable accompanies a URL that withdb has set: source and description of the server behind it.
+	servedVariable = "REIESTR_TEST_SERVED_BY"
+)
+
+// settings make a throw-away server fast and roomy.
+var settings = []string{"fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=400"}
+
+// Server is a PostgreSQL server for tests.
+type Server struct {
+	URL         string // of a login that may create databases and roles
+	Source      string // url, container or binaries
+	Description string // one line for people: the source, the server, and why the sources before were passed over
+
+	stop  func(context.Context) error // nil: the server is not ours to stop
+	outro string                      // how to stop a server that outlives this process; empty: it cannot
+	idle  chan *pgx.Conn
+}
+
+// source is one place that a server may come from.
+type source struct {
+	name  string
+	start func(context.Context) (*Server, error)
+}
+
+var (
+	// errAbsent: the source has nothing to offer here, and the next one may be asked.
+	errAbsent = errors.New("not to be had")
+	// errNoURL is the usual case, and not worth a word where another source serves.
+	errNoURL = fmt.Errorf("%w: %s is not set", errAbsent, urlVariable)
+)
+
+// Serve answers a PostgreSQL server from the first source that has one:
+//
+//   - url: the server at REIESTR_TEST_DATABASE_URL, which then must answer;
+//   - container: a container of the image REIESTR_TEST_POSTGRES_IMAGE, postgres:17 unless set, when a Docker engine
+//     answers and has the image or can pull it;
+//   - binaries: the PostgreSQL server binaries of this machine, the folder REIESTR_POSTGRES_BIN first.
+//
+// REIESTR_TEST_SERVER demands one of them by name: then the others are not asked.
+func Serve(ctx context.Context) (*Server, error) {
+	return serve(ctx, os.Getenv(demandVariable), []source{
+		{givenSource(), given},
+		{"container", startContainer},
+		{"binaries", startBinaries},
+	})
+}
+
+func serve(ctx context.Context, demand string, sources []source) (*Server, error) {
+	if names := []string{"", "url", "container", "binaries"}; !slices.Contains(names, demand) {
+		return nil, fmt.Errorf("%s=%s: must be one of url, container, binaries", demandVariable, demand)
+	}
+	var passed []error
+	for _, source := range sources {
+		if demand != "" && demand != source.name {
+			continue
+		}
+		server, err := source.start(ctx)
+		if err == nil {
+			server.Source = source.name
+			if err = server.introduce(ctx, passed); err == nil {
+				return server, nil
+			}
+			err = errors.Join(err, server.Close())
+		}
+		err = fmt.Errorf("%s: %w", source.name, err)
+		if !errors.Is(err, errAbsent) || ctx.Err() != nil {
+			return nil, err
+		}
+		passed = append(passed, err)
+	}
+	if demand != "" {
+		return nil, fmt.Errorf("%s demands a server that is not served: %w", demandVariable, errors.Join(passed...))
+	}
+	return nil, fmt.Errorf("no PostgreSQL server for the tests: %w", errors.Join(passed...))
+}
+
+// introduce asks the server for its version and completes the description.
+func (s *Server) introduce(ctx context.Context, passed []error) error {
+	conn, err := pgx.Connect(ctx, s.URL)
+	if err != nil {
+		return fmt.Errorf("the server does not answer: %w", err)
+	}
+	s.Description = s.Source + ", " + s.Description
+	number, _, _ := strings.Cut(conn.PgConn().ParameterStatus("server_version"), " ") // "17.6 (Debian 17.6-1)"
+	if version := "PostgreSQL " + number; !strings.Contains(s.Description, version) {
+		s.Description += ", " + version
+	}
+	for _, err := range passed {
+		if errors.Is(err, errNoURL) {
+			continue
+		}
+		s.Description += "; not " + strings.ReplaceAll(err.Error(), "\n", " ")
+	}
+	s.idle = make(chan *pgx.Conn, 4)
+	s.idle <- conn
+	return nil
+}
+
+// Close stops the server if it was started by this process, and keeps it running if there are databases of failed tests
+// to be looked at.
+func (s *Server) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if s.outro != "" && s.keeps(ctx) {
+		fmt.Fprintln(os.Stderr, "testdb: the server stays up for the databases of failed tests; to stop it:", s.outro)
+		return nil
+	}
+	for len(s.idle) > 0 {
+		(<-s.idle).Close(ctx)
+	}
+	if s.stop == nil {
+		return nil
+	}
+	return s.stop(ctx)
+}
+
+// keeps says whether databases of failed tests were asked to be kept, and were.
+func (s *Server) keeps(ctx context.Context) (kept bool) {
+	if os.Getenv(keepVariable) != "1" {
+		return false
+	}
+	conn, err := pgx.Connect(ctx, s.URL)
+	if err != nil {
+		return false
+	}
+	defer conn.Close(ctx)
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE starts_with(datname, $1))", databasePrefix).Scan(&kept)
+	return kept && err == nil
+}
+
+// Environment is what makes the tests of another process use this server.
+func (s *Server) Environment() []string {
+	return []string{urlVariable + "=" + s.URL, servedVariable + "=" + s.Description}
+}
+
+// givenSource is the source of the server at the given URL: url, or what withdb started it from.
+func givenSource() string {
+	if name, _, found := strings.Cut(os.Getenv(servedVariable), ","); found {
+		return name
+	}
+	return "url"
+}
+
+func given(context.Context) (*Server, error) {
+	address := os.Getenv(urlVariable)
+	if address == "" {
+		return nil, errNoURL
+	}
+	if _, description, found := strings.Cut(os.Getenv(servedVariable), ", "); found {
+		return &Server{URL: address, Description: description}, nil
+	}
+	config, err := pgx.ParseConfig(address)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{URL: address, Description: fmt.Sprintf("%s:%d/%s", config.Host, config.Port, config.Database)}, nil
+}

@@ -1,0 +1,96 @@
+package testdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestServeAsksInOrder(t *testing.T) {
+	t.Parallel()
+	server, _, err := shared.get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	works := func(context.Context) (*Server, error) { return &Server{URL: server.URL, Description: "fake"}, nil }
+	absent := func(context.Context) (*Server, error) { return nil, fmt.Errorf("%w: none here", errAbsent) }
+	broken := func(context.Context) (*Server, error) { return nil, errors.New("broken") }
+	silent := func(context.Context) (*Server, error) {
+		return &Server{URL: "postgres://127.0.0.1:1/?connect_timeout=2", Description: "fake"}, nil
+	}
+	unset := func(context.Context) (*Server, error) { return nil, errNoURL }
+
+	type starter = func(context.Context) (*Server, error)
+	for name, test := range map[string]struct {
+		demand                   string
+		url, container, binaries starter
+		served                   string // beginning of the description
+		mentions                 string // in the description or the error
+	}{
+		"the first that serves":               {"", works, works, works, "url, fake, PostgreSQL ", ""},
+		"no URL goes without saying":          {"", unset, works, works, "container, fake, PostgreSQL ", ""},
+		"an absent one is passed over":        {"", unset, absent, works, "binaries, fake", "; not container: not to be had: none here"},
+		"a broken one is not":                 {"", broken, works, works, "", "url: broken"},
+		"nor one that does not answer":        {"", silent, works, works, "", "url: the server does not answer"},
+		"none serves":                         {"", unset, absent, absent, "", "binaries: not to be had: none here"},
+		"the demanded one":                    {"binaries", works, works, works, "binaries, fake", ""},
+		"the demanded one is absent":          {"container", works, absent, works, "", "REIESTR_TEST_SERVER demands a server that is not served: container"},
+		"a URL is demanded and there is none": {"url", unset, works, works, "", "REIESTR_TEST_DATABASE_URL is not set"},
+		"the demand cannot be understood":     {"docker", works, works, works, "", "must be one of url, container, binaries"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := serve(t.Context(), test.demand, []source{
+				{"url", test.url}, {"container", test.container}, {"binaries", test.binaries},
+			})
+			if (err == nil) != (test.served != "") {
+				t.Fatalf("got %v, %v; want %q", got, err, test.served)
+			}
+			text := fmt.Sprint(err)
+			if err == nil {
+				text = got.Description
+				defer got.Close()
+			}
+			if !strings.HasPrefix(text, test.served) || !strings.Contains(text, test.mentions) ||
+				test.mentions == "" && strings.Contains(text, "; not ") {
+				t.Errorf("got %q; want %q… with %q", text, test.served, test.mentions)
+			}
+		})
+	}
+}
+
+// What withdb has started counts as what it is, in the processes that it hands the URL to as well.
+func TestServedByWithdb(t *testing.T) {
+	server, _, err := shared.get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(urlVariable, server.URL)
+	t.Setenv(servedVariable, "container, postgres:17 0123456789ab, PostgreSQL 17.6")
+	t.Setenv(demandVariable, "container")
+	got, err := Serve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Close()
+	if got.URL != server.URL || got.Source != "container" || !strings.HasPrefix(got.Description, "container, postgres:17 ") {
+		t.Errorf("got %+v", got)
+	}
+
+	t.Setenv(demandVariable, "url")
+	if got, err := Serve(t.Context()); err == nil {
+		got.Close()
+		t.Errorf("a container is served where a URL is demanded")
+	}
+}
+
+func TestGivenURLDoesNotShowItsPassword(t *testing.T) {
+	t.Setenv(servedVariable, "")
+	t.Setenv(urlVariable, "postgres://tester:secret@localhost:5433/play")
+	got, err := given(t.Context())
+	if err != nil || got.Description != "localhost:5433/play" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}

@@ -1,0 +1,90 @@
+package testdb
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// templateLock serialises the makers of templates on one server; the number is arbitrary.
+const templateLock = 8102657391
+
+// prepareTemplate answers the name of the database that the migrations have been applied to, which is made unless it is
+// there. The name holds a digest of the migrations, so a template is never out of date. Any number of processes may ask
+// at once. A template takes no connections, so nothing stands in the way of cloning it, and no test can change it.
+//
+// It is made under another name: what has the template's name is complete, whenever its maker was interrupted.
+func prepareTemplate(ctx context.Context, s *Server, files fs.FS, up func(context.Context, string) error) (string, error) {
+	digest, err := fingerprint(files)
+	if err != nil {
+		return "", err
+	}
+	name := "reiestr_template_" + digest
+	draft := name + "_draft"
+	address, err := withDatabase(s.URL, draft)
+	if err != nil {
+		return "", err
+	}
+
+	conn, err := pgx.Connect(ctx, s.URL)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) // and unlock
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", templateLock); err != nil {
+		return "", err
+	}
+	var made bool
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).Scan(&made)
+	if err != nil || made {
+		return name, err
+	}
+	if err := execAll(ctx, conn,
+		"DROP DATABASE IF EXISTS "+draft+" WITH (FORCE)",
+		"CREATE DATABASE "+draft+" TEMPLATE template0 ENCODING 'UTF8'",
+	); err != nil {
+		return "", err
+	}
+	err = up(ctx, address)
+	if err == nil {
+		err = execAll(ctx, conn,
+			"ALTER DATABASE "+draft+" ALLOW_CONNECTIONS false",
+			"ALTER DATABASE "+draft+" RENAME TO "+name,
+		)
+	}
+	if err != nil {
+		dropCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropLimit)
+		defer cancel()
+		return "", errors.Join(fmt.Errorf("migrating the template: %w", err),
+			s.exec(dropCtx, "DROP DATABASE IF EXISTS "+draft+" WITH (FORCE)"))
+	}
+	return name, nil
+}
+
+// fingerprint is a digest of the names and contents of all files.
+func fingerprint(files fs.FS) (string, error) {
+	digest := sha256.New()
+	err := fs.WalkDir(files, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := fs.ReadFile(files, path)
+		fmt.Fprintf(digest, "%s %d\n%s", path, len(content), content)
+		return err
+	})
+	return hex.EncodeToString(digest.Sum(nil))[:16], err
+}
+
+func execAll(ctx context.Context, conn *pgx.Conn, statements ...string) error {
+	for _, statement := range statements {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return nil
+}
