@@ -11,6 +11,8 @@
 DO $frame$
 DECLARE
     wanted text;
+    -- From version 16 on whoever creates a role is a member of it, but may not become it before it is granted.
+    needed text := CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY['reiestr_owner', 'reiestr_app'] LOOP
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted) THEN
@@ -20,7 +22,7 @@ BEGIN
                 NULL;
             END;
         END IF;
-        IF NOT pg_catalog.pg_has_role(current_user, wanted, 'MEMBER') THEN
+        IF NOT pg_catalog.pg_has_role(current_user, wanted, needed) THEN
             EXECUTE pg_catalog.format('GRANT %I TO CURRENT_USER', wanted);
         END IF;
     END LOOP;

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"text/tabwriter"
+	"time"
+	_ "time/tzdata" // business time zones on machines that have none
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// cli is the whole command line: kong reads flags, environment and help from it.
+type cli struct {
+	Config `embed:""`
+
+	Serve   serveCommand   `cmd:"" help:"Serve the API and carry out jobs, in one process."`
+	Migrate migrateCommand `cmd:"" help:"Move the database schema."`
+	Load    loadCommand    `cmd:"" help:"Load fixture bundles: rows with known ids are replaced whole; one transaction a file."`
+	Token   tokenCommand   `cmd:"" help:"Issue and revoke access tokens."`
+	APIKey  apiKeyCommand  `cmd:"" name:"apikey" help:"Issue and revoke api keys of information systems."`
+	OpenAPI openAPICommand `cmd:"" name:"openapi" help:"Print the API contract as YAML."`
+	Version versionCommand `cmd:"" help:"Print the build and the Go version."`
+	Help    helpCommand    `cmd:"" help:"Print this help; 'help config' prints the configuration."`
+}
+
+// Config is read from the environment, and from flags, which win.
+type Config struct {
+	DatabaseURL   string     `env:"REIESTR_DATABASE_URL" help:"PostgreSQL URL; several hosts allowed. Empty: an own PostgreSQL server under the data directory." placeholder:"URL"`
+	DataDir       string     `env:"REIESTR_DATA_DIR" default:".reiestr" help:"Data, socket and log of the own server." placeholder:"DIR"`
+	PostgresBin   string     `env:"REIESTR_POSTGRES_BIN" help:"Folder of the PostgreSQL server binaries for the own server. Empty: they are looked for." placeholder:"DIR"`
+	PostgresImage string     `env:"REIESTR_POSTGRES_IMAGE" default:"postgres:17" help:"Container image for the own server where there are no binaries." placeholder:"IMAGE"`
+	Listen        string     `env:"REIESTR_LISTEN" default:"127.0.0.1:8080" help:"API address; port 0 picks a free one." placeholder:"HOST:PORT"`
+	TimeZone      string     `env:"REIESTR_TIME_ZONE" default:"Europe/Kyiv" help:"Business time zone: which day today is." placeholder:"ZONE"`
+	RequireAPIKey bool       `env:"REIESTR_REQUIRE_API_KEY" default:"true" negatable:"" help:"Demand the key of the calling information system."`
+	LogLevel      slog.Level `env:"REIESTR_LOG_LEVEL" default:"info" help:"debug, info, warn or error." placeholder:"LEVEL"`
+	LogFormat     string     `env:"REIESTR_LOG_FORMAT" enum:",text,json" default:"" help:"text or json. Empty: text on a terminal, else json." placeholder:"FORMAT"`
+}
+
+// environment is what commands work with.
+type environment struct {
+	streams
+	Config
+	log *slog.Logger
+	app *kong.Application
+}
+
+// usageError is a fault of the command line that kong does not find.
+type usageError struct{ error }
+
+// run carries out one command line and answers the exit code.
+func run(ctx context.Context, args []string, s streams) int {
+	var c cli
+	exit := -1
+	parser, err := kong.New(&c,
+		kong.Name("reiestr"),
+		kong.Description("Licences and service requests of an eHealth registry, decided in SQL."),
+		kong.Writers(s.out, s.err),
+		kong.Exit(func(code int) { exit = code }), // --help
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: false}),
+		kong.UsageOnError(),
+	)
+	if err != nil {
+		return report(s, err)
+	}
+	parsed, err := parser.Parse(args)
+	if exit >= 0 {
+		return exit
+	}
+	if err != nil {
+		fmt.Fprintf(s.err, "reiestr: %s (see 'reiestr help')\n", oneLine(err))
+		return exitUsage
+	}
+	if _, err := time.LoadLocation(c.TimeZone); err != nil || c.TimeZone == "" || c.TimeZone == "Local" {
+		fmt.Fprintf(s.err, "reiestr: time zone %q is not known; give one like Europe/Kyiv\n", c.TimeZone)
+		return exitUsage
+	}
+	env := &environment{streams: s, Config: c.Config, log: newLogger(s.err, c.LogLevel, c.LogFormat), app: parser.Model}
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	return report(s, parsed.Run(env))
+}
+
+// report prints the one line that a failed command leaves behind.
+func report(s streams, err error) int {
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintf(s.err, "reiestr: %s\n", oneLine(err))
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+func newLogger(w io.Writer, level slog.Level, format string) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if format == "text" || format == "" && isTerminal(w) {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+type versionCommand struct{}
+
+func (versionCommand) Run(env *environment) error {
+	_, err := fmt.Fprintf(env.out, "reiestr %s %s\n", buildID(), runtime.Version())
+	return err
+}
+
+// buildID is the module version or the commit that the program was built from.
+func buildID() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	id := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && (id == "" || id == "(devel)") {
+			id = s.Value
+		}
+	}
+	if id == "" || id == "(devel)" {
+		return "devel"
+	}
+	return id
+}
+
+type helpCommand struct {
+	Topic string `arg:"" optional:"" enum:",config" default:"" help:"config: the configuration."`
+}
+
+func (h helpCommand) Run(env *environment) error {
+	if h.Topic == "" {
+		_, err := kong.Must(&cli{}, kong.Name("reiestr"), kong.Description(env.app.Help), kong.Writers(env.out, env.err),
+			kong.Exit(func(int) {})).Parse([]string{"--help"})
+		_ = err // after the help, kong complains that no command was given
+		return nil
+	}
+	table := tabwriter.NewWriter(env.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "VARIABLE\tFLAG\tDEFAULT\tMEANING")
+	for _, flag := range env.app.Flags {
+		if len(flag.Envs) == 0 {
+			continue
+		}
+		fmt.Fprintf(table, "%s\t--%s\t%s\t%s\n", flag.Envs[0], flag.Name, flag.Default, flag.Help)
+	}
+	return table.Flush()
+}

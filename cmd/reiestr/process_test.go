@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/reiestr/reiestr/internal/testdb"
+)
+
+// TestMain makes the test binary the program itself when a test asks for a process that can be killed.
+func TestMain(m *testing.M) {
+	if os.Getenv("REIESTR_TEST_IS_PROGRAM") == "1" {
+		main()
+		return
+	}
+	os.Exit(testdb.Main(m))
+}
+
+// process is a real `reiestr` in a process of its own.
+type process struct {
+	t      testing.TB
+	cmd    *exec.Cmd
+	url    string // of the API
+	exited chan struct{}
+
+	mu          sync.Mutex
+	out, errors bytes.Buffer
+}
+
+// serve starts `reiestr serve` and waits until it listens.
+func serve(t testing.TB, env []string, args ...string) *process {
+	t.Helper()
+	p := start(t, env, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
+	p.await("listening on http://")
+	_, rest, _ := strings.Cut(p.stdout(), "listening on ")
+	p.url, _, _ = strings.Cut(rest, "\n")
+	return p
+}
+
+func start(t testing.TB, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), exited: make(chan struct{})}
+	p.cmd.Env = append(append(os.Environ(), "REIESTR_TEST_IS_PROGRAM=1"), env...)
+	p.cmd.Stderr = &lockedWriter{&p.mu, &p.errors}
+	stdout, err := p.cmd.StdoutPipe()
+	must(t, err)
+	must(t, p.cmd.Start())
+	go func() {
+		lines := bufio.NewReader(stdout)
+		for {
+			line, err := lines.ReadString('\n')
+			p.mu.Lock()
+			p.out.WriteString(line)
+			p.mu.Unlock()
+			if err != nil {
+				break
+			}
+		}
+		p.cmd.Wait() //nolint:errcheck // the exit code is looked at where it matters
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		p.cmd.Process.Kill() //nolint:errcheck // it may have ended
+		<-p.exited
+		if t.Failed() {
+			t.Logf("reiestr %s\n%s", strings.Join(args, " "), p.stderr())
+		}
+	})
+	return p
+}
+
+func (p *process) stdout() string { p.mu.Lock(); defer p.mu.Unlock(); return p.out.String() }
+func (p *process) stderr() string { p.mu.Lock(); defer p.mu.Unlock(); return p.errors.String() }
+
+// await waits until the process has printed a text and a line end behind it.
+func (p *process) await(text string) {
+	p.t.Helper()
+	eventually(p.t, "the process prints "+text, func() bool {
+		select {
+		case <-p.exited:
+			p.t.Fatalf("it ended before it printed %q", text)
+		default:
+		}
+		_, rest, found := strings.Cut(p.stdout(), text)
+		return found && strings.Contains(rest, "\n")
+	})
+}
+
+// stop ends the process as an operator does, and expects that it ends well.
+func (p *process) stop() {
+	p.t.Helper()
+	must(p.t, p.cmd.Process.Signal(syscall.SIGTERM))
+	if code := p.exit(); code != 0 {
+		p.t.Errorf("exit code %d after SIGTERM", code)
+	}
+}
+
+// kill ends the process as a power cut does.
+func (p *process) kill() {
+	p.t.Helper()
+	must(p.t, p.cmd.Process.Kill())
+	p.exit()
+}
+
+func (p *process) exit() int {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(time.Minute):
+		p.t.Fatal("the process does not end")
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// command runs a command line within the test and answers what it leaves behind.
+func command(t testing.TB, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(context.Background(), args, streams{strings.NewReader(stdin), &out, &errs})
+	return code, out.String(), errs.String()
+}
+
+// done is a command that must succeed; its output is answered.
+func done(t testing.TB, args ...string) string {
+	t.Helper()
+	code, out, errs := command(t, "", args...)
+	if code != 0 {
+		t.Fatalf("reiestr %s: exit code %d: %s", strings.Join(args, " "), code, errs)
+	}
+	return strings.TrimSpace(out)
+}
+
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for !is() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+type lockedWriter struct {
+	mu *sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/internal/pgserver"
+	"github.com/reiestr/reiestr/internal/worker"
+	"github.com/reiestr/reiestr/migrations"
+)
+
+// shutdownTimeout bounds how long requests and jobs that have begun may take after SIGTERM.
+const shutdownTimeout = 20 * time.Second
+
+type serveCommand struct {
+	Role    string `enum:"all,api,worker" default:"all" help:"What this process does: all, api (no jobs) or worker (no API)."`
+	Demo    bool   `help:"Load the demo data and print calls that are ready to paste."`
+	Migrate bool   `help:"Migrate the configured database first; the own server is always migrated."`
+}
+
+func (c serveCommand) Run(ctx context.Context, env *environment) error {
+	return withDatabase(ctx, env, func(d *database) error { return c.run(ctx, env, d) })
+}
+
+func (c serveCommand) run(ctx context.Context, env *environment, d *database) (err error) {
+	if d.server != nil {
+		unlock, err := d.server.LockRole("serve-" + c.Role)
+		if errors.Is(err, pgserver.ErrInUse) {
+			return fmt.Errorf("another 'reiestr serve' runs on data directory %s: %w", env.DataDir, err)
+		}
+		if err != nil {
+			return err
+		}
+		defer unlock() //nolint:errcheck // the process ends
+		env.log.Info("database", "server", d.server.Description())
+	} else if c.Migrate {
+		if err := migrations.Up(ctx, d.url); err != nil {
+			return err
+		}
+	}
+	var demo *demo
+	if c.Demo {
+		if demo, err = loadDemo(ctx, env, d); err != nil {
+			return fmt.Errorf("loading the demo: %w", err)
+		}
+	}
+	app, err := d.connect(ctx, env, db.App, "reiestr "+c.Role)
+	if err != nil {
+		return err
+	}
+	defer app.Close()
+	if err := app.Ready(ctx, migrations.Latest()); err != nil {
+		return err
+	}
+	return c.serve(ctx, env, app, demo)
+}
+
+// serve runs until ctx ends, then lets requests and jobs that have begun finish.
+func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, demo *demo) error {
+	listener, err := net.Listen("tcp", env.Listen)
+	if err != nil {
+		return err
+	}
+	pool := worker.New(app, env.log, runtime.GOMAXPROCS(0))
+	works := c.Role != "api"
+	apiConfig := api.Config{
+		DB: app, Log: env.log, RequireAPIKey: env.RequireAPIKey,
+		Ready: func(ctx context.Context) error {
+			if works && !pool.Alive() {
+				return errors.New("not all workers run")
+			}
+			return app.Ready(ctx, migrations.Latest())
+		},
+	}
+	handler := api.New(apiConfig)
+	if c.Role == "worker" {
+		handler = api.Health(apiConfig)
+	}
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		// No ReadTimeout: it cancels a request that waits for its answer longer than that. The API bounds the reading of bodies.
+		WriteTimeout:   60 * time.Second,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 64 << 10,
+		ErrorLog:       slog.NewLogLogger(env.log.Handler(), slog.LevelDebug),
+	}
+
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var running sync.WaitGroup
+	if works {
+		running.Go(func() { pool.Run(background) })
+	} else {
+		running.Go(func() { worker.Announce(background, app, env.log) })
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(api.Listener(listener)) }()
+
+	address := "http://" + listener.Addr().String()
+	fmt.Fprintf(env.out, "listening on %s\n", address)
+	if demo != nil {
+		calls, err := demo.calls(address)
+		if err != nil {
+			return err
+		}
+		fmt.Fprint(env.out, calls)
+	}
+
+	select {
+	case err := <-served:
+		stop()
+		running.Wait()
+		return err
+	case <-ctx.Done():
+	}
+	env.log.Info("stopping")
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err = server.Shutdown(ending)
+	stop()
+	ended := make(chan struct{})
+	go func() { running.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-ending.Done():
+		// What is under way is rolled back when the connection goes, and is pending again.
+		err = errors.Join(err, errors.New("jobs under way were handed back"))
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		env.log.Warn("requests under way were cut", "error", err)
+		return nil
+	}
+	return err
+}

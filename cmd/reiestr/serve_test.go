@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/reiestr/reiestr/internal/testdb"
+)
+
+var httpCode = regexp.MustCompile(`(?m)^HTTP (\d+)$`)
+
+// TestDemo is what a newcomer does: start on a machine with nothing but PostgreSQL's binaries (or Docker), paste the calls, stop, start again.
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	env := []string{"REIESTR_DATABASE_URL=", "REIESTR_DATA_DIR=" + filepath.Join(t.TempDir(), "data")}
+	paste := func(p *process) (calls string) {
+		t.Helper()
+		p.await("# 6.")
+		eventually(t, "all calls are printed", func() bool { return strings.HasSuffix(p.stdout(), "\n\n") })
+		_, calls, _ = strings.Cut(p.stdout(), "\n")
+		shell := exec.Command("bash", "-euo", "pipefail")
+		shell.Stdin = strings.NewReader(calls)
+		output, err := shell.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s\n%s", err, calls, output)
+		}
+		var codes []string
+		for _, m := range httpCode.FindAllStringSubmatch(string(output), -1) {
+			codes = append(codes, m[1])
+		}
+		// A job may be asked for several times until it has ended.
+		if got := strings.Join(codes, " "); !regexp.MustCompile(`^201 409 202( 200)+ 202( 200)+ 200$`).MatchString(got) {
+			t.Errorf("answers %s\n%s", got, output)
+		}
+		if n := strings.Count(string(output), `"status":"processed"`); n != 2 {
+			t.Errorf("%d jobs processed\n%s", n, output)
+		}
+		return calls
+	}
+
+	first := serve(t, env, "--demo")
+	calls := paste(first)
+
+	second := start(t, env, "serve", "--listen", "127.0.0.1:0")
+	if code := second.exit(); code != 1 || !strings.Contains(second.stderr(), "another 'reiestr serve' runs on data directory") {
+		t.Errorf("a second serve: exit code %d: %s", code, second.stderr())
+	}
+	first.stop()
+
+	again := serve(t, env, "--demo")
+	paste(again)
+	// What the first start left is still there: its last call answers as before, and its licence still blocks another.
+	calls = regexp.MustCompile(`(?m)^URL=.*$`).ReplaceAllString(calls, "URL="+again.url)
+	shell := exec.Command("bash", "-euo", "pipefail")
+	shell.Stdin = strings.NewReader(calls)
+	output, err := shell.CombinedOutput()
+	must(t, err)
+	if m := httpCode.FindStringSubmatch(string(output)); m == nil || m[1] != "409" {
+		t.Errorf("the licence of the first start is gone:\n%s", output)
+	}
+
+	// kill -9 takes nothing that was acknowledged.
+	again.kill()
+	after := serve(t, env)
+	shell = exec.Command("bash", "-euo", "pipefail")
+	shell.Stdin = strings.NewReader(strings.ReplaceAll(calls, again.url, after.url))
+	output, err = shell.CombinedOutput()
+	must(t, err)
+	if m := httpCode.FindStringSubmatch(string(output)); m == nil || m[1] != "409" {
+		t.Errorf("the licence is gone after kill -9:\n%s", output)
+	}
+	after.stop()
+}
+
+// registry is a migrated database with one clinic and what it needs to call the API.
+type registry struct {
+	t      testing.TB
+	url    string
+	conn   *pgx.Conn
+	clinic uuid.UUID
+	user   uuid.UUID
+	token  string
+	key    string
+}
+
+func newRegistry(t testing.TB) *registry {
+	t.Helper()
+	r := &registry{t: t, url: testdb.New(t).URL, clinic: uuid.New(), user: uuid.New()}
+	var err error
+	r.conn, err = pgx.Connect(t.Context(), r.url)
+	must(t, err)
+	t.Cleanup(func() { r.conn.Close(context.Background()) })
+	bundle := fmt.Sprintf(`{"legal_entities": [{"id": %q, "edrpou": "12345678", "name": "Clinic", "type": "OUTPATIENT", "status": "ACTIVE"}]}`, r.clinic)
+	file := filepath.Join(t.TempDir(), "clinic.json")
+	must(t, os.WriteFile(file, []byte(bundle), 0o600))
+	done(t, "load", file, "--database-url", r.url)
+	r.token = done(t, "token", "issue", "--legal-entity", r.clinic.String(), "--user", r.user.String(), "--scope", "service_request:use job:read", "--database-url", r.url)
+	r.key = done(t, "apikey", "issue", "--name", "test", "--database-url", r.url)
+	return r
+}
+
+func (r *registry) env() []string { return []string{"REIESTR_DATABASE_URL=" + r.url} }
+
+// reserved lays out service requests that the clinic holds.
+func (r *registry) reserved(n int) []uuid.UUID {
+	r.t.Helper()
+	rows, err := r.conn.Query(r.t.Context(), `INSERT INTO medical_events.service_requests
+		(id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, category, expiration_date, inserted_by, updated_by)
+		SELECT gen_random_uuid(), 'R', gen_random_uuid(), 'active', gen_random_uuid(), 'in_queue', $1, 'counselling', now() + interval '1 year', $2, $2
+		FROM generate_series(1, $3) RETURNING id`, r.clinic, r.user, n)
+	must(r.t, err)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	must(r.t, err)
+	return ids
+}
+
+// release asks for the release of a service request and answers the job's place.
+func (r *registry) release(p *process, id uuid.UUID) string {
+	r.t.Helper()
+	code, header, body := r.call(p, http.MethodPatch, "/api/service_requests/"+id.String()+"/actions/release")
+	if code != http.StatusAccepted {
+		r.t.Fatalf("release: %d %s", code, body)
+	}
+	return header.Get("Location")
+}
+
+func (r *registry) call(p *process, method, path string) (int, http.Header, string) {
+	r.t.Helper()
+	request, err := http.NewRequestWithContext(r.t.Context(), method, p.url+path, nil)
+	must(r.t, err)
+	request.Header.Set("Authorization", "Bearer "+r.token)
+	request.Header.Set("api-key", r.key)
+	response, err := http.DefaultClient.Do(request)
+	must(r.t, err)
+	defer response.Body.Close()
+	var body json.RawMessage
+	must(r.t, json.NewDecoder(response.Body).Decode(&body))
+	return response.StatusCode, response.Header, string(body)
+}
+
+// processed waits for the end of jobs and expects that all were processed.
+func (r *registry) processed(p *process, jobs []string) {
+	r.t.Helper()
+	for _, job := range jobs {
+		eventually(r.t, job+" ends", func() bool {
+			code, _, body := r.call(p, http.MethodGet, job)
+			if code != http.StatusOK || strings.Contains(body, `"failed"`) {
+				r.t.Fatalf("%s: %d %s", job, code, body)
+			}
+			return strings.Contains(body, `"processed"`)
+		})
+	}
+}
+
+// TestKill kills a server with jobs in flight: a batch is under way in the database when the process goes. After the restart every job that
+// was acknowledged has ended, and nothing was done twice.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	p := serve(t, r.env())
+	ids := r.reserved(120)
+
+	// Whoever holds this row holds up the batch that contains it.
+	holder, err := r.conn.Begin(t.Context())
+	must(t, err)
+	_, err = holder.Exec(t.Context(), "SELECT FROM medical_events.service_requests WHERE id = $1 FOR UPDATE", ids[60])
+	must(t, err)
+	var jobs []string
+	for _, id := range ids {
+		jobs = append(jobs, r.release(p, id))
+	}
+	watcher, err := pgx.Connect(t.Context(), r.url)
+	must(t, err)
+	defer watcher.Close(context.Background())
+	eventually(t, "a worker waits for the row", func() bool {
+		var waits bool
+		must(t, watcher.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = 'reiestr all' AND wait_event_type = 'Lock')`).Scan(&waits))
+		return waits
+	})
+	p.kill()
+	must(t, holder.Rollback(t.Context()))
+
+	var pending int
+	must(t, watcher.QueryRow(t.Context(), `SELECT count(*) FROM ops.jobs WHERE status = 'pending'`).Scan(&pending))
+	if pending == 0 {
+		t.Fatal("no job was in flight")
+	}
+	p = serve(t, r.env())
+	r.processed(p, jobs)
+	var free, histories, events int
+	must(t, watcher.QueryRow(t.Context(), `SELECT
+		(SELECT count(*) FROM medical_events.service_requests WHERE program_processing_status = 'new' AND used_by_legal_entity_id IS NULL),
+		(SELECT count(*) FROM medical_events.service_request_history),
+		(SELECT count(*) FROM ops.events)`).Scan(&free, &histories, &events))
+	if free != len(ids) || histories != len(ids) || events != len(ids) {
+		t.Errorf("%d released: %d free, %d histories, %d events", len(ids), free, histories, events)
+	}
+	p.stop()
+}
+
+// TestRoles: one process accepts, another carries out, and each answers only what it is for.
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	front := serve(t, r.env(), "--role", "api")
+	back := serve(t, r.env(), "--role", "worker")
+	for _, p := range []*process{front, back} {
+		eventually(t, "ready", func() bool {
+			response, err := http.Get(p.url + "/readyz")
+			must(t, err)
+			response.Body.Close()
+			return response.StatusCode == http.StatusOK
+		})
+	}
+	ids := r.reserved(20)
+	var jobs []string
+	for _, id := range ids {
+		jobs = append(jobs, r.release(front, id))
+	}
+	if code, _, body := r.call(back, http.MethodGet, jobs[0]); code != http.StatusNotFound {
+		t.Errorf("the worker answers the API: %d %s", code, body)
+	}
+	r.processed(front, jobs)
+	back.stop()
+	front.stop()
+}
+
+// TestGracefulStop: what was begun before SIGTERM is finished or handed back, and the port is free for the next.
+func TestGracefulStop(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	p := serve(t, r.env())
+	var jobs []string
+	for _, id := range r.reserved(60) {
+		jobs = append(jobs, r.release(p, id))
+	}
+	p.stop()
+	address := strings.TrimPrefix(p.url, "http://")
+	p = serve(t, append(r.env(), "REIESTR_LISTEN="+address))
+	r.processed(p, jobs)
+	p.stop()
+}
