@@ -1,0 +1,183 @@
+package db_test
+
+import (
+	"crypto/sha256"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/db"
+)
+
+func TestAccessCheck(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.open(t, db.Owner, noon)
+	caller := db.Caller{UserID: uuid.New(), ClientID: uuid.New()}
+	scopes := []string{"license:read", "license:write"}
+	token := func() string {
+		token, _, err := owner.Access.IssueToken(t.Context(), caller, scopes, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	key := func() string {
+		key, err := owner.Access.IssueAPIKey(t.Context(), "MIS")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	good, goodKey := token(), key()
+	revoked, revokedKey := token(), key()
+	if err := owner.Access.RevokeToken(t.Context(), revoked); err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Access.RevokeAPIKey(t.Context(), revokedKey); err != nil {
+		t.Fatal(err)
+	}
+	expiry := value[time.Time](t, h, `SELECT expires_at FROM ops.access_tokens WHERE token_hash = $1`, hash(good))
+
+	known := &db.Grant{Caller: caller, Scopes: scopes, KnownAPIKey: true}
+	withoutKey := &db.Grant{Caller: caller, Scopes: scopes}
+	expired := &db.Grant{Caller: caller, Scopes: scopes, Expired: true, KnownAPIKey: true}
+	for _, test := range []struct {
+		name       string
+		token, key string
+		at         time.Time
+		want       *db.Grant // nil: ErrNotFound
+	}{
+		{"token and key", good, goodKey, expiry.Add(-time.Hour), known},
+		{"a moment before expiry", good, goodKey, expiry.Add(-time.Microsecond), known},
+		{"at expiry", good, goodKey, expiry, expired},
+		{"long after expiry", good, goodKey, expiry.AddDate(1, 0, 0), expired},
+		{"no key", good, "", expiry.Add(-time.Hour), withoutKey},
+		{"unknown key", good, goodKey + "x", expiry.Add(-time.Hour), withoutKey},
+		{"revoked key", good, revokedKey, expiry.Add(-time.Hour), withoutKey},
+		{"token for a key", good, good, expiry.Add(-time.Hour), withoutKey},
+		{"no token", "", goodKey, expiry.Add(-time.Hour), nil},
+		{"unknown token", good[1:], goodKey, expiry.Add(-time.Hour), nil},
+		{"key for a token", goodKey, goodKey, expiry.Add(-time.Hour), nil},
+		{"revoked token", revoked, goodKey, expiry.Add(-time.Hour), nil},
+		{"revoked and expired token", revoked, goodKey, expiry.AddDate(1, 0, 0), nil},
+		{"hash of the token", string(hash(good)), goodKey, expiry.Add(-time.Hour), nil},
+		{"not UTF-8", "\xff\x00", "\x00", expiry.Add(-time.Hour), nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			grant, err := h.open(t, db.App, test.at).Access.Check(t.Context(), test.token, test.key)
+			if test.want == nil {
+				if err != db.ErrNotFound {
+					t.Errorf("%+v, %v", grant, err)
+				}
+				return
+			}
+			if err != nil || !reflect.DeepEqual(grant, *test.want) {
+				t.Errorf("%+v, %v; want %+v", grant, err, *test.want)
+			}
+		})
+	}
+}
+
+func hash(secret string) []byte {
+	sum := sha256.Sum256([]byte(secret))
+	return sum[:]
+}
+
+func TestAccessTokenLastsAsLongAsItSays(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.open(t, db.Owner, noon)
+	for _, ttl := range []time.Duration{time.Second, 90 * time.Minute, 365 * 24 * time.Hour} {
+		token, expiresAt, err := owner.Access.IssueToken(t.Context(), newLegalEntity().caller(), []string{}, ttl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !value[bool](t, h, `SELECT expires_at = $2 AND expires_at - inserted_at = make_interval(secs => $3) FROM ops.access_tokens WHERE token_hash = $1`,
+			hash(token), expiresAt, ttl.Seconds()) {
+			t.Errorf("%s: expires at %s", ttl, expiresAt)
+		}
+	}
+}
+
+func TestAccessRevokesOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.open(t, db.Owner, noon)
+	token, _, err := owner.Access.IssueToken(t.Context(), newLegalEntity().caller(), []string{}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := owner.Access.IssueAPIKey(t.Context(), "MIS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []error{nil, db.ErrNotFound} {
+		if err := owner.Access.RevokeToken(t.Context(), token); err != want {
+			t.Errorf("token, time %d: %v", i+1, err)
+		}
+		if err := owner.Access.RevokeAPIKey(t.Context(), key); err != want {
+			t.Errorf("api key, time %d: %v", i+1, err)
+		}
+	}
+	if err := owner.Access.RevokeToken(t.Context(), "unknown"); err != db.ErrNotFound {
+		t.Errorf("an unknown token: %v", err)
+	}
+}
+
+func TestAccessIsTheOwnersToGrant(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	token, _, issueErr := h.Access.IssueToken(t.Context(), newLegalEntity().caller(), []string{}, time.Hour)
+	_, keyErr := h.Access.IssueAPIKey(t.Context(), "MIS")
+	for name, err := range map[string]error{
+		"IssueToken": issueErr, "IssueAPIKey": keyErr,
+		"RevokeToken": h.Access.RevokeToken(t.Context(), token), "RevokeAPIKey": h.Access.RevokeAPIKey(t.Context(), "key"),
+	} {
+		if sqlState(err) != "42501" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSecretsAreNotInTheDatabase(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.open(t, db.Owner, noon)
+	token, _, err := owner.Access.IssueToken(t.Context(), newLegalEntity().caller(), []string{"license:read"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := owner.Access.IssueAPIKey(t.Context(), "MIS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Access.Check(t.Context(), token, key); err != nil {
+		t.Fatal(err)
+	}
+	if len(token) < 43 || len(key) < 43 || token == key {
+		t.Errorf("secrets %q and %q hold less than 256 bits", token, key)
+	}
+	rows := column[string](t, h, `SELECT t::text FROM ops.access_tokens t UNION ALL SELECT k::text FROM ops.api_keys k`)
+	if len(rows) != 2 {
+		t.Fatalf("rows %v", rows)
+	}
+	for _, row := range rows {
+		for _, secret := range []string{token, key} {
+			for _, form := range []string{secret, value[string](t, h, `SELECT encode(convert_to($1, 'UTF8'), 'hex')`, secret)} {
+				if strings.Contains(row, form) {
+					t.Errorf("a secret is in %s", row)
+				}
+			}
+		}
+	}
+	for table, secret := range map[string]string{"ops.access_tokens WHERE token_hash": token, "ops.api_keys WHERE key_hash": key} {
+		if !value[bool](t, h, `SELECT EXISTS (SELECT FROM `+table+` = $1)`, hash(secret)) {
+			t.Errorf("no SHA-256 in %s", table)
+		}
+	}
+}

@@ -1,0 +1,323 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/internal/testdb"
+)
+
+func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
+
+// noon is the moment at which the rules decide in tests that do not say otherwise, and today its day in Kyiv.
+var (
+	noon  = time.Date(2026, 6, 15, 9, 0, 0, 0, time.UTC)
+	today = date(2026, 6, 15)
+)
+
+func date(year, month, day int) time.Time {
+	return time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
+}
+
+func days(n int) time.Time { return today.AddDate(0, 0, n) }
+
+// house is a database of a test's own: as the service sees it, and as the owner does, who lays out fixtures and looks.
+type house struct {
+	*db.DB
+	owner *pgxpool.Pool
+	url   string
+}
+
+func newHouse(t testing.TB) *house {
+	t.Helper()
+	h := &house{url: testdb.New(t).URL}
+	h.DB = h.open(t, db.App, noon)
+	h.owner = h.pool(t, db.Owner)
+	return h
+}
+
+// open is a view of the database whose rules decide at the moment given.
+func (h *house) open(t testing.TB, role db.Role, at time.Time) *db.DB {
+	t.Helper()
+	d, err := db.Open(t.Context(), db.Config{
+		URL: h.url, Role: role, TimeZone: "Europe/Kyiv", AsOf: func() time.Time { return at },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	return d
+}
+
+// pool is a way to the database beside the package under test.
+func (h *house) pool(t testing.TB, role db.Role) *pgxpool.Pool {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(h.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.RuntimeParams["role"] = string(role)
+	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// begin starts a transaction of the owner, which is rolled back at the end of the test unless it has been committed.
+func (h *house) begin(t testing.TB) pgx.Tx {
+	t.Helper()
+	tx, err := h.owner.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tx.Rollback(context.Background()) })
+	return tx
+}
+
+func (h *house) exec(t testing.TB, sql string, args ...any) {
+	t.Helper()
+	exec(t, h.owner, sql, args...)
+}
+
+type execer interface {
+	Exec(context.Context, string, ...any) (pgconn.CommandTag, error)
+}
+
+func exec(t testing.TB, e execer, sql string, args ...any) {
+	t.Helper()
+	if _, err := e.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func commit(t testing.TB, tx pgx.Tx) {
+	t.Helper()
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// column answers the only column of a query of the owner.
+func column[T any](t testing.TB, h *house, sql string, args ...any) []T {
+	t.Helper()
+	rows, err := h.owner.Query(t.Context(), sql, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	values, err := pgx.CollectRows(rows, pgx.RowTo[T])
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return values
+}
+
+// value answers the only value of a query of the owner.
+func value[T any](t testing.TB, h *house, sql string, args ...any) T {
+	t.Helper()
+	values := column[T](t, h, sql, args...)
+	if len(values) != 1 {
+		t.Fatalf("%s: %d rows, want 1", sql, len(values))
+	}
+	return values[0]
+}
+
+// untilWaiting returns when n sessions wait for a lock of another.
+func (h *house) untilWaiting(t testing.TB, n int) {
+	t.Helper()
+	h.until(t, "sessions wait for a lock", `
+		SELECT count(DISTINCT l.pid) >= $1 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		WHERE NOT l.granted AND a.datname = current_database()`, n)
+}
+
+// until returns when the query answers true.
+func (h *house) until(t testing.TB, what, sql string, args ...any) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !value[bool](t, h, sql, args...); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain: until %s", what)
+		}
+	}
+}
+
+// atOnce calls f n times at the same moment and returns when all calls have.
+func atOnce(n int, f func(i int)) {
+	var all sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		all.Go(func() {
+			<-start
+			f(i)
+		})
+	}
+	close(start)
+	all.Wait()
+}
+
+// started calls f in the background; the channel gives its answer.
+func started[T any](f func() T) <-chan T {
+	answer := make(chan T, 1)
+	go func() { answer <- f() }()
+	return answer
+}
+
+// refusal is what a rule said: empty if it allowed. Other errors end the test.
+func refusal(t testing.TB, err error) db.Refusal {
+	t.Helper()
+	var r db.Refusal
+	if err != nil && !errors.As(err, &r) {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func sqlState(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return ""
+}
+
+func constraintOf(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.ConstraintName
+	}
+	return ""
+}
+
+// row is a fixture: saved again, it replaces what was there.
+type row interface{ statement() (string, []any) }
+
+func (h *house) save(t testing.TB, rows ...row) {
+	t.Helper()
+	for _, r := range rows {
+		sql, args := r.statement()
+		h.exec(t, sql, args...)
+	}
+}
+
+// operator is the user who laid out the fixtures.
+var operator = uuid.MustParse("00000000-0000-4000-8000-000000000001")
+
+type parameter struct{ name, value string }
+
+func (p parameter) statement() (string, []any) {
+	return `INSERT INTO prm.parameters (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+		[]any{p.name, p.value}
+}
+
+type licenseType struct {
+	code     string
+	isActive bool
+}
+
+func (l licenseType) statement() (string, []any) {
+	return `INSERT INTO prm.dictionary_values (dictionary, code, is_active) VALUES ('LICENSE_TYPE', $1, $2)
+		ON CONFLICT (dictionary, code) DO UPDATE SET is_active = excluded.is_active`, []any{l.code, l.isActive}
+}
+
+type legalEntity struct {
+	id           uuid.UUID
+	kind, status string
+}
+
+func newLegalEntity() legalEntity { return legalEntity{uuid.New(), "OUTPATIENT", "ACTIVE"} }
+
+func (l legalEntity) statement() (string, []any) {
+	return `INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by) VALUES ($1, '00000000', 'Клініка', $2, $3, $4, $4)
+		ON CONFLICT (id) DO UPDATE SET type = excluded.type, status = excluded.status`, []any{l.id, l.kind, l.status, operator}
+}
+
+// caller is a new user of the legal entity.
+func (l legalEntity) caller() db.Caller { return db.Caller{UserID: uuid.New(), ClientID: l.id} }
+
+type employee struct {
+	id, legalEntity uuid.UUID
+	kind, status    string
+}
+
+func (l legalEntity) newEmployee() employee { return employee{uuid.New(), l.id, "DOCTOR", "APPROVED"} }
+
+func (e employee) statement() (string, []any) {
+	return `INSERT INTO prm.employees (id, legal_entity_id, employee_type, status, inserted_by, updated_by) VALUES ($1, $2, $3, $4, $5, $5)
+		ON CONFLICT (id) DO UPDATE SET legal_entity_id = excluded.legal_entity_id, employee_type = excluded.employee_type, status = excluded.status`,
+		[]any{e.id, e.legalEntity, e.kind, e.status, operator}
+}
+
+type division struct{ id, legalEntity uuid.UUID }
+
+func (l legalEntity) newDivision() division { return division{uuid.New(), l.id} }
+
+func (d division) statement() (string, []any) {
+	return `INSERT INTO prm.divisions (id, legal_entity_id, name, status, inserted_by, updated_by) VALUES ($1, $2, 'Відділення', 'ACTIVE', $3, $3)
+		ON CONFLICT (id) DO UPDATE SET legal_entity_id = excluded.legal_entity_id`, []any{d.id, d.legalEntity, operator}
+}
+
+type license struct {
+	id, legalEntity     uuid.UUID
+	kind                string
+	isActive, isPrimary bool
+	expires             *time.Time
+}
+
+// primary is an active primary licence that never expires.
+func (l legalEntity) primary() license {
+	return license{id: uuid.New(), legalEntity: l.id, kind: "MSP", isActive: true, isPrimary: true}
+}
+
+func (l license) statement() (string, []any) {
+	return `INSERT INTO prm.licenses (id, legal_entity_id, type, is_active, is_primary, issued_by, issued_date, active_from_date, expiry_date, inserted_by, updated_by)
+		VALUES ($1, $2, $3, $4, $5, 'МОЗ', '2020-01-01', '2020-01-01', $6, $7, $7)
+		ON CONFLICT (id) DO UPDATE SET type = excluded.type, is_active = excluded.is_active, is_primary = excluded.is_primary, expiry_date = excluded.expiry_date`,
+		[]any{l.id, l.legalEntity, l.kind, l.isActive, l.isPrimary, l.expires, operator}
+}
+
+type serviceRequest struct {
+	id, patient                     uuid.UUID
+	status, category                string
+	program                         *uuid.UUID
+	processing                      *string
+	legalEntity, employee, division *uuid.UUID // used by
+	expires                         time.Time
+}
+
+// newServiceRequest is free to be used by anyone.
+func newServiceRequest() serviceRequest {
+	return serviceRequest{
+		id: uuid.New(), patient: uuid.New(), status: "active", category: "counselling",
+		program: new(uuid.New()), processing: new("new"), expires: noon.Add(time.Hour),
+	}
+}
+
+// usedBy is the service request as it is after a legal entity has reserved it.
+func (s serviceRequest) usedBy(l legalEntity) serviceRequest {
+	s.processing, s.legalEntity = new("in_queue"), &l.id
+	return s
+}
+
+func (s serviceRequest) statement() (string, []any) {
+	return `INSERT INTO medical_events.service_requests (id, requisition, patient_id, status, category, program_id, program_processing_status,
+			used_by_legal_entity_id, used_by_employee_id, used_by_division_id, expiration_date, inserted_at, inserted_by, updated_at, updated_by)
+		VALUES ($1, '0000-1111-2222-3333', $2, $3, $4, $5, $6, $7, $8, $9, $10, '2026-06-01', $11, '2026-06-01', $11)
+		ON CONFLICT (id) DO UPDATE SET status = excluded.status, category = excluded.category, program_id = excluded.program_id,
+			program_processing_status = excluded.program_processing_status, used_by_legal_entity_id = excluded.used_by_legal_entity_id,
+			used_by_employee_id = excluded.used_by_employee_id, used_by_division_id = excluded.used_by_division_id,
+			expiration_date = excluded.expiration_date`,
+		[]any{
+			s.id, s.patient, s.status, s.category, s.program, s.processing, s.legalEntity, s.employee, s.division, s.expires, operator,
+		}
+}

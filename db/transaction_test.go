@@ -1,0 +1,752 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/reiestr/reiestr/internal/testdb"
+)
+
+// scratch is a database with a table ops.scratch, whose commit fails for negative numbers. The pool has one connection, so that what a
+// transaction leaves behind on it meets the next one.
+type scratch struct {
+	*DB
+	login *pgx.Conn // beside the pool
+}
+
+func newScratch(t *testing.T, settings ...string) *scratch {
+	t.Helper()
+	url := testdb.New(t).URL
+	login, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { login.Close(context.Background()) })
+	s := &scratch{login: login}
+	s.exec(t, `
+		CREATE TABLE ops.scratch (id int PRIMARY KEY, note text);
+		INSERT INTO ops.scratch VALUES (1), (2);
+		CREATE SEQUENCE ops.tries;
+		GRANT ALL ON ops.scratch, ops.tries TO reiestr_app;
+		CREATE FUNCTION ops.refuse_commit() RETURNS trigger LANGUAGE plpgsql AS
+			$$ BEGIN RAISE EXCEPTION 'no commit' USING ERRCODE = 'check_violation'; END $$;
+		CREATE CONSTRAINT TRIGGER refuse_commit AFTER INSERT ON ops.scratch DEFERRABLE INITIALLY DEFERRED
+			FOR EACH ROW WHEN (NEW.id < 0) EXECUTE FUNCTION ops.refuse_commit();
+		CREATE FUNCTION ops.undo(times int, code text) RETURNS void LANGUAGE plpgsql AS
+			$$ BEGIN IF nextval('ops.tries') <= times THEN RAISE EXCEPTION 'undone' USING ERRCODE = code; END IF; END $$;`)
+	for _, setting := range settings {
+		s.exec(t, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET `+strings.ReplaceAll(setting, "'", "''")+`', current_database()); END $$`)
+	}
+	s.DB, err = Open(t.Context(), Config{URL: url, TimeZone: "Europe/Kyiv", MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *scratch) exec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	if _, err := s.login.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// hold begins a transaction that has done what the statements say, beside the pool.
+func (s *scratch) hold(t *testing.T, statements ...string) pgx.Tx {
+	t.Helper()
+	conn, err := pgx.ConnectConfig(t.Context(), s.login.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range statements {
+		if _, err := tx.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tx
+}
+
+// ids are those of the table, as all see them.
+func (s *scratch) ids(t *testing.T) []int {
+	t.Helper()
+	rows, _ := s.login.Query(t.Context(), `SELECT id FROM ops.scratch ORDER BY id`)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+// wantUnchanged checks that nothing was committed, and wantUsable that the pool serves the next transaction.
+func (s *scratch) wantUnchanged(t *testing.T) {
+	t.Helper()
+	if ids := s.ids(t); !slices.Equal(ids, []int{1, 2}) {
+		t.Errorf("committed: %v", ids)
+	}
+	s.wantUsable(t)
+}
+
+func (s *scratch) wantUsable(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c, err := s.pool.Acquire(ctx)
+	if err != nil {
+		t.Fatalf("the connection was not given back: %v", err)
+	}
+	if status := c.Conn().PgConn().TxStatus(); status != 'I' {
+		t.Errorf("a connection in status %c was given back", status)
+	}
+	c.Release()
+	s.exec(t, `UPDATE ops.scratch SET note = '' WHERE id = 1`) // nobody holds it
+	err = s.transact(t.Context(), "next", func(tx *transaction) error {
+		_, err := now{tx, false}.Exec(t.Context(), `UPDATE ops.scratch SET note = 'next' WHERE id = 1`)
+		return err
+	})
+	if err != nil {
+		t.Errorf("the next transaction: %v", err)
+	}
+}
+
+// untilWaiting returns when a session waits for a lock of another, untilNoneWaits when none does.
+func (s *scratch) untilWaiting(t *testing.T)   { t.Helper(); s.until(t, true) }
+func (s *scratch) untilNoneWaits(t *testing.T) { t.Helper(); s.until(t, false) }
+
+func (s *scratch) until(t *testing.T, want bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		var waiting bool
+		if err := s.login.QueryRow(t.Context(), `
+			SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+		if waiting == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain: until sessions wait for a lock: %t", want)
+		}
+	}
+}
+
+func codeOf(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return ""
+}
+
+const insert = `INSERT INTO ops.scratch VALUES ($1)`
+
+// ways are all in which a transaction can send a statement and its commit. Each returns what the accessor said.
+var ways = []struct {
+	name string
+	send func(ctx context.Context, tx *transaction, id int) error
+}{
+	{"soon", func(ctx context.Context, tx *transaction, id int) error {
+		_, err := soon{tx}.Exec(ctx, insert, id)
+		return err
+	}},
+	{"now exec", func(ctx context.Context, tx *transaction, id int) error {
+		_, err := now{tx, false}.Exec(ctx, insert, id)
+		return err
+	}},
+	{"now row", func(ctx context.Context, tx *transaction, id int) error {
+		return now{tx, false}.QueryRow(ctx, insert+` RETURNING id`, id).Scan(&id)
+	}},
+	{"now rows", func(ctx context.Context, tx *transaction, id int) error {
+		rows, err := now{tx, false}.Query(ctx, insert+` RETURNING id`, id)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	}},
+	{"last exec", func(ctx context.Context, tx *transaction, id int) error {
+		_, err := now{tx, true}.Exec(ctx, insert, id)
+		return err
+	}},
+	{"last row", func(ctx context.Context, tx *transaction, id int) error {
+		return now{tx, true}.QueryRow(ctx, insert+` RETURNING id`, id).Scan(&id)
+	}},
+	{"last rows", func(ctx context.Context, tx *transaction, id int) error {
+		rows, err := now{tx, true}.Query(ctx, insert+` RETURNING id`, id)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	}},
+}
+
+func TestTransactCommits(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	want := []int{1, 2}
+	for i, way := range ways {
+		want = append(want, 10+i)
+		if err := s.transact(t.Context(), "commit", func(tx *transaction) error { return way.send(t.Context(), tx, 10+i) }); err != nil {
+			t.Errorf("%s: %v", way.name, err)
+		}
+		s.wantUsable(t)
+	}
+	if ids := s.ids(t); !slices.Equal(ids, want) {
+		t.Errorf("committed %v, want %v", ids, want)
+	}
+}
+
+func TestTransactWithNothingToDo(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	if err := s.transact(t.Context(), "nothing", func(*transaction) error { return nil }); err != nil {
+		t.Error(err)
+	}
+	s.wantUnchanged(t)
+}
+
+func TestTransactReportsAFailedCommit(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	for _, way := range ways {
+		var said error
+		err := s.transact(t.Context(), "commit", func(tx *transaction) error {
+			said = way.send(t.Context(), tx, -1)
+			return said
+		})
+		if codeOf(err) != "23514" || !strings.HasPrefix(err.Error(), "commit: ") {
+			t.Errorf("%s: %v", way.name, err)
+		}
+		if strings.HasPrefix(way.name, "last") && said == nil {
+			t.Errorf("%s: the accessor said nothing of the commit", way.name)
+		}
+		s.wantUnchanged(t)
+	}
+}
+
+// A statement whose error nobody looks at leaves a transaction that the database answers a commit of with a rollback.
+func TestTransactReportsACommitAnsweredWithARollback(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	err := s.transact(t.Context(), "careless", func(tx *transaction) error {
+		_, _ = now{tx, false}.Exec(t.Context(), insert, 3)
+		_, _ = now{tx, false}.Exec(t.Context(), insert, 3)
+		return nil
+	})
+	if err == nil || !strings.Contains(err.Error(), "ROLLBACK") {
+		t.Errorf("error %v", err)
+	}
+	s.wantUnchanged(t)
+}
+
+// A row that is not there is an answer, and the commit behind it counts.
+func TestTransactCommitsBehindNoRow(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	var id int
+	err := s.transact(t.Context(), "no row", func(tx *transaction) error {
+		if _, err := (soon{tx}).Exec(t.Context(), insert, 3); err != nil {
+			return err
+		}
+		err := now{tx, true}.QueryRow(t.Context(), `SELECT id FROM ops.scratch WHERE id = 99`).Scan(&id)
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("not %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if ids := s.ids(t); !slices.Equal(ids, []int{1, 2, 3}) {
+		t.Errorf("committed %v", ids)
+	}
+	s.exec(t, `DELETE FROM ops.scratch WHERE id = 3`)
+
+	err = s.transact(t.Context(), "no row, no commit", func(tx *transaction) error {
+		if _, err := (soon{tx}).Exec(t.Context(), insert, -1); err != nil {
+			return err
+		}
+		return now{tx, true}.QueryRow(t.Context(), `SELECT id FROM ops.scratch WHERE id = 99`).Scan(&id)
+	})
+	if codeOf(err) != "23514" {
+		t.Errorf("error %v", err)
+	}
+	s.wantUnchanged(t)
+}
+
+func TestTransactCommitsNothingAfterARefusal(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	for _, way := range ways {
+		if strings.HasPrefix(way.name, "last") {
+			continue // committed by then
+		}
+		err := s.transact(t.Context(), "refused", func(tx *transaction) error {
+			if err := way.send(t.Context(), tx, 3); err != nil {
+				return err
+			}
+			return LicenseExpired
+		})
+		if !errors.Is(err, LicenseExpired) {
+			t.Errorf("%s: %v", way.name, err)
+		}
+		s.wantUnchanged(t)
+	}
+}
+
+func TestTransactReportsAnErrorOfAQueuedStatement(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	for _, next := range ways {
+		for _, broken := range []struct{ name, sql, code string }{
+			{"at run time", `SELECT 1 / (id - 1) FROM ops.scratch`, "22012"},
+			{"when prepared", `SELECT nothing`, "42703"},
+		} {
+			err := s.transact(t.Context(), "queued", func(tx *transaction) error {
+				if _, err := (soon{tx}).Exec(t.Context(), broken.sql); err != nil {
+					t.Errorf("%s: the queue answered %v", next.name, err)
+				}
+				return next.send(t.Context(), tx, 3)
+			})
+			if codeOf(err) != broken.code {
+				t.Errorf("%s, %s: %v", next.name, broken.name, err)
+			}
+			s.wantUnchanged(t)
+		}
+	}
+}
+
+func TestTransactReportsAnErrorOfAStatement(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	for _, way := range ways {
+		err := s.transact(t.Context(), "twice", func(tx *transaction) error {
+			if err := ways[0].send(t.Context(), tx, 3); err != nil {
+				return err
+			}
+			return way.send(t.Context(), tx, 3)
+		})
+		if codeOf(err) != "23505" {
+			t.Errorf("%s: %v", way.name, err)
+		}
+		s.wantUnchanged(t)
+	}
+}
+
+func TestTransactQueuesNoStatementWithAResult(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	err := s.transact(t.Context(), "queued", func(tx *transaction) error {
+		var id int
+		rowErr := soon{tx}.QueryRow(t.Context(), `SELECT 1`).Scan(&id)
+		if _, err := (soon{tx}).Query(t.Context(), `SELECT 1`); err == nil || rowErr == nil {
+			t.Errorf("errors %v, %v", err, rowErr)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTransactCancelledWhileItWaits(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	for _, way := range []struct {
+		name string
+		wait func(context.Context, *transaction) error
+	}{
+		{"now", func(ctx context.Context, tx *transaction) error {
+			_, err := now{tx, false}.Exec(ctx, `UPDATE ops.scratch SET note = 'late' WHERE id = 2`)
+			return err
+		}},
+		{"last", func(ctx context.Context, tx *transaction) error {
+			_, err := now{tx, true}.Exec(ctx, `UPDATE ops.scratch SET note = 'late' WHERE id = 2`)
+			return err
+		}},
+		{"soon", func(ctx context.Context, tx *transaction) error {
+			_, err := soon{tx}.Exec(ctx, `UPDATE ops.scratch SET note = 'late' WHERE id = 2`)
+			return err
+		}},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			holder := s.hold(t, `SELECT FROM ops.scratch WHERE id = 2 FOR UPDATE`)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			answer := make(chan error, 1)
+			go func() {
+				answer <- s.transact(ctx, "wait", func(tx *transaction) error {
+					if err := ways[1].send(ctx, tx, 3); err != nil {
+						return err
+					}
+					return way.wait(ctx, tx)
+				})
+			}()
+			s.untilWaiting(t)
+			cancel()
+			if err := <-answer; !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v", err)
+			}
+			s.untilNoneWaits(t) // the server has been told
+			if err := holder.Rollback(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s.wantUnchanged(t)
+			var late bool
+			if err := s.login.QueryRow(t.Context(), `SELECT coalesce(note, '') = 'late' FROM ops.scratch WHERE id = 2`).Scan(&late); err != nil || late {
+				t.Errorf("the cancelled change was made: %v", err)
+			}
+		})
+	}
+}
+
+// The commit may have travelled with the statement that waits. Whatever happens first, the lock or the word of the cancellation, what is
+// reported as failed has not been committed.
+func TestTransactCancelledAsTheLockIsGranted(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	for i := range 20 {
+		id := 10 + i
+		holder := s.hold(t, `SELECT FROM ops.scratch WHERE id = 2 FOR UPDATE`)
+		ctx, cancel := context.WithCancel(t.Context())
+		answer := make(chan error, 1)
+		go func() {
+			answer <- s.transact(ctx, "wait", func(tx *transaction) error {
+				if _, err := (soon{tx}).Exec(ctx, `SELECT FROM ops.scratch WHERE id = 2 FOR UPDATE`); err != nil {
+					return err
+				}
+				_, err := now{tx, true}.Exec(ctx, insert, id)
+				return err
+			})
+		}()
+		s.untilWaiting(t)
+		cancel()
+		if err := holder.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err := <-answer
+		s.untilNoneWaits(t)
+		s.wantUsable(t)
+		if committed := slices.Contains(s.ids(t), id); committed != (err == nil) {
+			t.Fatalf("committed %t, error %v", committed, err)
+		}
+	}
+}
+
+func TestTransactCancelledBefore(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := s.transact(ctx, "cancelled", func(tx *transaction) error { return ways[1].send(ctx, tx, 3) })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	s.wantUnchanged(t)
+}
+
+func TestTransactGivesUpALockAfterItsTimeOut(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	holder := s.hold(t, `SELECT FROM ops.scratch WHERE id = 2 FOR UPDATE`)
+	err := s.transact(t.Context(), "wait", func(tx *transaction) error {
+		if _, err := (now{tx, false}).Exec(t.Context(), `SET LOCAL lock_timeout = '10ms'`); err != nil {
+			return err
+		}
+		_, err := now{tx, false}.Exec(t.Context(), `UPDATE ops.scratch SET note = 'late' WHERE id = 2`)
+		return err
+	})
+	if codeOf(err) != "55P03" || !Unavailable(err) {
+		t.Errorf("error %v", err)
+	}
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.wantUnchanged(t)
+}
+
+func TestTransactWhoseConnectionIsLost(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	err := s.transact(t.Context(), "lost", func(tx *transaction) error {
+		if err := ways[1].send(t.Context(), tx, 3); err != nil {
+			return err
+		}
+		s.exec(t, `SELECT pg_terminate_backend($1)`, int32(tx.conn.PgConn().PID()))
+		return ways[1].send(t.Context(), tx, 4)
+	})
+	if err == nil || !Unavailable(err) {
+		t.Errorf("error %v", err)
+	}
+	s.wantUnchanged(t)
+}
+
+func TestTransactRepeatsWhatTheDatabaseHasUndone(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	for _, test := range []struct {
+		undone int
+		code   string
+		tries  int
+		want   string // SQLSTATE; empty: success
+	}{
+		{0, "40P01", 1, ""},
+		{1, "40P01", 2, ""},
+		{2, "40P01", 3, ""},
+		{2, "40001", 3, ""},
+		{3, "40P01", 3, "40P01"},
+		{9, "40001", 3, "40001"},
+		{1, "23514", 1, "23514"},
+		{1, "57014", 1, "57014"},
+	} {
+		t.Run(fmt.Sprint(test.undone, " times ", test.code), func(t *testing.T) {
+			s.exec(t, `DELETE FROM ops.scratch WHERE id = 3; ALTER SEQUENCE ops.tries RESTART`)
+			tries := 0
+			err := s.transact(t.Context(), "again", func(tx *transaction) error {
+				tries++
+				if err := ways[1].send(t.Context(), tx, 3); err != nil {
+					return err
+				}
+				_, err := now{tx, true}.Exec(t.Context(), `SELECT ops.undo($1, $2)`, test.undone, test.code)
+				return err
+			})
+			if tries != test.tries || codeOf(err) != test.want {
+				t.Errorf("%d tries, error %v", tries, err)
+			}
+			if test.want != "" {
+				s.wantUnchanged(t)
+			} else if ids := s.ids(t); !slices.Equal(ids, []int{1, 2, 3}) {
+				t.Errorf("committed %v", ids)
+			}
+		})
+	}
+}
+
+func TestTransactSurvivesADeadlock(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t, `deadlock_timeout = '10ms'`)
+	other, err := Open(t.Context(), Config{URL: s.login.Config().ConnString(), TimeZone: "Europe/Kyiv", MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Close)
+
+	var tries atomic.Int32
+	var met, all sync.WaitGroup
+	met.Add(2)
+	done := [2]chan struct{}{make(chan struct{}), make(chan struct{})}
+	for i, d := range []*DB{s.DB, other} {
+		all.Go(func() {
+			defer close(done[i])
+			first := true
+			err := d.transact(t.Context(), "cross", func(tx *transaction) error {
+				tries.Add(1)
+				if !first {
+					<-done[1-i] // undone, it no longer stands in the other's way
+				}
+				for _, id := range []int{1 + i, 2 - i} {
+					if _, err := (now{tx, false}).Exec(t.Context(), `UPDATE ops.scratch SET note = coalesce(note, '') || 'x' WHERE id = $1`, id); err != nil {
+						return err
+					}
+					if first {
+						first = false
+						met.Done()
+						met.Wait()
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := tries.Load(); n != 3 {
+		t.Errorf("%d tries", n)
+	}
+	var notes []string
+	if err := s.login.QueryRow(t.Context(), `SELECT array_agg(note) FROM ops.scratch`).Scan(&notes); err != nil || !slices.Equal(notes, []string{"xx", "xx"}) {
+		t.Errorf("notes %v, %v", notes, err)
+	}
+}
+
+func TestTransactIsReadCommittedWhateverTheDefaults(t *testing.T) {
+	t.Parallel()
+	for name, session := range map[string]string{
+		"of the database": ``,
+		"of the session":  `SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScratch(t, `default_transaction_isolation = 'serializable'`, `default_transaction_read_only = on`,
+				`search_path = public`, `timezone = 'Asia/Tokyo'`, `synchronous_commit = off`, `lock_timeout = 1`)
+			s.exec(t, `SET default_transaction_read_only = off`)
+			if session != "" {
+				if _, err := s.pool.Exec(t.Context(), session); err != nil {
+					t.Fatal(err)
+				}
+			}
+			show := func(tx *transaction, name string) (value string) {
+				if err := (now{tx, false}).QueryRow(t.Context(), `SELECT current_setting($1)`, name).Scan(&value); err != nil {
+					t.Error(err)
+				}
+				return value
+			}
+			err := s.transact(t.Context(), "defaults", func(tx *transaction) error {
+				for name, want := range map[string]string{
+					"transaction_isolation": "read committed", "transaction_read_only": "off", "role": "reiestr_app", "search_path": "",
+					"TimeZone": "UTC", "synchronous_commit": "on", "lock_timeout": "5s", "statement_timeout": "10s",
+					"idle_in_transaction_session_timeout": "10s",
+				} {
+					if got := show(tx, name); got != want {
+						t.Errorf("%s is %q", name, got)
+					}
+				}
+				// Each statement sees what was committed before it.
+				for want := range 2 {
+					var n int
+					if err := (now{tx, false}).QueryRow(t.Context(), `SELECT count(*) FROM ops.scratch WHERE id = 3`).Scan(&n); err != nil || n != want {
+						t.Errorf("%d rows, %v", n, err)
+					}
+					if want == 0 {
+						s.exec(t, insert, 3)
+					}
+				}
+				return ways[1].send(t.Context(), tx, 4)
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			if ids := s.ids(t); !slices.Equal(ids, []int{1, 2, 3, 4}) {
+				t.Errorf("committed %v", ids)
+			}
+		})
+	}
+}
+
+// What follows a lock in the same round trip sees what was committed while the lock was waited for.
+func TestTransactLooksAfterItHasTheLock(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	holder := s.hold(t, `UPDATE ops.scratch SET note = 'held' WHERE id = 1`, `INSERT INTO ops.scratch VALUES (3)`)
+	var n int
+	answer := make(chan error, 1)
+	go func() {
+		answer <- s.transact(t.Context(), "look", func(tx *transaction) error {
+			if _, err := (soon{tx}).Exec(t.Context(), `SELECT FROM ops.scratch WHERE id = 1 FOR NO KEY UPDATE`); err != nil {
+				return err
+			}
+			return now{tx, true}.QueryRow(t.Context(), `SELECT count(*) FROM ops.scratch`).Scan(&n)
+		})
+	}()
+	s.untilWaiting(t)
+	if err := holder.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answer; err != nil || n != 3 {
+		t.Errorf("%d rows, %v", n, err)
+	}
+}
+
+func TestTransactRollsBackAfterAPanic(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	for name, do := range map[string]func(context.Context, *transaction){
+		"before anything": func(context.Context, *transaction) {},
+		"after a queued statement": func(ctx context.Context, tx *transaction) {
+			_ = ways[0].send(ctx, tx, 3)
+		},
+		"after a statement": func(ctx context.Context, tx *transaction) {
+			_ = ways[1].send(ctx, tx, 3)
+		},
+		"amid rows": func(ctx context.Context, tx *transaction) {
+			_ = ways[1].send(ctx, tx, 3)
+			rows, _ := now{tx, false}.Query(ctx, `SELECT generate_series(1, 100000)`)
+			rows.Next()
+		},
+		"in a failed transaction": func(ctx context.Context, tx *transaction) {
+			_ = ways[1].send(ctx, tx, 3)
+			_ = ways[1].send(ctx, tx, 3)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			func() {
+				defer func() {
+					if reason := recover(); reason != io.ErrNoProgress {
+						t.Errorf("recovered %v", reason)
+					}
+				}()
+				_ = s.transact(t.Context(), "panic", func(tx *transaction) error {
+					do(t.Context(), tx)
+					panic(io.ErrNoProgress)
+				})
+			}()
+			s.wantUnchanged(t)
+		})
+	}
+}
+
+// An error while rows are still being read leaves the connection amid an answer: it is not given back.
+func TestTransactLeavesRowsUnread(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t)
+	err := s.transact(t.Context(), "unread", func(tx *transaction) error {
+		if err := ways[1].send(t.Context(), tx, 3); err != nil {
+			return err
+		}
+		rows, err := now{tx, false}.Query(t.Context(), `SELECT generate_series(1, 100000)`)
+		if err != nil {
+			return err
+		}
+		rows.Next()
+		return LicenseExpired
+	})
+	if !errors.Is(err, LicenseExpired) {
+		t.Errorf("error %v", err)
+	}
+	s.wantUnchanged(t)
+}
+
+// The commands of the service keep their word under the same defaults, also where they are one statement without a transaction.
+func TestCommandsUnderHostileDefaults(t *testing.T) {
+	t.Parallel()
+	s := newScratch(t, `default_transaction_isolation = 'serializable'`, `default_transaction_read_only = on`, `default_transaction_deferrable = on`)
+	if _, err := s.Jobs.Run(t.Context(), Claim{Size: 1}); err != nil {
+		t.Error(err)
+	}
+	var isolation, readOnly string
+	if err := s.pool.QueryRow(t.Context(), `SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')`).Scan(&isolation, &readOnly); err != nil {
+		t.Fatal(err)
+	}
+	if isolation != "read committed" || readOnly != "off" {
+		t.Errorf("a statement without a transaction is %s, read only %s", isolation, readOnly)
+	}
+}

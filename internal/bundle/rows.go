@@ -1,0 +1,361 @@
+package bundle
+
+import (
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/db"
+)
+
+const categories = "eHealth/SNOMED/service_request_categories"
+
+var readDictionary = objectOf(func(c *checker, o *node) db.DictionaryRow {
+	row := db.DictionaryRow{
+		Name:     required(c, o, "name", aName),
+		IsActive: otherwise(optional(c, o, "is_active", aBoolean), true),
+		Values:   required(c, o, "values", listOf(readDictionaryValue)),
+	}
+	codes := map[string]bool{}
+	for _, v := range row.Values {
+		if codes[v.Code] {
+			c.faultAt(o, "values", "the code %q is given twice", v.Code)
+		}
+		codes[v.Code] = true
+	}
+	return row
+})
+
+var readDictionaryValue = objectOf(func(c *checker, o *node) db.DictionaryValueRow {
+	return db.DictionaryValueRow{
+		Code:        required(c, o, "code", aName),
+		Description: otherwise(optional(c, o, "description", aText), ""),
+		IsActive:    otherwise(optional(c, o, "is_active", aBoolean), true),
+	}
+})
+
+var readParameter = objectOf(func(c *checker, o *node) db.ParameterRow {
+	return db.ParameterRow{
+		Name: required(c, o, "name", aName),
+		Value: required(c, o, "value", func(c *checker, n *node) any {
+			switch n.kind {
+			case array:
+				return listOf(aText)(c, n)
+			case boolean:
+				return aBoolean(c, n)
+			case text:
+				return aText(c, n)
+			}
+			c.fault(n, "expected a list of strings, a boolean or a string, got %s", n.kind)
+			return nil
+		}),
+	}
+})
+
+var readLegalEntity = objectOf(func(c *checker, o *node) db.LegalEntityRow {
+	return db.LegalEntityRow{
+		ID:          required(c, o, "id", aUUID),
+		EDRPOU:      required(c, o, "edrpou", aName),
+		Name:        required(c, o, "name", aText),
+		Type:        required(c, o, "type", aName),
+		Status:      required(c, o, "status", oneOf("ACTIVE", "SUSPENDED", "CLOSED", "REORGANIZED")),
+		NHSVerified: otherwise(optional(c, o, "nhs_verified", aBoolean), false),
+		Stamp:       readStamp(c, o),
+	}
+})
+
+var readDivision = objectOf(func(c *checker, o *node) db.DivisionRow {
+	return db.DivisionRow{
+		ID:            required(c, o, "id", aUUID),
+		LegalEntityID: required(c, o, "legal_entity_id", aUUID),
+		Name:          required(c, o, "name", aText),
+		Status:        required(c, o, "status", aName),
+		Stamp:         readStamp(c, o),
+	}
+})
+
+var readEmployee = objectOf(func(c *checker, o *node) db.EmployeeRow {
+	return db.EmployeeRow{
+		ID:            required(c, o, "id", aUUID),
+		LegalEntityID: required(c, o, "legal_entity_id", aUUID),
+		EmployeeType:  required(c, o, "employee_type", aName),
+		Status:        required(c, o, "status", aName),
+		Stamp:         readStamp(c, o),
+	}
+})
+
+var readLicense = objectOf(func(c *checker, o *node) db.LicenseRow {
+	before := len(c.faults)
+	row := db.LicenseRow{
+		ID:             required(c, o, "id", aUUID),
+		LegalEntityID:  required(c, o, "legal_entity_id", aUUID),
+		Type:           required(c, o, "type", aName),
+		IsActive:       otherwise(optional(c, o, "is_active", aBoolean), true),
+		IsPrimary:      required(c, o, "is_primary", aBoolean),
+		LicenseNumber:  optional(c, o, "license_number", aText),
+		IssuedBy:       required(c, o, "issued_by", aText),
+		IssuedDate:     required(c, o, "issued_date", aDate),
+		IssuerStatus:   optional(c, o, "issuer_status", aText),
+		ExpiryDate:     optional(c, o, "expiry_date", aDate),
+		ActiveFromDate: required(c, o, "active_from_date", aDate),
+		WhatLicensed:   optional(c, o, "what_licensed", aText),
+		OrderNo:        optional(c, o, "order_no", aText),
+		Stamp:          readStamp(c, o),
+	}
+	if row.IsPrimary || len(c.faults) > before {
+		return row // a primary licence comes from outside and is taken as it is
+	}
+	if row.IssuedDate.After(row.ActiveFromDate) {
+		c.faultAt(o, "issued_date", "an additional licence cannot be issued later than its active_from_date")
+	}
+	if row.ExpiryDate != nil && row.ActiveFromDate.After(*row.ExpiryDate) {
+		c.faultAt(o, "active_from_date", "an additional licence cannot be active from later than its expiry_date")
+	}
+	return row
+})
+
+// readStamp reads when and by whom a row was made and changed: what is left out is now and the system user.
+func readStamp(c *checker, o *node) db.Stamp {
+	return db.Stamp{
+		InsertedAt: otherwise(optional(c, o, "inserted_at", aMoment), c.now),
+		InsertedBy: otherwise(optional(c, o, "inserted_by", aUUID), db.SystemUser),
+		UpdatedAt:  otherwise(optional(c, o, "updated_at", aMoment), c.now),
+		UpdatedBy:  otherwise(optional(c, o, "updated_by", aUUID), db.SystemUser),
+	}
+}
+
+// content are the elements of a service request that no rule reads, in the shape of the contract.
+type content struct {
+	Intent             string       `json:"intent"`
+	Priority           string       `json:"priority"`
+	Code               *reference   `json:"code,omitempty"`
+	Context            *reference   `json:"context,omitempty"`
+	OccurrencePeriod   *period      `json:"occurrence_period,omitempty"`
+	OccurrenceDateTime *string      `json:"occurrence_date_time,omitempty"`
+	RequesterEmployee  *reference   `json:"requester_employee,omitempty"`
+	ReasonReference    *[]reference `json:"reason_reference,omitempty"`
+	SupportingInfo     *[]reference `json:"supporting_info,omitempty"`
+	PermittedResources *[]reference `json:"permitted_resources,omitempty"`
+	Note               *string      `json:"note,omitempty"`
+	PatientInstruction *string      `json:"patient_instruction,omitempty"`
+	ExplanatoryLetter  *string      `json:"explanatory_letter,omitempty"`
+	Quantity           *quantity    `json:"quantity,omitempty"`
+}
+
+type period struct {
+	Start string  `json:"start"`
+	End   *string `json:"end,omitempty"`
+}
+
+type quantity struct {
+	Value  float64 `json:"value"`
+	System string  `json:"system"`
+	Code   string  `json:"code"`
+	Unit   *string `json:"unit,omitempty"`
+}
+
+// completedWith is the shape of the column: what completed a service request is kept short.
+type completedWith struct {
+	Type string    `json:"type"`
+	ID   uuid.UUID `json:"id"`
+}
+
+var (
+	aStatus           = oneOf("active", "completed", "recalled", "entered_in_error")
+	aProcessingStatus = oneOf("new", "in_queue", "in_progress", "completed")
+
+	aPatient        = idOf("patient")
+	aProgram        = idOf("medical_program")
+	aProgramService = idOf("program_service")
+	aLegalEntity    = idOf("legal_entity")
+	anEmployee      = idOf("employee")
+	aDivision       = idOf("division")
+
+	toService   = referenceTo("service")
+	toEncounter = referenceTo("encounter")
+	toEmployee  = referenceTo("employee")
+	toCondition = listOf(referenceTo("condition"))
+	toEpisodes  = listOf(referenceTo("episode_of_care"))
+)
+
+var readServiceRequest = objectOf(func(c *checker, o *node) db.ServiceRequestRow {
+	before := len(c.faults)
+	code := optional(c, o, "code", toService)
+	row := db.ServiceRequestRow{
+		ID:                      required(c, o, "id", aUUID),
+		Requisition:             required(c, o, "requisition", aName),
+		PatientID:               required(c, o, "subject", aPatient),
+		Status:                  required(c, o, "status", aStatus),
+		ProgramID:               optional(c, o, "program", aProgram),
+		ProgramProcessingStatus: optional(c, o, "program_processing_status", aProcessingStatus),
+		UsedByLegalEntityID:     optional(c, o, "used_by_legal_entity", aLegalEntity),
+		UsedByEmployeeID:        optional(c, o, "used_by_employee", anEmployee),
+		UsedByDivisionID:        optional(c, o, "used_by_division", aDivision),
+		Category:                required(c, o, "category", aCategory),
+		RequesterLegalEntityID:  optional(c, o, "requester_legal_entity", aLegalEntity),
+		ExpirationDate:          otherwise(optional(c, o, "expiration_date", aMoment), c.now.AddDate(1, 0, 0)),
+		CompletedWith:           optional(c, o, "completed_with", readCompletedWith),
+		ProgramServiceID:        optional(c, o, "program_service", aProgramService),
+		StatusReason:            optional(c, o, "status_reason", aConcept),
+		Content: content{
+			Intent:             otherwise(optional(c, o, "intent", aName), "order"),
+			Priority:           otherwise(optional(c, o, "priority", aName), "routine"),
+			Code:               code,
+			Context:            optional(c, o, "context", toEncounter),
+			OccurrencePeriod:   optional(c, o, "occurrence_period", readPeriod),
+			OccurrenceDateTime: optional(c, o, "occurrence_date_time", aDay),
+			RequesterEmployee:  optional(c, o, "requester_employee", toEmployee),
+			ReasonReference:    optional(c, o, "reason_reference", toCondition),
+			SupportingInfo:     optional(c, o, "supporting_info", toEpisodes),
+			PermittedResources: optional(c, o, "permitted_resources", toEpisodes),
+			Note:               optional(c, o, "note", aText),
+			PatientInstruction: optional(c, o, "patient_instruction", aText),
+			ExplanatoryLetter:  optional(c, o, "explanatory_letter", aText),
+			Quantity:           optional(c, o, "quantity", readQuantity),
+		},
+		Stamp: readStamp(c, o),
+	}
+	if code != nil {
+		row.CodeID = &code.Identifier.Value
+	}
+	row.History = readHistories(c, o, row)
+	if len(c.faults) > before {
+		return row
+	}
+	if status := row.ProgramProcessingStatus; status != nil {
+		switch {
+		case row.ProgramID == nil:
+			c.faultAt(o, "program_processing_status", "%q needs program", *status)
+		case (*status == "in_queue" || *status == "in_progress") && row.UsedByLegalEntityID == nil:
+			c.faultAt(o, "program_processing_status", "%q needs used_by_legal_entity", *status)
+		case *status == "new" && row.UsedByLegalEntityID != nil:
+			c.faultAt(o, "program_processing_status", `"new" has no used_by_legal_entity`)
+		}
+	}
+	if row.UsedByLegalEntityID == nil && row.UsedByEmployeeID != nil {
+		c.faultAt(o, "used_by_employee", "needs used_by_legal_entity")
+	}
+	if row.UsedByLegalEntityID == nil && row.UsedByDivisionID != nil {
+		c.faultAt(o, "used_by_division", "needs used_by_legal_entity")
+	}
+	if content := row.Content.(content); content.OccurrencePeriod != nil && content.OccurrenceDateTime != nil {
+		c.faultAt(o, "occurrence_date_time", "stands beside occurrence_period, and only one of them may")
+	}
+	return row
+})
+
+// aCategory reads a CodeableConcept, or its code alone.
+func aCategory(c *checker, n *node) (code string) {
+	if n.kind == text {
+		code = aName(c, n)
+	} else if value := readCategory(c, n); len(value.Coding) == 1 {
+		code = value.Coding[0].Code
+	} else if len(value.Coding) > 1 {
+		c.fault(n, "expected one coding, got %d", len(value.Coding))
+	}
+	if c.categories != nil && !c.categories[code] {
+		c.fault(n, "%q is not in the dictionary %s", code, categories)
+	}
+	return code
+}
+
+var readCategory = conceptOf(categories)
+
+func readCompletedWith(c *checker, n *node) completedWith {
+	r := toEncounter(c, n)
+	if len(r.Identifier.Type.Coding) == 0 {
+		return completedWith{}
+	}
+	value := completedWith{r.Identifier.Type.Coding[0].Code, r.Identifier.Value}
+	if !slices.Contains([]string{"encounter", "diagnostic_report", "procedure"}, value.Type) {
+		c.fault(n, "%q is none of encounter, diagnostic_report, procedure", value.Type)
+	}
+	return value
+}
+
+// aDay is a date or a moment, kept as it is written.
+func aDay(c *checker, n *node) string {
+	if len(n.text) == len(time.DateOnly) {
+		aDate(c, n)
+	} else {
+		aMoment(c, n)
+	}
+	return n.text
+}
+
+var readPeriod = objectOf(func(c *checker, o *node) period {
+	return period{
+		Start: required(c, o, "start", aDay),
+		End:   optional(c, o, "end", aDay),
+	}
+})
+
+var readQuantity = objectOf(func(c *checker, o *node) quantity {
+	return quantity{
+		Value:  required(c, o, "value", aNumber),
+		System: required(c, o, "system", aText),
+		Code:   required(c, o, "code", aText),
+		Unit:   optional(c, o, "unit", aText),
+	}
+})
+
+// readHistories reads the four histories of a service request and makes one of them, oldest first. A history left out begins with the value
+// that the element has, if it has one.
+func readHistories(c *checker, o *node, row db.ServiceRequestRow) []db.HistoryRow {
+	now := db.HistoryRow{InsertedAt: row.InsertedAt, InsertedBy: row.InsertedBy}
+	status, processing, legalEntity, employee := now, now, now, now
+	status.Status = &row.Status
+	processing.ProgramProcessingStatus = row.ProgramProcessingStatus
+	legalEntity.UsedByLegalEntityID = row.UsedByLegalEntityID
+	employee.UsedByEmployeeID = row.UsedByEmployeeID
+
+	var all []db.HistoryRow
+	history := func(name string, first db.HistoryRow, given bool, read reader[[]db.HistoryRow]) {
+		if items := optional(c, o, name, read); items != nil {
+			all = append(all, *items...)
+		} else if given {
+			all = append(all, first)
+		}
+	}
+	history("status_history", status, true, readStatusHistory)
+	history("program_processing_status_history", processing, processing.ProgramProcessingStatus != nil, readProcessingStatusHistory)
+	history("used_by_legal_entity_history", legalEntity, legalEntity.UsedByLegalEntityID != nil, readLegalEntityHistory)
+	history("used_by_employee_history", employee, employee.UsedByEmployeeID != nil, readEmployeeHistory)
+	slices.SortStableFunc(all, func(a, b db.HistoryRow) int { return a.InsertedAt.Compare(b.InsertedAt) })
+	return all
+}
+
+var (
+	readStatusHistory = historyOf(func(c *checker, o *node, h *db.HistoryRow) {
+		value := required(c, o, "status", aStatus)
+		h.Status = &value
+	})
+	readProcessingStatusHistory = historyOf(func(c *checker, o *node, h *db.HistoryRow) {
+		value := required(c, o, "program_processing_status", aProcessingStatus)
+		h.ProgramProcessingStatus = &value
+	})
+	readLegalEntityHistory = historyOf(func(c *checker, o *node, h *db.HistoryRow) {
+		value := required(c, o, "used_by_legal_entity", aLegalEntity)
+		h.UsedByLegalEntityID = &value
+	})
+	readEmployeeHistory = historyOf(func(c *checker, o *node, h *db.HistoryRow) {
+		value := required(c, o, "used_by_employee", anEmployee)
+		h.UsedByEmployeeID = &value
+	})
+)
+
+// historyOf reads the items of one history, of which read sets the element.
+func historyOf(read func(*checker, *node, *db.HistoryRow)) reader[[]db.HistoryRow] {
+	return listOf(objectOf(func(c *checker, o *node) db.HistoryRow {
+		item := db.HistoryRow{
+			InsertedAt: otherwise(optional(c, o, "inserted_at", aMoment), c.now),
+			InsertedBy: otherwise(optional(c, o, "inserted_by", aUUID), db.SystemUser),
+		}
+		if reason := optional(c, o, "status_reason", aConcept); reason != nil {
+			item.StatusReason = reason
+		}
+		read(c, o, &item)
+		return item
+	}))
+}

@@ -1,0 +1,451 @@
+package bundle
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"go.yaml.in/yaml/v3"
+)
+
+// source is a bundle file of either format. Its sections can be read in any order and again and again.
+type source interface {
+	// parts are the members of the file, as they stand in it.
+	parts() []part
+	// rows calls do for each row of a section, in their order, until do fails.
+	rows(section string, do func(*node) error) error
+	// place fills in line and column.
+	place([]*position) error
+}
+
+// open reads through the file once, so that what is no JSON or YAML is found before anything else. The format is that of the file's
+// extension; where that says nothing, a file that begins with a brace is JSON.
+func open(name string, r io.ReadSeeker) (source, error) {
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".json":
+		return openJSON(r)
+	case ".yaml", ".yml":
+		return openYAML(r)
+	}
+	if _, err := r.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	for b := bufio.NewReader(r); ; {
+		c, err := b.ReadByte()
+		switch {
+		case err == nil && strings.IndexByte(" \t\r\n", c) >= 0:
+		case err == nil && c == '{':
+			return openJSON(r)
+		case err == nil || err == io.EOF:
+			return openYAML(r)
+		default:
+			return nil, err
+		}
+	}
+}
+
+const (
+	emptyFile = "the file is empty"
+	noObject  = "a bundle is an object of sections"
+)
+
+// kind is what a value is, in the words of a fault.
+type kind string
+
+const (
+	null    kind = "null"
+	boolean kind = "a boolean"
+	number  kind = "a number"
+	text    kind = "a string"
+	array   kind = "an array"
+	object  kind = "an object"
+)
+
+// node is a value of a file.
+type node struct {
+	position
+	kind    kind
+	text    string // of a string, a number (as JSON writes it) or a boolean
+	items   []node
+	members []member
+}
+
+type member struct {
+	name  string
+	value node
+	taken bool // somebody has asked for it
+}
+
+// position is where something stands in a file: YAML knows the line, JSON the offset in bytes, from which place finds the line.
+type position struct {
+	offset       int64
+	line, column int // from 1; columns are characters
+}
+
+// part is a member of a file.
+type part struct {
+	position
+	name string
+	kind kind
+	rows int64 // of an array
+}
+
+// jsonFile streams: it keeps no more than one row and where the sections begin.
+type jsonFile struct {
+	r     io.ReadSeeker
+	index []part
+}
+
+func openJSON(r io.ReadSeeker) (*jsonFile, error) {
+	f := &jsonFile{r: r}
+	d, err := f.decode(0)
+	if err != nil {
+		return f, err
+	}
+	if kind := d.PeekKind(); kind != jsontext.KindBeginObject && kind != jsontext.KindInvalid {
+		return f, faults{{text: noObject}}
+	}
+	return f, syntaxFault(f.readIndex(d))
+}
+
+func (f *jsonFile) readIndex(d *jsontext.Decoder) error {
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() != jsontext.KindEndObject {
+		name, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		p := part{name: name.String(), position: position{offset: d.InputOffset()}, kind: kindOf(d.PeekKind())}
+		if p.kind != array {
+			err = d.SkipValue()
+		} else if _, err = d.ReadToken(); err == nil {
+			p.offset = d.InputOffset() - 1
+			for ; err == nil && d.PeekKind() != jsontext.KindEndArray; p.rows++ {
+				err = d.SkipValue()
+			}
+			if err == nil {
+				_, err = d.ReadToken()
+			}
+		}
+		if err != nil {
+			return err
+		}
+		f.index = append(f.index, p)
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	switch _, err := d.ReadToken(); err {
+	case nil:
+		return faults{{position: position{offset: d.InputOffset() - 1}, text: "something follows the end of the bundle"}}
+	case io.EOF:
+		return nil
+	default:
+		return err
+	}
+}
+
+func (f *jsonFile) decode(offset int64) (*jsontext.Decoder, error) {
+	_, err := f.r.Seek(offset, io.SeekStart)
+	return jsontext.NewDecoder(bufio.NewReaderSize(f.r, 1<<16)), err
+}
+
+func (f *jsonFile) parts() []part { return f.index }
+
+func (f *jsonFile) rows(section string, do func(*node) error) error {
+	for _, p := range f.index {
+		if p.name != section {
+			continue
+		}
+		d, err := f.decode(p.offset)
+		if err != nil {
+			return err
+		}
+		if _, err := d.ReadToken(); err != nil {
+			return syntaxFault(err)
+		}
+		for d.PeekKind() != jsontext.KindEndArray {
+			raw, err := d.ReadValue()
+			if err != nil {
+				return syntaxFault(err)
+			}
+			row, err := parseJSON(raw, p.offset+d.InputOffset()-int64(len(raw)))
+			if err != nil {
+				return err
+			}
+			if err := do(&row); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (f *jsonFile) place(positions []*position) error {
+	positions = slices.Clone(positions)
+	slices.SortFunc(positions, func(a, b *position) int { return cmp.Compare(a.offset, b.offset) })
+	if _, err := f.r.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	var c characters
+	var at int64
+	for _, p := range positions {
+		n, err := io.CopyN(&c, f.r, p.offset-at)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		at += n
+		p.line, p.column = c.line+1, c.column+1
+	}
+	return nil
+}
+
+// characters counts the lines written to it, and the characters of the last one.
+type characters struct{ line, column int }
+
+func (c *characters) Write(b []byte) (int, error) {
+	if i := bytes.LastIndexByte(b, '\n'); i >= 0 {
+		c.line += bytes.Count(b, []byte("\n"))
+		c.column = 0
+		b = b[i+1:]
+		return i + 1 + c.count(b), nil
+	}
+	return c.count(b), nil
+}
+
+func (c *characters) count(b []byte) int {
+	for _, x := range b {
+		if x&0xC0 != 0x80 { // not the continuation of a character
+			c.column++
+		}
+	}
+	return len(b)
+}
+
+// syntaxFault says what is no JSON, and where.
+func syntaxFault(err error) error {
+	var s *jsontext.SyntacticError
+	switch {
+	case errors.As(err, &s):
+	case errors.Is(err, io.EOF):
+		return faults{{text: emptyFile}}
+	default:
+		return err
+	}
+	var path strings.Builder
+	for token := range s.JSONPointer.Tokens() {
+		if _, err := strconv.Atoi(token); err == nil {
+			path.WriteString("[" + token + "]")
+			continue
+		}
+		if path.Len() > 0 {
+			path.WriteByte('.')
+		}
+		path.WriteString(token)
+	}
+	return faults{{position: position{offset: s.ByteOffset}, path: path.String(), text: "not JSON: " + s.Err.Error()}}
+}
+
+func kindOf(k jsontext.Kind) kind {
+	switch k {
+	case jsontext.KindTrue, jsontext.KindFalse:
+		return boolean
+	case jsontext.KindNumber:
+		return number
+	case jsontext.KindString:
+		return text
+	case jsontext.KindBeginArray:
+		return array
+	case jsontext.KindBeginObject:
+		return object
+	}
+	return null
+}
+
+// parseJSON makes a node of a value that is known to be JSON and begins at that offset of the file.
+func parseJSON(raw jsontext.Value, offset int64) (node, error) {
+	p := parser{raw: raw, offset: offset, d: jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true))}
+	n := p.value()
+	return n, p.err
+}
+
+type parser struct {
+	raw    jsontext.Value
+	offset int64
+	d      *jsontext.Decoder
+	err    error
+}
+
+func (p *parser) value() node {
+	at := p.d.InputOffset() // the end of what was read last
+	for at < int64(len(p.raw)) && strings.IndexByte(" \t\r\n,:", p.raw[at]) >= 0 {
+		at++
+	}
+	n := node{position: position{offset: p.offset + at}, kind: kindOf(p.d.PeekKind())}
+	token := p.token()
+	switch n.kind {
+	case array:
+		for p.err == nil && p.d.PeekKind() != jsontext.KindEndArray {
+			n.items = append(n.items, p.value())
+		}
+		p.token()
+	case object:
+		for p.err == nil && p.d.PeekKind() != jsontext.KindEndObject {
+			name := p.token().String()
+			n.members = append(n.members, member{name: name, value: p.value()})
+		}
+		p.token()
+	default:
+		n.text = token.String()
+	}
+	return n
+}
+
+func (p *parser) token() jsontext.Token {
+	token, err := p.d.ReadToken()
+	if err != nil {
+		p.err = cmp.Or(p.err, err)
+	}
+	return token
+}
+
+// yamlFile is read whole: YAML has anchors, which may be referred to from anywhere below.
+type yamlFile struct{ root node }
+
+func openYAML(r io.ReadSeeker) (*yamlFile, error) {
+	f := &yamlFile{}
+	if _, err := r.Seek(0, io.SeekStart); err != nil {
+		return f, err
+	}
+	var document, second yaml.Node
+	d := yaml.NewDecoder(r)
+	err := d.Decode(&document)
+	if err == io.EOF {
+		return f, faults{{text: emptyFile}}
+	}
+	if err == nil {
+		if err = d.Decode(&second); err == nil {
+			return f, faults{{position: position{line: second.Line, column: second.Column}, text: "a second document follows the bundle"}}
+		}
+	}
+	if err != io.EOF {
+		return f, faults{{text: "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}}
+	}
+	f.root, err = (&yamlParser{anchors: map[*yaml.Node]*node{}}).value(&document)
+	if err == nil && f.root.kind != object {
+		err = faults{{position: f.root.position, text: noObject}}
+	}
+	return f, err
+}
+
+func (f *yamlFile) parts() []part {
+	var parts []part
+	for _, m := range f.root.members {
+		parts = append(parts, part{position: m.value.position, name: m.name, kind: m.value.kind, rows: int64(len(m.value.items))})
+	}
+	return parts
+}
+
+func (f *yamlFile) rows(section string, do func(*node) error) error {
+	if n := f.root.take(section); n != nil {
+		for i := range n.items {
+			if err := do(&n.items[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (f *yamlFile) place([]*position) error { return nil }
+
+// yamlParser makes each anchor's value once, however often it is referred to.
+type yamlParser struct{ anchors map[*yaml.Node]*node }
+
+func (p *yamlParser) value(y *yaml.Node) (node, error) {
+	n := node{position: position{line: y.Line, column: y.Column}}
+	fault := func(format string, args ...any) (node, error) {
+		return n, faults{{position: n.position, text: fmt.Sprintf(format, args...)}}
+	}
+	switch y.Kind {
+	case yaml.DocumentNode:
+		return p.value(y.Content[0])
+	case yaml.AliasNode:
+		known, seen := p.anchors[y.Alias]
+		if !seen {
+			p.anchors[y.Alias] = nil
+			made, err := p.value(y.Alias)
+			if err != nil {
+				return n, err
+			}
+			known = &made
+			p.anchors[y.Alias] = known
+		}
+		if known == nil {
+			return fault("the anchor %q contains itself", y.Value)
+		}
+		at := n.position
+		n = *known
+		n.position = at
+	case yaml.SequenceNode:
+		n.kind = array
+		for _, item := range y.Content {
+			value, err := p.value(item)
+			if err != nil {
+				return n, err
+			}
+			n.items = append(n.items, value)
+		}
+	case yaml.MappingNode:
+		n.kind = object
+		names := map[string]bool{}
+		for i := 0; i < len(y.Content); i += 2 {
+			name := y.Content[i]
+			if name.Kind != yaml.ScalarNode {
+				return fault("a name is a string")
+			}
+			if names[name.Value] {
+				n.position = position{line: name.Line, column: name.Column}
+				return fault("duplicate name %q", name.Value)
+			}
+			names[name.Value] = true
+			value, err := p.value(y.Content[i+1])
+			if err != nil {
+				return n, err
+			}
+			n.members = append(n.members, member{name: name.Value, value: value})
+		}
+	case yaml.ScalarNode:
+		n.text = y.Value
+		switch tag := y.ShortTag(); tag {
+		case "!!null":
+			n.kind = null
+		case "!!bool":
+			n.kind = boolean
+			n.text = strings.ToLower(y.Value)
+		case "!!int", "!!float":
+			n.kind = number
+			var f float64
+			if err := y.Decode(&f); err != nil || math.IsInf(f, 0) || math.IsNaN(f) {
+				return fault("%s is no number that JSON has", y.Value)
+			}
+			n.text = strconv.FormatFloat(f, 'g', -1, 64)
+		case "!!str", "!!timestamp": // a date that nobody has put in quotes
+			n.kind = text
+		default:
+			return fault("%s is nothing that JSON has", tag)
+		}
+	}
+	return n, nil
+}
