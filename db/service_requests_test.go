@@ -341,8 +341,8 @@ func TestActionsByParameter(t *testing.T) {
 		{"release, type instead of a list", types, `"OUTPATIENT"`, newRelease, db.LegalEntityNotAllowed},
 		{"release of another's, holder required", holder, `true`, heldByAnother, db.HeldByAnother},
 		{"release of another's, holder not required", holder, `false`, heldByAnother, ""},
-		{"release of another's, holder not mentioned", holder, ``, heldByAnother, ""},
-		{"release of another's, holder a list", holder, `["true"]`, heldByAnother, ""},
+		{"release of another's, holder not mentioned", holder, ``, heldByAnother, db.HeldByAnother},
+		{"release of another's, holder a list", holder, `["false"]`, heldByAnother, db.HeldByAnother},
 		{"release of one's own, holder not required", holder, `false`, newRelease, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,6 +19,10 @@ const (
 	rollback = "rollback"
 )
 
+// commitTimeout bounds the wait for a commit that has been sent. It outlasts the time-outs of statements and locks, so that it is met only
+// when the connection is dead.
+const commitTimeout = 30 * time.Second
+
 // mostTries bounds how often a transaction is run that the database itself has undone (deadlock, serialisation failure).
 const mostTries = 3
 
@@ -25,7 +30,8 @@ const mostTries = 3
 //
 //   - soon: a statement without result is queued and travels in front of the next one;
 //   - now: what is queued and the statement travel together, and its result is awaited;
-//   - last: as now, and the commit travels with it. The result counts only if the commit succeeded, which the accessor's error says.
+//   - last: as now, and the commit travels with it. The result counts only if the commit succeeded, which the accessor's error says. From
+//     then on the caller's context can no longer cancel: the outcome is waited for, so that nothing is reported as failed and done all the same.
 //
 // Every statement has a snapshot of its own (READ COMMITTED), also within one round trip: what follows a lock sees what was committed
 // before the lock was granted.
@@ -51,6 +57,8 @@ func (d *DB) transact(ctx context.Context, name string, do func(*transaction) er
 		if try == mostTries || !undoneByDatabase(err) || ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+		// Two that met in a deadlock would meet again if both repeated at once.
+		time.Sleep(rand.N(20 * time.Millisecond))
 	}
 }
 
@@ -83,6 +91,8 @@ func (d *DB) try(ctx context.Context, do func(*transaction) error) (err error) {
 
 // flush sends what is queued, where the last statement is the commit.
 func (t *transaction) flush(ctx context.Context) error {
+	ctx, cancel := uncancelled(ctx)
+	defer cancel()
 	size := t.queued.Len()
 	results := t.conn.SendBatch(ctx, &t.queued)
 	var tag pgconn.CommandTag
@@ -93,6 +103,14 @@ func (t *transaction) flush(ctx context.Context) error {
 		}
 	}
 	return errors.Join(err, results.Close(), notCommitted(err, tag))
+}
+
+// uncancelled is the context of a commit that is under way.
+func uncancelled(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() != nil {
+		return context.WithCancel(ctx) // nothing has been sent yet, and nothing will be
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 }
 
 // notCommitted reports a commit that the database answered with a rollback.
@@ -128,86 +146,100 @@ type now struct {
 }
 
 func (n now) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	results, err := n.send(ctx, sql, args)
+	trip, err := n.send(ctx, sql, args)
 	if err != nil {
-		return pgconn.CommandTag{}, errors.Join(err, results.Close())
+		return pgconn.CommandTag{}, trip.abandon(err)
 	}
-	tag, err := results.Exec()
-	return tag, n.finish(results, err)
+	tag, err := trip.results.Exec()
+	return tag, trip.finish(err)
 }
 
 func (n now) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	results, err := n.send(ctx, sql, args)
+	trip, err := n.send(ctx, sql, args)
 	if err != nil {
-		return nil, errors.Join(err, results.Close())
+		return nil, trip.abandon(err)
 	}
-	rows, err := results.Query()
+	rows, err := trip.results.Query()
 	if err != nil {
-		return nil, n.finish(results, err)
+		return nil, trip.finish(err)
 	}
-	return &pipelinedRows{Rows: rows, now: n, results: results}, nil
+	return &pipelinedRows{Rows: rows, trip: trip}, nil
 }
 
 func (n now) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	results, err := n.send(ctx, sql, args)
-	return pipelinedRow{now: n, results: results, err: err}
+	trip, err := n.send(ctx, sql, args)
+	return pipelinedRow{trip, err}
 }
 
 // send leaves the results standing at the statement.
-func (n now) send(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
+func (n now) send(ctx context.Context, sql string, args []any) (roundTrip, error) {
 	before := n.t.queued.Len()
 	n.t.queued.Queue(sql, args...)
+	trip := roundTrip{last: n.last, cancel: func() {}}
 	if n.last {
 		n.t.queued.Queue(commit)
 		n.t.done = true
+		ctx, trip.cancel = uncancelled(ctx)
 	}
 	batch := n.t.queued
 	n.t.queued = pgx.Batch{}
-	results := n.t.conn.SendBatch(ctx, &batch)
+	trip.results = n.t.conn.SendBatch(ctx, &batch)
 	for range before {
-		if _, err := results.Exec(); err != nil {
-			return results, err
+		if _, err := trip.results.Exec(); err != nil {
+			return trip, err
 		}
 	}
-	return results, nil
+	return trip, nil
+}
+
+// roundTrip is statements that have been sent, up to the last of which the results have been read.
+type roundTrip struct {
+	results pgx.BatchResults
+	last    bool // the commit is behind the statement
+	cancel  context.CancelFunc
 }
 
 // finish reads the commit, if there is one, and ends the round trip. err is what the statement itself said; no row found is an answer, and
 // the commit behind it still counts.
-func (n now) finish(results pgx.BatchResults, err error) error {
+func (r roundTrip) finish(err error) error {
+	defer r.cancel()
 	var commitErr error
-	if n.last && (err == nil || errors.Is(err, pgx.ErrNoRows)) {
+	if r.last && (err == nil || errors.Is(err, pgx.ErrNoRows)) {
 		var tag pgconn.CommandTag
-		tag, commitErr = results.Exec()
+		tag, commitErr = r.results.Exec()
 		commitErr = errors.Join(commitErr, notCommitted(commitErr, tag))
 	}
-	closeErr := results.Close()
+	closeErr := r.results.Close()
 	if failure := errors.Join(commitErr, closeErr); failure != nil {
 		return errors.Join(err, failure)
 	}
 	return err
 }
 
+// abandon ends a round trip in which a statement before the awaited one has failed.
+func (r roundTrip) abandon(err error) error {
+	defer r.cancel()
+	return errors.Join(err, r.results.Close())
+}
+
 type pipelinedRow struct {
-	now     now
-	results pgx.BatchResults
-	err     error
+	trip roundTrip
+	err  error
 }
 
 func (r pipelinedRow) Scan(dest ...any) error {
 	if r.err != nil {
-		return errors.Join(r.err, r.results.Close())
+		return r.trip.abandon(r.err)
 	}
-	return r.now.finish(r.results, r.results.QueryRow().Scan(dest...))
+	return r.trip.finish(r.trip.results.QueryRow().Scan(dest...))
 }
 
 // pipelinedRows ends the round trip when the rows do, so that Err speaks of the commit as well.
 type pipelinedRows struct {
 	pgx.Rows
-	now     now
-	results pgx.BatchResults
-	ended   bool
-	err     error
+	trip  roundTrip
+	ended bool
+	err   error
 }
 
 func (r *pipelinedRows) Next() bool {
@@ -228,5 +260,5 @@ func (r *pipelinedRows) end() {
 	}
 	r.ended = true
 	r.Rows.Close()
-	r.err = r.now.finish(r.results, r.Rows.Err())
+	r.err = r.trip.finish(r.Rows.Err())
 }

@@ -319,6 +319,9 @@ func TestTransactCommitsNothingAfterARefusal(t *testing.T) {
 		}
 		s.wantUnchanged(t)
 	}
+	if n := s.pool.Stat().NewConnsCount(); n != 1 {
+		t.Errorf("refusals cost %d connections", n-1)
+	}
 }
 
 func TestTransactReportsAnErrorOfAQueuedStatement(t *testing.T) {
@@ -379,21 +382,20 @@ func TestTransactQueuesNoStatementWithAResult(t *testing.T) {
 func TestTransactCancelledWhileItWaits(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
+	const wait = `UPDATE ops.scratch SET note = 'late' WHERE id = 2`
 	for _, way := range []struct {
 		name string
 		wait func(context.Context, *transaction) error
 	}{
-		{"now", func(ctx context.Context, tx *transaction) error {
-			_, err := now{tx, false}.Exec(ctx, `UPDATE ops.scratch SET note = 'late' WHERE id = 2`)
+		{"in a statement", func(ctx context.Context, tx *transaction) error {
+			_, err := now{tx, false}.Exec(ctx, wait)
 			return err
 		}},
-		{"last", func(ctx context.Context, tx *transaction) error {
-			_, err := now{tx, true}.Exec(ctx, `UPDATE ops.scratch SET note = 'late' WHERE id = 2`)
-			return err
-		}},
-		{"soon", func(ctx context.Context, tx *transaction) error {
-			_, err := soon{tx}.Exec(ctx, `UPDATE ops.scratch SET note = 'late' WHERE id = 2`)
-			return err
+		{"in a queued statement", func(ctx context.Context, tx *transaction) error {
+			if _, err := (soon{tx}).Exec(ctx, wait); err != nil {
+				return err
+			}
+			return ways[1].send(ctx, tx, 4)
 		}},
 	} {
 		t.Run(way.name, func(t *testing.T) {
@@ -414,10 +416,10 @@ func TestTransactCancelledWhileItWaits(t *testing.T) {
 			if err := <-answer; !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v", err)
 			}
-			s.untilNoneWaits(t) // the server has been told
 			if err := holder.Rollback(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			s.untilNoneWaits(t)
 			s.wantUnchanged(t)
 			var late bool
 			if err := s.login.QueryRow(t.Context(), `SELECT coalesce(note, '') = 'late' FROM ops.scratch WHERE id = 2`).Scan(&late); err != nil || late {
@@ -427,13 +429,13 @@ func TestTransactCancelledWhileItWaits(t *testing.T) {
 	}
 }
 
-// The commit may have travelled with the statement that waits. Whatever happens first, the lock or the word of the cancellation, what is
-// reported as failed has not been committed.
+// Where the commit travels with the statement that waits, a cancellation comes too late: the outcome is waited for, and what is reported as
+// failed has not been committed.
 func TestTransactCancelledAsTheLockIsGranted(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
 	for i := range 20 {
-		id := 10 + i
+		id, way := 10+i, ways[i%len(ways)]
 		holder := s.hold(t, `SELECT FROM ops.scratch WHERE id = 2 FOR UPDATE`)
 		ctx, cancel := context.WithCancel(t.Context())
 		answer := make(chan error, 1)
@@ -442,8 +444,7 @@ func TestTransactCancelledAsTheLockIsGranted(t *testing.T) {
 				if _, err := (soon{tx}).Exec(ctx, `SELECT FROM ops.scratch WHERE id = 2 FOR UPDATE`); err != nil {
 					return err
 				}
-				_, err := now{tx, true}.Exec(ctx, insert, id)
-				return err
+				return way.send(ctx, tx, id)
 			})
 		}()
 		s.untilWaiting(t)
@@ -455,7 +456,7 @@ func TestTransactCancelledAsTheLockIsGranted(t *testing.T) {
 		s.untilNoneWaits(t)
 		s.wantUsable(t)
 		if committed := slices.Contains(s.ids(t), id); committed != (err == nil) {
-			t.Fatalf("committed %t, error %v", committed, err)
+			t.Fatalf("%s: committed %t, error %v", way.name, committed, err)
 		}
 	}
 }

@@ -101,7 +101,7 @@ func sources() ([]Step, error) {
 
 // appliedAt reads the history without goose, which would create its table in a database that has none yet.
 func appliedAt(ctx context.Context, url string) (map[int64]time.Time, error) {
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := connect(ctx, url)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func prepareRoles(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := connect(ctx, url)
 	if err != nil {
 		return err
 	}
@@ -169,17 +169,40 @@ func withProvider(ctx context.Context, url string, do func(*goose.Provider) erro
 }
 
 func openAsOwner(url string) (*sql.DB, error) {
+	config, err := configure(url)
+	if err != nil {
+		return nil, err
+	}
+	config.RuntimeParams["role"] = ownerRole
+	return stdlib.OpenDB(*config), nil
+}
+
+// connect opens a connection as the login itself.
+func connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	config, err := configure(url)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, config)
+}
+
+// configure pins what a migration must not take from the defaults of server, database or login.
+func configure(url string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, err
 	}
-	config.RuntimeParams["timezone"] = "UTC"
-	config.RuntimeParams["role"] = ownerRole
-	config.RuntimeParams["search_path"] = ""
-	config.RuntimeParams["application_name"] = "reiestr migrate"
-	config.RuntimeParams["default_transaction_isolation"] = "read committed"
-	config.RuntimeParams["default_transaction_read_only"] = "off"
-	return stdlib.OpenDB(*config), nil
+	for name, value := range map[string]string{
+		"application_name":              "reiestr migrate",
+		"search_path":                   "",
+		"timezone":                      "UTC",
+		"default_transaction_isolation": "read committed",
+		"default_transaction_read_only": "off",
+		"statement_timeout":             "0",
+	} {
+		config.RuntimeParams[name] = value
+	}
+	return config, nil
 }
 
 // isConcurrentUpdate tells an error that goes away when the statement is repeated: two sessions changed one catalogue row.

@@ -7,7 +7,7 @@
 --
 -- Neither can log in: grant them to logins of your own (GRANT reiestr_app TO service_login).
 -- Locks: none on tables; pg_authid and pg_namespace rows only. Roles are common to the whole server, so two databases
--- may be prepared at once: the loser of that race finds the role made.
+-- may be prepared at once, or one database twice: the loser of that race finds role and schema made.
 DO $frame$
 DECLARE
     wanted text;
@@ -30,8 +30,12 @@ BEGIN
         EXECUTE pg_catalog.format('GRANT CREATE ON DATABASE %I TO reiestr_owner', pg_catalog.current_database());
     END IF;
     IF pg_catalog.to_regnamespace('ops') IS NULL THEN
-        CREATE SCHEMA ops AUTHORIZATION reiestr_owner;
-        COMMENT ON SCHEMA ops IS 'What the service keeps for itself: jobs, events, access, migration history.';
+        BEGIN
+            CREATE SCHEMA ops AUTHORIZATION reiestr_owner;
+            COMMENT ON SCHEMA ops IS 'What the service keeps for itself: jobs, events, access, migration history.';
+        EXCEPTION WHEN duplicate_schema OR unique_violation THEN
+            NULL;
+        END;
     END IF;
 END
 $frame$;

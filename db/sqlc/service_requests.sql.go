@@ -118,7 +118,7 @@ SELECT
         WHEN s.program_processing_status IS DISTINCT FROM 'in_queue'
             THEN 'processing_status_invalid'
         WHEN s.used_by_legal_entity_id IS DISTINCT FROM wanted.client_id
-            AND EXISTS (SELECT FROM prm.parameters p WHERE p.name = 'release_requires_holder' AND p.value = 'true')
+            AND NOT EXISTS (SELECT FROM prm.parameters p WHERE p.name = 'release_requires_holder' AND p.value = 'false')
             THEN 'held_by_another'
     END, '')::text AS refusal
 FROM (SELECT
@@ -141,7 +141,8 @@ type JudgeReleaseRow struct {
 	Refusal   string
 }
 
-// The ladder of release. Expiry and verification are not looked at.
+// The ladder of release. Expiry and verification are not looked at. That the caller must be the holder is the default: only the
+// parameter release_requires_holder = false lifts it.
 // Locks: none of its own; in the job the rows of the service requests are held.
 // Index: service_requests_pkey, legal_entities_pkey, parameters_pkey.
 // Refusals, in this order: legal_entity_not_allowed, service_request_not_found, status_invalid, processing_status_invalid,
