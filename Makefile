@@ -17,10 +17,11 @@ test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, els
 build: ## Build bin/reiestr
 	$(GO) build -o $(BIN)/reiestr ./cmd/reiestr
 
-generate: $(BIN)/sqlc ## Generate db/sqlc from sql/ and migrations/, and the OpenAPI documents from api/
+generate: $(BIN)/sqlc $(BIN)/oapi-codegen ## Generate db/sqlc from sql/ and migrations/, the OpenAPI documents from api/, and client/ from them
 	$(BIN)/sqlc generate
 	$(GO) run ./cmd/reiestr openapi > docs/openapi.yaml
 	$(GO) run ./cmd/reiestr openapi --version 3.0 > docs/openapi-3.0.yaml
+	$(BIN)/oapi-codegen -config client/generate.yaml -o client/client.gen.go docs/openapi.yaml
 
 lint: $(BIN)/staticcheck ## Check formatting, go vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
@@ -31,7 +32,7 @@ clean: ## Remove what was built and the data of make run
 	rm -rf $(BIN) .reiestr
 
 # The tools have a go.mod of their own: their dependencies are many and not the program's. The first build takes some minutes.
-$(BIN)/sqlc $(BIN)/staticcheck: tools/go.mod tools/go.sum
+$(BIN)/sqlc $(BIN)/staticcheck $(BIN)/oapi-codegen: tools/go.mod tools/go.sum
 	mkdir -p $(BIN)
 	$(GO) -C tools build -o $(CURDIR)/$(BIN)/ tool
-	@touch $(BIN)/sqlc $(BIN)/staticcheck
+	@touch $(BIN)/sqlc $(BIN)/staticcheck $(BIN)/oapi-codegen

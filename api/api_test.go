@@ -38,6 +38,8 @@ type service struct {
 	owner  *pgx.Conn
 	log    *bytes.Buffer
 
+	handler http.Handler // without a connection
+
 	clinic, user uuid.UUID
 	token, key   string
 }
@@ -68,10 +70,11 @@ func newService(t testing.TB, options ...option) *service {
 	for _, o := range options {
 		o(&config)
 	}
+	s.handler = api.New(config)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	server := &httptest.Server{Listener: api.Listener(listener), Config: &http.Server{
-		Handler: api.New(config), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+		Handler: s.handler, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}}
 	server.Start()
 	t.Cleanup(server.Close)
@@ -176,6 +179,8 @@ func (s *service) do(c call) answer {
 		}
 		checkEnvelope(s.t, a)
 	}
+	request.Body = io.NopCloser(strings.NewReader(c.body))
+	checkContract(s.t, request, a)
 	return a
 }
 

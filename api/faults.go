@@ -19,6 +19,7 @@ import (
 // parted by a bar, so that the contract's rules are made of what is wrong and not of prose. huma has them per process, hence init.
 func init() {
 	huma.ValidateStrictCasing = true
+	huma.DefaultArrayNullable = false // an answer's list may be empty, but is never null
 	validation.MsgUnexpectedProperty = "schema|"
 	validation.MsgExpectedRequiredProperty = "required|%s"
 	validation.MsgExpectedBoolean = "cast|boolean"

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/danielgtaylor/huma/v2/yaml"
 )
 
 // contractVersion is that of the API, not of the program: it changes when a client has to know.
@@ -154,6 +156,7 @@ func exampleInvalid(op *huma.Operation) []Invalid {
 type document struct{ json, yaml []byte }
 
 func newDocument(o *huma.OpenAPI) document {
+	complete(o)
 	var d document
 	var err error
 	if d.json, err = json.MarshalIndent(o, "", "  "); err == nil {
@@ -176,8 +179,16 @@ func (document) serve(contentType string, content []byte) http.HandlerFunc {
 func Document(version string) ([]byte, error) {
 	s := &server{api: humago.New(http.NewServeMux(), describe())}
 	s.register()
-	if version == "3.0" {
-		return s.api.OpenAPI().DowngradeYAML()
+	o := s.api.OpenAPI()
+	complete(o)
+	if version != "3.0" {
+		return o.YAML()
 	}
-	return s.api.OpenAPI().YAML()
+	text, err := downgrade(o)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = yaml.Convert(&out, bytes.NewReader(text))
+	return out.Bytes(), err
 }

@@ -61,7 +61,10 @@ func TestOperations(t *testing.T) {
 			if len(op.Security) != 1 || len(op.Security[0]["token"]) != 1 || op.Security[0]["token"][0] != op.Scope {
 				t.Errorf("%s: security %v", name, op.Security)
 			}
-			codes := []string{"401", "403", "404", "406", "422", "500", "503"}
+			codes := []string{"401", "403", "406", "422", "500", "503"}
+			if strings.HasSuffix(path, "}") || strings.Contains(path, "/actions/") { // it speaks of one thing, which may be missing
+				codes = append(codes, "404")
+			}
 			if method != "get" {
 				codes = append(codes, "400", "409", "413", "415")
 				if op.RequestBody == nil || op.RequestBody.Content["application/json"].Example == nil {
@@ -87,16 +90,13 @@ func TestOperations(t *testing.T) {
 					t.Errorf("%s: example of %s: %s", name, code, example)
 				}
 			}
-			if success != 1 {
-				t.Errorf("%s: %d kinds of success", name, success)
+			if success == 0 {
+				t.Errorf("%s: no success is described", name)
 			}
 			for _, code := range codes {
 				if _, ok := op.Responses[code]; !ok {
 					t.Errorf("%s: %s is not described", name, code)
 				}
-			}
-			if extra := len(op.Responses) - 1 - len(codes); extra != 0 {
-				t.Errorf("%s: %d answers more than the guard knows", name, extra)
 			}
 		}
 	}

@@ -13,7 +13,7 @@ type Coding struct {
 
 // CodeableConcept is a code with a text for people.
 type CodeableConcept struct {
-	Coding []Coding `json:"coding" nullable:"false" minItems:"1" maxItems:"10"`
+	Coding []Coding `json:"coding" minItems:"1" maxItems:"10"`
 	Text   string   `json:"text,omitempty" maxLength:"1000" pattern:"^[^\\x00]*$"`
 }
 
@@ -33,7 +33,7 @@ type Quantity struct {
 
 // ResourceType is the kind of thing a reference points at.
 type ResourceType struct {
-	Coding []Coding `json:"coding" nullable:"false" minItems:"1" maxItems:"1"`
+	Coding []Coding `json:"coding" minItems:"1" maxItems:"1"`
 	Text   string   `json:"text" required:"false" maxLength:"1000" pattern:"^[^\\x00]*$"`
 }
 

@@ -21,13 +21,13 @@ type ServiceRequest struct {
 	Status                         string                         `json:"status" enum:"active,completed,recalled,entered_in_error"`
 	Program                        *Reference                     `json:"program"`
 	ProgramProcessingStatus        *string                        `json:"program_processing_status" enum:"new,in_queue,in_progress,completed" doc:"Null without a program, and before the first use"`
-	StatusHistory                  []StatusHistoryItem            `json:"status_history" nullable:"false" doc:"Oldest first"`
-	ProgramProcessingStatusHistory []ProcessingStatusHistoryItem  `json:"program_processing_status_history" nullable:"false" doc:"Oldest first"`
+	StatusHistory                  []StatusHistoryItem            `json:"status_history" doc:"Oldest first"`
+	ProgramProcessingStatusHistory []ProcessingStatusHistoryItem  `json:"program_processing_status_history" doc:"Oldest first"`
 	UsedByLegalEntity              *Reference                     `json:"used_by_legal_entity" doc:"Holder of the reservation"`
 	UsedByEmployee                 *Reference                     `json:"used_by_employee"`
 	UsedByDivision                 *Reference                     `json:"used_by_division"`
-	UsedByLegalEntityHistory       []UsedByLegalEntityHistoryItem `json:"used_by_legal_entity_history" nullable:"false" doc:"Oldest first"`
-	UsedByEmployeeHistory          []UsedByEmployeeHistoryItem    `json:"used_by_employee_history" nullable:"false" doc:"Oldest first"`
+	UsedByLegalEntityHistory       []UsedByLegalEntityHistoryItem `json:"used_by_legal_entity_history" doc:"Oldest first"`
+	UsedByEmployeeHistory          []UsedByEmployeeHistoryItem    `json:"used_by_employee_history" doc:"Oldest first"`
 	Category                       CodeableConcept                `json:"category" doc:"Dictionary eHealth/SNOMED/service_request_categories"`
 	Subject                        Reference                      `json:"subject" doc:"The patient"`
 	RequesterLegalEntity           *Reference                     `json:"requester_legal_entity"`
@@ -49,9 +49,9 @@ type ServiceRequestContent struct {
 	OccurrencePeriod   *Period     `json:"occurrence_period,omitempty"`
 	OccurrenceDateTime *string     `json:"occurrence_date_time,omitempty"`
 	RequesterEmployee  *Reference  `json:"requester_employee"`
-	ReasonReference    []Reference `json:"reason_reference" nullable:"false"`
-	SupportingInfo     []Reference `json:"supporting_info" nullable:"false"`
-	PermittedResources []Reference `json:"permitted_resources" nullable:"false"`
+	ReasonReference    []Reference `json:"reason_reference"`
+	SupportingInfo     []Reference `json:"supporting_info"`
+	PermittedResources []Reference `json:"permitted_resources"`
 	Note               *string     `json:"note"`
 	PatientInstruction *string     `json:"patient_instruction"`
 	ExplanatoryLetter  *string     `json:"explanatory_letter"`

@@ -1,0 +1,116 @@
+package api
+
+import (
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// complete adds to the document of all operations what huma does not see in their types: which properties of an answer can be null, and
+// the headers that every answer has.
+func complete(o *huma.OpenAPI) {
+	tellNulls(o.Components.Schemas)
+	tellHeaders(o)
+}
+
+// tellNulls makes those properties nullable whose Go field is a pointer that is written also when it is nil. Of itself huma knows that of
+// plain scalars only.
+func tellNulls(schemas huma.Registry) {
+	for name, schema := range schemas.Map() {
+		t := schemas.TypeFromRef("#/components/schemas/" + name)
+		if t.Kind() != reflect.Struct {
+			continue
+		}
+		for _, f := range reflect.VisibleFields(t) {
+			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+			property := schema.Properties[name]
+			if property == nil || f.Type.Kind() != reflect.Pointer || strings.Contains(options, "omit") {
+				continue
+			}
+			if property.Ref == "" && property.Enum == nil {
+				property.Nullable = true
+				continue
+			}
+			// Neither a reference nor an enum has room for null beside it.
+			schema.Properties[name] = &huma.Schema{
+				Description: property.Description,
+				OneOf:       []*huma.Schema{{Ref: property.Ref, Type: property.Type, Enum: property.Enum}, {Type: "null"}},
+			}
+		}
+	}
+}
+
+// requiredHeaders never miss where they are described.
+var requiredHeaders = []string{"Location", "WWW-Authenticate", "X-Request-Id"}
+
+// tellHeaders adds X-Request-Id to every answer, and says which headers never miss.
+func tellHeaders(o *huma.OpenAPI) {
+	o.Components.Headers = map[string]*huma.Header{"X-Request-Id": {
+		Description: "That of the request, or one made for it; also in meta.request_id",
+		Required:    true,
+		Schema:      &huma.Schema{Type: huma.TypeString, Pattern: requestID.String()},
+	}}
+	for _, path := range o.Paths {
+		for _, op := range operations(path) {
+			for code, response := range op.Responses {
+				headers := maps.Clone(response.Headers)
+				if headers == nil {
+					headers = map[string]*huma.Header{}
+				}
+				for name, header := range headers {
+					header.Required = header.Required || slices.Contains(requiredHeaders, name) ||
+						name == "Retry-After" && (code == "429" || code == "503")
+				}
+				headers["X-Request-Id"] = &huma.Header{Ref: "#/components/headers/X-Request-Id"}
+				response.Headers = headers
+			}
+		}
+	}
+}
+
+// operations are those of a path, whatever their methods.
+func operations(p *huma.PathItem) []*huma.Operation {
+	all := []*huma.Operation{p.Get, p.Put, p.Post, p.Delete, p.Options, p.Head, p.Patch, p.Trace}
+	return slices.DeleteFunc(all, func(op *huma.Operation) bool { return op == nil })
+}
+
+// downgrade makes an OpenAPI 3.0 document of one of 3.1 where huma leaves forms that 3.0 has not: siblings of a $ref, which it ignores, and
+// the type null.
+func downgrade(o *huma.OpenAPI) ([]byte, error) {
+	text, err := o.Downgrade()
+	if err != nil {
+		return nil, err
+	}
+	var tree any
+	if err := json.Unmarshal(text, &tree); err != nil {
+		return nil, err
+	}
+	return json.Marshal(downgraded(tree))
+}
+
+func downgraded(value any) any {
+	switch v := value.(type) {
+	case []any:
+		for i := range v {
+			v[i] = downgraded(v[i])
+		}
+	case map[string]any:
+		if v["type"] == "null" {
+			return map[string]any{"type": "object", "nullable": true, "enum": []any{nil}}
+		}
+		if _, reference := v["$ref"].(string); reference && len(v) > 1 {
+			v["allOf"] = []any{map[string]any{"$ref": v["$ref"]}}
+			delete(v, "$ref")
+		}
+		for name := range v {
+			if name != "example" { // what stands there is no schema
+				v[name] = downgraded(v[name])
+			}
+		}
+	}
+	return value
+}
