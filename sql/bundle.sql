@@ -1,26 +1,40 @@
 -- Fixture bundles: whole rows that replace those of the same key. Run by the owner, all of a file in one transaction: LockBundles,
--- then the sections in the lock order, legal entity, licence, service request. Rows come as a JSON array of objects named as the
--- columns, complete and checked; the constraints are the net. What a statement locks, it locks in order of the key.
+-- then the sections in the lock order, legal entity, licence, service request. Rows come complete and checked, many in a round trip; the
+-- constraints are the net.
 
--- name: AddDictionaryValues :exec
+-- name: AddDictionaryValues :copyfrom
 -- The values of dictionaries that RemoveDictionaryValues has emptied.
--- Locks: the new rows; the dictionaries' rows FOR KEY SHARE, which no one else wants: see LockBundles.
+-- Locks: the new rows; the dictionaries, FOR KEY SHARE.
 -- Index: dictionary_values_pkey, dictionaries_pkey.
 -- Refusals: none.
 INSERT INTO prm.dictionary_values (dictionary, code, description, is_active)
-SELECT dictionary, code, description, is_active
-FROM jsonb_populate_recordset(NULL::prm.dictionary_values, @rows);
+VALUES (@dictionary, @code, @description, @is_active);
 
--- name: AddHistory :exec
--- Histories of service requests that ReplaceServiceRequests has locked and RemoveHistory has emptied: the order of the array is
--- the order of the rows.
--- Locks: the new rows; the service requests are held.
+-- name: AddHistory :copyfrom
+-- Histories of service requests that this transaction holds: the order given is the order of the rows.
+-- Locks: the new rows.
 -- Index: service_requests_pkey.
 -- Refusals: none.
-INSERT INTO medical_events.service_request_history
-    (service_request_id, status, program_processing_status, used_by_legal_entity_id, used_by_employee_id, status_reason, inserted_at, inserted_by)
-SELECT service_request_id, status, program_processing_status, used_by_legal_entity_id, used_by_employee_id, status_reason, inserted_at, inserted_by
-FROM jsonb_populate_recordset(NULL::medical_events.service_request_history, @rows);
+INSERT INTO medical_events.service_request_history (
+    service_request_id, status, program_processing_status, used_by_legal_entity_id, used_by_employee_id, status_reason, inserted_at,
+    inserted_by)
+VALUES (
+    @service_request_id, @status, @program_processing_status, @used_by_legal_entity_id, @used_by_employee_id, @status_reason, @inserted_at,
+    @inserted_by);
+
+-- name: AddServiceRequests :copyfrom
+-- Service requests that LockServiceRequestsOfBundle has not found.
+-- Locks: the new rows.
+-- Index: service_requests_pkey.
+-- Refusals: none.
+INSERT INTO medical_events.service_requests (
+    id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, used_by_employee_id,
+    used_by_division_id, category, code_id, requester_legal_entity_id, expiration_date, completed_with, program_service_id, status_reason,
+    content, inserted_at, inserted_by, updated_at, updated_by)
+VALUES (
+    @id, @requisition, @patient_id, @status, @program_id, @program_processing_status, @used_by_legal_entity_id, @used_by_employee_id,
+    @used_by_division_id, @category, @code_id, @requester_legal_entity_id, @expiration_date, @completed_with, @program_service_id,
+    @status_reason, @content, @inserted_at, @inserted_by, @updated_at, @updated_by);
 
 -- name: ListDictionaryCodes :many
 -- All codes of a dictionary, also those that are no longer allowed in new data: old rows carry them.
@@ -30,55 +44,58 @@ FROM jsonb_populate_recordset(NULL::medical_events.service_request_history, @row
 SELECT code FROM prm.dictionary_values WHERE dictionary = @dictionary;
 
 -- name: LockBundles :exec
--- Lets bundles in one at a time, so that two of them that hold the same rows in another order cannot wait for each other. It stands
--- in nobody else's way: the service reads dictionaries and never writes them.
+-- Lets bundles in one at a time: two that hold the same rows in another order cannot wait for each other, and a row that is not there
+-- stays so until this one adds it. It stands in nobody else's way: the service reads dictionaries and never writes them.
 -- Locks: the table, SHARE ROW EXCLUSIVE, until the end of the transaction.
 -- Index: none.
 -- Refusals: none.
 LOCK TABLE prm.dictionaries IN SHARE ROW EXCLUSIVE MODE;
 
--- name: LockLegalEntities :exec
--- Serialises with the commands of these legal entities until the end of the transaction, as LockLegalEntity does with one.
+-- name: LockLegalEntitiesOfBundle :exec
+-- Serialises with the commands of these legal entities until the end of the transaction, as LockLegalEntity does for one.
 -- Locks: the rows, FOR NO KEY UPDATE, in order of id.
 -- Index: legal_entities_pkey.
--- Refusals: none; what does not exist locks nothing and the foreign keys refuse it.
+-- Refusals: none; what does not exist locks nothing.
 SELECT FROM prm.legal_entities WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
+
+-- name: LockServiceRequestsOfBundle :many
+-- Tells which of these service requests there are, and waits for the jobs that act on them.
+-- Locks: the rows, FOR NO KEY UPDATE, in order of id.
+-- Index: service_requests_pkey.
+-- Refusals: none.
+SELECT id FROM medical_events.service_requests WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
 
 -- name: RemoveDictionaryValues :exec
 -- Empties the dictionaries of these names.
--- Locks: the rows, FOR UPDATE; no other transaction writes them.
+-- Locks: the rows, FOR UPDATE.
 -- Index: dictionary_values_pkey.
 -- Refusals: none.
 DELETE FROM prm.dictionary_values WHERE dictionary = ANY (@dictionaries::text[]);
 
 -- name: RemoveHistory :exec
--- Empties the histories of service requests. Runs after ReplaceServiceRequests: its snapshot, taken under their locks, shows also what
--- the holder before has added.
--- Locks: the rows, FOR UPDATE; nobody else may write them while the service requests are held.
+-- Empties the histories of service requests that this transaction holds: its snapshot, taken under the locks, shows also what the holder
+-- before has added.
+-- Locks: the rows, FOR UPDATE.
 -- Index: service_request_history_service_request_id_idx.
 -- Refusals: none.
 DELETE FROM medical_events.service_request_history WHERE service_request_id = ANY (@service_request_ids::uuid[]);
 
--- name: ReplaceDictionaries :exec
--- Adds dictionaries, or replaces those of the same name; their values are another matter.
--- Locks: the rows, FOR NO KEY UPDATE.
+-- name: ReplaceDictionaries :batchexec
+-- Adds a dictionary, or replaces the one of that name; its values are another matter.
+-- Locks: the row, FOR NO KEY UPDATE.
 -- Index: dictionaries_pkey.
 -- Refusals: none.
 INSERT INTO prm.dictionaries (name, is_active)
-SELECT name, is_active
-FROM jsonb_populate_recordset(NULL::prm.dictionaries, @rows)
-ORDER BY name
+VALUES (@name, @is_active)
 ON CONFLICT (name) DO UPDATE SET is_active = excluded.is_active;
 
--- name: ReplaceDivisions :exec
--- Adds divisions, or replaces those of the same id.
--- Locks: the rows, FOR NO KEY UPDATE; their legal entities, FOR KEY SHARE.
+-- name: ReplaceDivisions :batchexec
+-- Adds a division, or replaces the one of that id.
+-- Locks: the row, FOR NO KEY UPDATE; its legal entity, FOR KEY SHARE.
 -- Index: divisions_pkey, legal_entities_pkey.
 -- Refusals: none.
 INSERT INTO prm.divisions (id, legal_entity_id, name, status, inserted_at, inserted_by, updated_at, updated_by)
-SELECT id, legal_entity_id, name, status, inserted_at, inserted_by, updated_at, updated_by
-FROM jsonb_populate_recordset(NULL::prm.divisions, @rows)
-ORDER BY id
+VALUES (@id, @legal_entity_id, @name, @status, @inserted_at, @inserted_by, @updated_at, @updated_by)
 ON CONFLICT (id) DO UPDATE SET
     legal_entity_id = excluded.legal_entity_id,
     name = excluded.name,
@@ -88,15 +105,13 @@ ON CONFLICT (id) DO UPDATE SET
     updated_at = excluded.updated_at,
     updated_by = excluded.updated_by;
 
--- name: ReplaceEmployees :exec
--- Adds employees, or replaces those of the same id.
--- Locks: the rows, FOR NO KEY UPDATE; their legal entities, FOR KEY SHARE.
+-- name: ReplaceEmployees :batchexec
+-- Adds an employee, or replaces the one of that id.
+-- Locks: the row, FOR NO KEY UPDATE; the legal entity, FOR KEY SHARE.
 -- Index: employees_pkey, legal_entities_pkey.
 -- Refusals: none.
 INSERT INTO prm.employees (id, legal_entity_id, employee_type, status, inserted_at, inserted_by, updated_at, updated_by)
-SELECT id, legal_entity_id, employee_type, status, inserted_at, inserted_by, updated_at, updated_by
-FROM jsonb_populate_recordset(NULL::prm.employees, @rows)
-ORDER BY id
+VALUES (@id, @legal_entity_id, @employee_type, @status, @inserted_at, @inserted_by, @updated_at, @updated_by)
 ON CONFLICT (id) DO UPDATE SET
     legal_entity_id = excluded.legal_entity_id,
     employee_type = excluded.employee_type,
@@ -106,15 +121,13 @@ ON CONFLICT (id) DO UPDATE SET
     updated_at = excluded.updated_at,
     updated_by = excluded.updated_by;
 
--- name: ReplaceLegalEntities :exec
--- Adds legal entities, or replaces those of the same id.
--- Locks: the rows, FOR NO KEY UPDATE: waits for commands of these legal entities.
+-- name: ReplaceLegalEntities :batchexec
+-- Adds a legal entity, or replaces the one of that id.
+-- Locks: the row, FOR NO KEY UPDATE; held since LockLegalEntitiesOfBundle if there is one.
 -- Index: legal_entities_pkey.
 -- Refusals: none.
 INSERT INTO prm.legal_entities (id, edrpou, name, type, status, nhs_verified, inserted_at, inserted_by, updated_at, updated_by)
-SELECT id, edrpou, name, type, status, nhs_verified, inserted_at, inserted_by, updated_at, updated_by
-FROM jsonb_populate_recordset(NULL::prm.legal_entities, @rows)
-ORDER BY id
+VALUES (@id, @edrpou, @name, @type, @status, @nhs_verified, @inserted_at, @inserted_by, @updated_at, @updated_by)
 ON CONFLICT (id) DO UPDATE SET
     edrpou = excluded.edrpou,
     name = excluded.name,
@@ -126,19 +139,17 @@ ON CONFLICT (id) DO UPDATE SET
     updated_at = excluded.updated_at,
     updated_by = excluded.updated_by;
 
--- name: ReplaceLicenses :exec
--- Adds licences, or replaces those of the same id; SetLicensesAside has made room for them.
--- Locks: the rows, FOR NO KEY UPDATE; their legal entities, FOR KEY SHARE.
+-- name: ReplaceLicenses :batchexec
+-- Adds a licence, or replaces the one of that id; SetLicensesAside has made room for it.
+-- Locks: the row, FOR NO KEY UPDATE; its legal entity is held since LockLegalEntitiesOfBundle.
 -- Index: licenses_pkey, licenses_active_additional_type_key, legal_entities_pkey.
 -- Refusals: none.
 INSERT INTO prm.licenses (
     id, legal_entity_id, type, is_active, is_primary, license_number, issued_by, issued_date, issuer_status, expiry_date, active_from_date,
     what_licensed, order_no, inserted_at, inserted_by, updated_at, updated_by)
-SELECT
-    id, legal_entity_id, type, is_active, is_primary, license_number, issued_by, issued_date, issuer_status, expiry_date, active_from_date,
-    what_licensed, order_no, inserted_at, inserted_by, updated_at, updated_by
-FROM jsonb_populate_recordset(NULL::prm.licenses, @rows)
-ORDER BY id
+VALUES (
+    @id, @legal_entity_id, @type, @is_active, @is_primary, @license_number, @issued_by, @issued_date, @issuer_status, @expiry_date,
+    @active_from_date, @what_licensed, @order_no, @inserted_at, @inserted_by, @updated_at, @updated_by)
 ON CONFLICT (id) DO UPDATE SET
     legal_entity_id = excluded.legal_entity_id,
     type = excluded.type,
@@ -157,32 +168,28 @@ ON CONFLICT (id) DO UPDATE SET
     updated_at = excluded.updated_at,
     updated_by = excluded.updated_by;
 
--- name: ReplaceParameters :exec
--- Adds chart parameters, or replaces those of the same name.
--- Locks: the rows, FOR NO KEY UPDATE.
+-- name: ReplaceParameters :batchexec
+-- Adds a chart parameter, or replaces the one of that name.
+-- Locks: the row, FOR NO KEY UPDATE.
 -- Index: parameters_pkey.
 -- Refusals: none.
 INSERT INTO prm.parameters (name, value)
-SELECT name, value
-FROM jsonb_populate_recordset(NULL::prm.parameters, @rows)
-ORDER BY name
+VALUES (@name, @value)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
--- name: ReplaceServiceRequests :exec
--- Adds service requests, or replaces those of the same id; their histories are another matter.
--- Locks: the rows, FOR NO KEY UPDATE: waits for jobs that act on them.
+-- name: ReplaceServiceRequests :batchexec
+-- Replaces a service request that LockServiceRequestsOfBundle has found; its histories are another matter.
+-- Locks: the row, FOR NO KEY UPDATE; held.
 -- Index: service_requests_pkey.
 -- Refusals: none.
 INSERT INTO medical_events.service_requests (
     id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, used_by_employee_id,
     used_by_division_id, category, code_id, requester_legal_entity_id, expiration_date, completed_with, program_service_id, status_reason,
     content, inserted_at, inserted_by, updated_at, updated_by)
-SELECT
-    id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, used_by_employee_id,
-    used_by_division_id, category, code_id, requester_legal_entity_id, expiration_date, completed_with, program_service_id, status_reason,
-    content, inserted_at, inserted_by, updated_at, updated_by
-FROM jsonb_populate_recordset(NULL::medical_events.service_requests, @rows)
-ORDER BY id
+VALUES (
+    @id, @requisition, @patient_id, @status, @program_id, @program_processing_status, @used_by_legal_entity_id, @used_by_employee_id,
+    @used_by_division_id, @category, @code_id, @requester_legal_entity_id, @expiration_date, @completed_with, @program_service_id,
+    @status_reason, @content, @inserted_at, @inserted_by, @updated_at, @updated_by)
 ON CONFLICT (id) DO UPDATE SET
     requisition = excluded.requisition,
     patient_id = excluded.patient_id,
@@ -207,14 +214,14 @@ ON CONFLICT (id) DO UPDATE SET
 
 -- name: SetLicensesAside :exec
 -- Takes the licences that are about to be replaced out of the rule of one active additional licence of a type, which would else judge
--- their exchange row by row. Runs for all licences of a file before the first is replaced, and after LockLegalEntities.
--- Locks: the rows, FOR NO KEY UPDATE; their legal entities are held, so no command decides on them now.
+-- their exchange row by row. Runs for all licences of a file before the first is replaced, and after LockLegalEntitiesOfBundle.
+-- Locks: the rows, FOR NO KEY UPDATE; no command decides on them now, their legal entities are held.
 -- Index: licenses_pkey.
 -- Refusals: none.
 UPDATE prm.licenses SET is_active = false WHERE id = ANY (@ids::uuid[]) AND is_active AND NOT is_primary;
 
 -- name: StartBundle :one
--- The moment that a bundle's rows bear where they name none.
+-- The moment that rows bear which name none.
 -- Locks: none.
 -- Index: none.
 -- Refusals: none.

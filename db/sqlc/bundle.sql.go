@@ -12,40 +12,46 @@ import (
 	"github.com/google/uuid"
 )
 
-const addDictionaryValues = `-- name: AddDictionaryValues :exec
-
-INSERT INTO prm.dictionary_values (dictionary, code, description, is_active)
-SELECT dictionary, code, description, is_active
-FROM jsonb_populate_recordset(NULL::prm.dictionary_values, $1)
-`
-
-// Fixture bundles: whole rows that replace those of the same key. Run by the owner, all of a file in one transaction: LockBundles,
-// then the sections in the lock order, legal entity, licence, service request. Rows come as a JSON array of objects named as the
-// columns, complete and checked; the constraints are the net. What a statement locks, it locks in order of the key.
-// The values of dictionaries that RemoveDictionaryValues has emptied.
-// Locks: the new rows; the dictionaries' rows FOR KEY SHARE, which no one else wants: see LockBundles.
-// Index: dictionary_values_pkey, dictionaries_pkey.
-// Refusals: none.
-func (q *Queries) AddDictionaryValues(ctx context.Context, rows []byte) error {
-	_, err := q.db.Exec(ctx, addDictionaryValues, rows)
-	return err
+type AddDictionaryValuesParams struct {
+	Dictionary  string
+	Code        string
+	Description string
+	IsActive    bool
 }
 
-const addHistory = `-- name: AddHistory :exec
-INSERT INTO medical_events.service_request_history
-    (service_request_id, status, program_processing_status, used_by_legal_entity_id, used_by_employee_id, status_reason, inserted_at, inserted_by)
-SELECT service_request_id, status, program_processing_status, used_by_legal_entity_id, used_by_employee_id, status_reason, inserted_at, inserted_by
-FROM jsonb_populate_recordset(NULL::medical_events.service_request_history, $1)
-`
+type AddHistoryParams struct {
+	ServiceRequestID        uuid.UUID
+	Status                  *string
+	ProgramProcessingStatus *string
+	UsedByLegalEntityID     uuid.NullUUID
+	UsedByEmployeeID        uuid.NullUUID
+	StatusReason            []byte
+	InsertedAt              time.Time
+	InsertedBy              uuid.UUID
+}
 
-// Histories of service requests that ReplaceServiceRequests has locked and RemoveHistory has emptied: the order of the array is
-// the order of the rows.
-// Locks: the new rows; the service requests are held.
-// Index: service_requests_pkey.
-// Refusals: none.
-func (q *Queries) AddHistory(ctx context.Context, rows []byte) error {
-	_, err := q.db.Exec(ctx, addHistory, rows)
-	return err
+type AddServiceRequestsParams struct {
+	ID                      uuid.UUID
+	Requisition             string
+	PatientID               uuid.UUID
+	Status                  string
+	ProgramID               uuid.NullUUID
+	ProgramProcessingStatus *string
+	UsedByLegalEntityID     uuid.NullUUID
+	UsedByEmployeeID        uuid.NullUUID
+	UsedByDivisionID        uuid.NullUUID
+	Category                string
+	CodeID                  uuid.NullUUID
+	RequesterLegalEntityID  uuid.NullUUID
+	ExpirationDate          time.Time
+	CompletedWith           []byte
+	ProgramServiceID        uuid.NullUUID
+	StatusReason            []byte
+	Content                 []byte
+	InsertedAt              time.Time
+	InsertedBy              uuid.UUID
+	UpdatedAt               time.Time
+	UpdatedBy               uuid.UUID
 }
 
 const listDictionaryCodes = `-- name: ListDictionaryCodes :many
@@ -80,8 +86,8 @@ const lockBundles = `-- name: LockBundles :exec
 LOCK TABLE prm.dictionaries IN SHARE ROW EXCLUSIVE MODE
 `
 
-// Lets bundles in one at a time, so that two of them that hold the same rows in another order cannot wait for each other. It stands
-// in nobody else's way: the service reads dictionaries and never writes them.
+// Lets bundles in one at a time: two that hold the same rows in another order cannot wait for each other, and a row that is not there
+// stays so until this one adds it. It stands in nobody else's way: the service reads dictionaries and never writes them.
 // Locks: the table, SHARE ROW EXCLUSIVE, until the end of the transaction.
 // Index: none.
 // Refusals: none.
@@ -90,17 +96,45 @@ func (q *Queries) LockBundles(ctx context.Context) error {
 	return err
 }
 
-const lockLegalEntities = `-- name: LockLegalEntities :exec
+const lockLegalEntitiesOfBundle = `-- name: LockLegalEntitiesOfBundle :exec
 SELECT FROM prm.legal_entities WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
 `
 
-// Serialises with the commands of these legal entities until the end of the transaction, as LockLegalEntity does with one.
+// Serialises with the commands of these legal entities until the end of the transaction, as LockLegalEntity does for one.
 // Locks: the rows, FOR NO KEY UPDATE, in order of id.
 // Index: legal_entities_pkey.
-// Refusals: none; what does not exist locks nothing and the foreign keys refuse it.
-func (q *Queries) LockLegalEntities(ctx context.Context, ids []uuid.UUID) error {
-	_, err := q.db.Exec(ctx, lockLegalEntities, ids)
+// Refusals: none; what does not exist locks nothing.
+func (q *Queries) LockLegalEntitiesOfBundle(ctx context.Context, ids []uuid.UUID) error {
+	_, err := q.db.Exec(ctx, lockLegalEntitiesOfBundle, ids)
 	return err
+}
+
+const lockServiceRequestsOfBundle = `-- name: LockServiceRequestsOfBundle :many
+SELECT id FROM medical_events.service_requests WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+`
+
+// Tells which of these service requests there are, and waits for the jobs that act on them.
+// Locks: the rows, FOR NO KEY UPDATE, in order of id.
+// Index: service_requests_pkey.
+// Refusals: none.
+func (q *Queries) LockServiceRequestsOfBundle(ctx context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, lockServiceRequestsOfBundle, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const removeDictionaryValues = `-- name: RemoveDictionaryValues :exec
@@ -108,7 +142,7 @@ DELETE FROM prm.dictionary_values WHERE dictionary = ANY ($1::text[])
 `
 
 // Empties the dictionaries of these names.
-// Locks: the rows, FOR UPDATE; no other transaction writes them.
+// Locks: the rows, FOR UPDATE.
 // Index: dictionary_values_pkey.
 // Refusals: none.
 func (q *Queries) RemoveDictionaryValues(ctx context.Context, dictionaries []string) error {
@@ -120,201 +154,13 @@ const removeHistory = `-- name: RemoveHistory :exec
 DELETE FROM medical_events.service_request_history WHERE service_request_id = ANY ($1::uuid[])
 `
 
-// Empties the histories of service requests. Runs after ReplaceServiceRequests: its snapshot, taken under their locks, shows also what
-// the holder before has added.
-// Locks: the rows, FOR UPDATE; nobody else may write them while the service requests are held.
+// Empties the histories of service requests that this transaction holds: its snapshot, taken under the locks, shows also what the holder
+// before has added.
+// Locks: the rows, FOR UPDATE.
 // Index: service_request_history_service_request_id_idx.
 // Refusals: none.
 func (q *Queries) RemoveHistory(ctx context.Context, serviceRequestIds []uuid.UUID) error {
 	_, err := q.db.Exec(ctx, removeHistory, serviceRequestIds)
-	return err
-}
-
-const replaceDictionaries = `-- name: ReplaceDictionaries :exec
-INSERT INTO prm.dictionaries (name, is_active)
-SELECT name, is_active
-FROM jsonb_populate_recordset(NULL::prm.dictionaries, $1)
-ORDER BY name
-ON CONFLICT (name) DO UPDATE SET is_active = excluded.is_active
-`
-
-// Adds dictionaries, or replaces those of the same name; their values are another matter.
-// Locks: the rows, FOR NO KEY UPDATE.
-// Index: dictionaries_pkey.
-// Refusals: none.
-func (q *Queries) ReplaceDictionaries(ctx context.Context, rows []byte) error {
-	_, err := q.db.Exec(ctx, replaceDictionaries, rows)
-	return err
-}
-
-const replaceDivisions = `-- name: ReplaceDivisions :exec
-INSERT INTO prm.divisions (id, legal_entity_id, name, status, inserted_at, inserted_by, updated_at, updated_by)
-SELECT id, legal_entity_id, name, status, inserted_at, inserted_by, updated_at, updated_by
-FROM jsonb_populate_recordset(NULL::prm.divisions, $1)
-ORDER BY id
-ON CONFLICT (id) DO UPDATE SET
-    legal_entity_id = excluded.legal_entity_id,
-    name = excluded.name,
-    status = excluded.status,
-    inserted_at = excluded.inserted_at,
-    inserted_by = excluded.inserted_by,
-    updated_at = excluded.updated_at,
-    updated_by = excluded.updated_by
-`
-
-// Adds divisions, or replaces those of the same id.
-// Locks: the rows, FOR NO KEY UPDATE; their legal entities, FOR KEY SHARE.
-// Index: divisions_pkey, legal_entities_pkey.
-// Refusals: none.
-func (q *Queries) ReplaceDivisions(ctx context.Context, rows []byte) error {
-	_, err := q.db.Exec(ctx, replaceDivisions, rows)
-	return err
-}
-
-const replaceEmployees = `-- name: ReplaceEmployees :exec
-INSERT INTO prm.employees (id, legal_entity_id, employee_type, status, inserted_at, inserted_by, updated_at, updated_by)
-SELECT id, legal_entity_id, employee_type, status, inserted_at, inserted_by, updated_at, updated_by
-FROM jsonb_populate_recordset(NULL::prm.employees, $1)
-ORDER BY id
-ON CONFLICT (id) DO UPDATE SET
-    legal_entity_id = excluded.legal_entity_id,
-    employee_type = excluded.employee_type,
-    status = excluded.status,
-    inserted_at = excluded.inserted_at,
-    inserted_by = excluded.inserted_by,
-    updated_at = excluded.updated_at,
-    updated_by = excluded.updated_by
-`
-
-// Adds employees, or replaces those of the same id.
-// Locks: the rows, FOR NO KEY UPDATE; their legal entities, FOR KEY SHARE.
-// Index: employees_pkey, legal_entities_pkey.
-// Refusals: none.
-func (q *Queries) ReplaceEmployees(ctx context.Context, rows []byte) error {
-	_, err := q.db.Exec(ctx, replaceEmployees, rows)
-	return err
-}
-
-const replaceLegalEntities = `-- name: ReplaceLegalEntities :exec
-INSERT INTO prm.legal_entities (id, edrpou, name, type, status, nhs_verified, inserted_at, inserted_by, updated_at, updated_by)
-SELECT id, edrpou, name, type, status, nhs_verified, inserted_at, inserted_by, updated_at, updated_by
-FROM jsonb_populate_recordset(NULL::prm.legal_entities, $1)
-ORDER BY id
-ON CONFLICT (id) DO UPDATE SET
-    edrpou = excluded.edrpou,
-    name = excluded.name,
-    type = excluded.type,
-    status = excluded.status,
-    nhs_verified = excluded.nhs_verified,
-    inserted_at = excluded.inserted_at,
-    inserted_by = excluded.inserted_by,
-    updated_at = excluded.updated_at,
-    updated_by = excluded.updated_by
-`
-
-// Adds legal entities, or replaces those of the same id.
-// Locks: the rows, FOR NO KEY UPDATE: waits for commands of these legal entities.
-// Index: legal_entities_pkey.
-// Refusals: none.
-func (q *Queries) ReplaceLegalEntities(ctx context.Context, rows []byte) error {
-	_, err := q.db.Exec(ctx, replaceLegalEntities, rows)
-	return err
-}
-
-const replaceLicenses = `-- name: ReplaceLicenses :exec
-INSERT INTO prm.licenses (
-    id, legal_entity_id, type, is_active, is_primary, license_number, issued_by, issued_date, issuer_status, expiry_date, active_from_date,
-    what_licensed, order_no, inserted_at, inserted_by, updated_at, updated_by)
-SELECT
-    id, legal_entity_id, type, is_active, is_primary, license_number, issued_by, issued_date, issuer_status, expiry_date, active_from_date,
-    what_licensed, order_no, inserted_at, inserted_by, updated_at, updated_by
-FROM jsonb_populate_recordset(NULL::prm.licenses, $1)
-ORDER BY id
-ON CONFLICT (id) DO UPDATE SET
-    legal_entity_id = excluded.legal_entity_id,
-    type = excluded.type,
-    is_active = excluded.is_active,
-    is_primary = excluded.is_primary,
-    license_number = excluded.license_number,
-    issued_by = excluded.issued_by,
-    issued_date = excluded.issued_date,
-    issuer_status = excluded.issuer_status,
-    expiry_date = excluded.expiry_date,
-    active_from_date = excluded.active_from_date,
-    what_licensed = excluded.what_licensed,
-    order_no = excluded.order_no,
-    inserted_at = excluded.inserted_at,
-    inserted_by = excluded.inserted_by,
-    updated_at = excluded.updated_at,
-    updated_by = excluded.updated_by
-`
-
-// Adds licences, or replaces those of the same id; SetLicensesAside has made room for them.
-// Locks: the rows, FOR NO KEY UPDATE; their legal entities, FOR KEY SHARE.
-// Index: licenses_pkey, licenses_active_additional_type_key, legal_entities_pkey.
-// Refusals: none.
-func (q *Queries) ReplaceLicenses(ctx context.Context, rows []byte) error {
-	_, err := q.db.Exec(ctx, replaceLicenses, rows)
-	return err
-}
-
-const replaceParameters = `-- name: ReplaceParameters :exec
-INSERT INTO prm.parameters (name, value)
-SELECT name, value
-FROM jsonb_populate_recordset(NULL::prm.parameters, $1)
-ORDER BY name
-ON CONFLICT (name) DO UPDATE SET value = excluded.value
-`
-
-// Adds chart parameters, or replaces those of the same name.
-// Locks: the rows, FOR NO KEY UPDATE.
-// Index: parameters_pkey.
-// Refusals: none.
-func (q *Queries) ReplaceParameters(ctx context.Context, rows []byte) error {
-	_, err := q.db.Exec(ctx, replaceParameters, rows)
-	return err
-}
-
-const replaceServiceRequests = `-- name: ReplaceServiceRequests :exec
-INSERT INTO medical_events.service_requests (
-    id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, used_by_employee_id,
-    used_by_division_id, category, code_id, requester_legal_entity_id, expiration_date, completed_with, program_service_id, status_reason,
-    content, inserted_at, inserted_by, updated_at, updated_by)
-SELECT
-    id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, used_by_employee_id,
-    used_by_division_id, category, code_id, requester_legal_entity_id, expiration_date, completed_with, program_service_id, status_reason,
-    content, inserted_at, inserted_by, updated_at, updated_by
-FROM jsonb_populate_recordset(NULL::medical_events.service_requests, $1)
-ORDER BY id
-ON CONFLICT (id) DO UPDATE SET
-    requisition = excluded.requisition,
-    patient_id = excluded.patient_id,
-    status = excluded.status,
-    program_id = excluded.program_id,
-    program_processing_status = excluded.program_processing_status,
-    used_by_legal_entity_id = excluded.used_by_legal_entity_id,
-    used_by_employee_id = excluded.used_by_employee_id,
-    used_by_division_id = excluded.used_by_division_id,
-    category = excluded.category,
-    code_id = excluded.code_id,
-    requester_legal_entity_id = excluded.requester_legal_entity_id,
-    expiration_date = excluded.expiration_date,
-    completed_with = excluded.completed_with,
-    program_service_id = excluded.program_service_id,
-    status_reason = excluded.status_reason,
-    content = excluded.content,
-    inserted_at = excluded.inserted_at,
-    inserted_by = excluded.inserted_by,
-    updated_at = excluded.updated_at,
-    updated_by = excluded.updated_by
-`
-
-// Adds service requests, or replaces those of the same id; their histories are another matter.
-// Locks: the rows, FOR NO KEY UPDATE: waits for jobs that act on them.
-// Index: service_requests_pkey.
-// Refusals: none.
-func (q *Queries) ReplaceServiceRequests(ctx context.Context, rows []byte) error {
-	_, err := q.db.Exec(ctx, replaceServiceRequests, rows)
 	return err
 }
 
@@ -323,8 +169,8 @@ UPDATE prm.licenses SET is_active = false WHERE id = ANY ($1::uuid[]) AND is_act
 `
 
 // Takes the licences that are about to be replaced out of the rule of one active additional licence of a type, which would else judge
-// their exchange row by row. Runs for all licences of a file before the first is replaced, and after LockLegalEntities.
-// Locks: the rows, FOR NO KEY UPDATE; their legal entities are held, so no command decides on them now.
+// their exchange row by row. Runs for all licences of a file before the first is replaced, and after LockLegalEntitiesOfBundle.
+// Locks: the rows, FOR NO KEY UPDATE; no command decides on them now, their legal entities are held.
 // Index: licenses_pkey.
 // Refusals: none.
 func (q *Queries) SetLicensesAside(ctx context.Context, ids []uuid.UUID) error {
@@ -336,7 +182,7 @@ const startBundle = `-- name: StartBundle :one
 SELECT ops.instant($1)::timestamptz AS moment
 `
 
-// The moment that a bundle's rows bear where they name none.
+// The moment that rows bear which name none.
 // Locks: none.
 // Index: none.
 // Refusals: none.

@@ -147,7 +147,7 @@ func (b *bundle) open(name string, r io.ReadSeeker) (err error) {
 
 // check looks at every row, for itself.
 func (b *bundle) check(ctx context.Context) error {
-	c := &checker{now: time.Now()}
+	c := &checker{only: true, now: time.Now()}
 	for _, s := range sections {
 		if err := s.check(ctx, b, c, s.name); err != nil {
 			return err
@@ -194,7 +194,7 @@ func (b *bundle) explain(name string, err error) error {
 	}
 	var explained []error
 	for _, f := range found {
-		explained = append(explained, &Fault{File: name, Line: f.line, Column: f.column, Path: f.path, Text: f.text})
+		explained = append(explained, &Fault{File: name, Line: int(f.line), Column: int(f.column), Path: f.path, Text: f.text})
 	}
 	return errors.Join(explained...)
 }
@@ -239,44 +239,79 @@ func checks[R any, K comparable](key string, read reader[R], keyOf func(R) K) fu
 	}
 }
 
-// loads makes the load of a section: each statement in its turn is given all the rows, a chunk at a time.
+// chunk is so many rows as go to the database at once.
+type chunk[R any] struct {
+	first int // index of the first row in the section
+	rows  []R
+	at    []position
+}
+
+// loads makes the load of a section: each statement in its turn is given all the rows, a chunk at a time. While the database works at one
+// chunk, the next is read.
 func loads[R any](read reader[R], statements ...func(*db.Loader, context.Context, []R) error) func(context.Context, *bundle, *checker, *db.Loader, string) error {
 	return func(ctx context.Context, b *bundle, c *checker, l *db.Loader, name string) error {
 		for i, statement := range statements {
-			var rows []R
-			var at []position
-			var before int // rows of the chunks before
-			flush := func() error {
-				if c.faults != nil {
-					return c.faults
-				}
-				err := statement(l, ctx, rows)
+			done := func(ch chunk[R]) error {
+				err := statement(l, ctx, ch.rows)
 				if f := (*db.RowFault)(nil); errors.As(err, &f) {
-					return rowFault(f, name, before, at)
+					return rowFault(f, name, ch.first, ch.at)
 				}
 				if i == len(statements)-1 {
-					b.advance(len(rows))
+					b.advance(len(ch.rows))
 				}
-				before += len(rows)
-				rows, at = rows[:0], at[:0]
 				return err
 			}
-			err := b.each(ctx, c, name, func(n *node) error {
-				rows, at = append(rows, read(c, n)), append(at, n.position)
-				if len(rows) == chunkSize {
-					return flush()
-				}
-				return nil
-			})
-			if err == nil && len(rows) > 0 {
-				err = flush()
-			}
-			if err != nil {
+			if err := inChunks(ctx, b, c, name, read, done); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
+}
+
+// inChunks reads a section, and calls do for one chunk while it reads the next.
+func inChunks[R any](ctx context.Context, b *bundle, c *checker, name string, read reader[R], do func(chunk[R]) error) (err error) {
+	chunks := make(chan chunk[R])
+	var readErr error
+	reading, stop := context.WithCancel(ctx)
+	go func() {
+		defer close(chunks)
+		var next chunk[R]
+		send := func() error {
+			if c.faults != nil {
+				return c.faults
+			}
+			select {
+			case chunks <- next:
+				next = chunk[R]{first: next.first + len(next.rows)}
+				return nil
+			case <-reading.Done():
+				return reading.Err()
+			}
+		}
+		readErr = b.each(reading, c, name, func(n *node) error {
+			next.rows, next.at = append(next.rows, read(c, n)), append(next.at, n.position)
+			if len(next.rows) < chunkSize {
+				return nil
+			}
+			return send()
+		})
+		if readErr == nil && len(next.rows) > 0 {
+			readErr = send()
+		}
+	}()
+	for ch := range chunks {
+		if err = do(ch); err != nil {
+			break
+		}
+	}
+	stop()
+	for range chunks { // until the reader has ended
+	}
+	if err != nil {
+		return err
+	}
+	return readErr
 }
 
 // rowFault says where a row stands that the database does not take.

@@ -13,6 +13,7 @@ import (
 
 // checker collects what is wrong with the rows it is shown.
 type checker struct {
+	only       bool            // rows are not made, only checked
 	now        time.Time       // what rows bear that name no moment
 	categories map[string]bool // nil: not known yet, and any will do
 	faults     faults
@@ -142,10 +143,10 @@ func listOf[T any](read reader[T]) reader[[]T] {
 		if !c.is(n, array) {
 			return nil
 		}
-		values := make([]T, 0, len(n.items))
-		for i := range n.items {
+		values := make([]T, 0, len(n.members))
+		for i := range n.members {
 			c.enter("", i)
-			values = append(values, read(c, &n.items[i]))
+			values = append(values, read(c, &n.members[i].value))
 			c.leave()
 		}
 		return values
@@ -195,6 +196,7 @@ func aNumber(c *checker, n *node) float64 {
 	value, err := strconv.ParseFloat(n.text, 64)
 	if err != nil {
 		c.fault(n, "the number is too large")
+		return 0
 	}
 	return value
 }

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -37,52 +38,60 @@ var readDictionaryValue = objectOf(func(c *checker, o *node) db.DictionaryValueR
 
 var readParameter = objectOf(func(c *checker, o *node) db.ParameterRow {
 	return db.ParameterRow{
-		Name: required(c, o, "name", aName),
-		Value: required(c, o, "value", func(c *checker, n *node) any {
-			switch n.kind {
-			case array:
-				return listOf(aText)(c, n)
-			case boolean:
-				return aBoolean(c, n)
-			case text:
-				return aText(c, n)
-			}
-			c.fault(n, "expected a list of strings, a boolean or a string, got %s", n.kind)
-			return nil
-		}),
+		Name:  required(c, o, "name", aName),
+		Value: required(c, o, "value", readParameterValue),
 	}
 })
 
+func readParameterValue(c *checker, n *node) []byte {
+	switch n.kind {
+	case array:
+		list := listOf(aText)(c, n)
+		return asJSON(c, &list)
+	case boolean:
+		value := aBoolean(c, n)
+		return asJSON(c, &value)
+	case text:
+		value := aText(c, n)
+		return asJSON(c, &value)
+	}
+	c.fault(n, "expected a list of strings, a boolean or a string, got %s", n.kind)
+	return nil
+}
+
 var readLegalEntity = objectOf(func(c *checker, o *node) db.LegalEntityRow {
-	return db.LegalEntityRow{
+	row := db.LegalEntityRow{
 		ID:          required(c, o, "id", aUUID),
-		EDRPOU:      required(c, o, "edrpou", aName),
+		Edrpou:      required(c, o, "edrpou", aName),
 		Name:        required(c, o, "name", aText),
 		Type:        required(c, o, "type", aName),
 		Status:      required(c, o, "status", oneOf("ACTIVE", "SUSPENDED", "CLOSED", "REORGANIZED")),
-		NHSVerified: otherwise(optional(c, o, "nhs_verified", aBoolean), false),
-		Stamp:       readStamp(c, o),
+		NhsVerified: otherwise(optional(c, o, "nhs_verified", aBoolean), false),
 	}
+	readStamp(c, o, &row.InsertedAt, &row.InsertedBy, &row.UpdatedAt, &row.UpdatedBy)
+	return row
 })
 
 var readDivision = objectOf(func(c *checker, o *node) db.DivisionRow {
-	return db.DivisionRow{
+	row := db.DivisionRow{
 		ID:            required(c, o, "id", aUUID),
 		LegalEntityID: required(c, o, "legal_entity_id", aUUID),
 		Name:          required(c, o, "name", aText),
 		Status:        required(c, o, "status", aName),
-		Stamp:         readStamp(c, o),
 	}
+	readStamp(c, o, &row.InsertedAt, &row.InsertedBy, &row.UpdatedAt, &row.UpdatedBy)
+	return row
 })
 
 var readEmployee = objectOf(func(c *checker, o *node) db.EmployeeRow {
-	return db.EmployeeRow{
+	row := db.EmployeeRow{
 		ID:            required(c, o, "id", aUUID),
 		LegalEntityID: required(c, o, "legal_entity_id", aUUID),
 		EmployeeType:  required(c, o, "employee_type", aName),
 		Status:        required(c, o, "status", aName),
-		Stamp:         readStamp(c, o),
 	}
+	readStamp(c, o, &row.InsertedAt, &row.InsertedBy, &row.UpdatedAt, &row.UpdatedBy)
+	return row
 })
 
 var readLicense = objectOf(func(c *checker, o *node) db.LicenseRow {
@@ -101,8 +110,8 @@ var readLicense = objectOf(func(c *checker, o *node) db.LicenseRow {
 		ActiveFromDate: required(c, o, "active_from_date", aDate),
 		WhatLicensed:   optional(c, o, "what_licensed", aText),
 		OrderNo:        optional(c, o, "order_no", aText),
-		Stamp:          readStamp(c, o),
 	}
+	readStamp(c, o, &row.InsertedAt, &row.InsertedBy, &row.UpdatedAt, &row.UpdatedBy)
 	if row.IsPrimary || len(c.faults) > before {
 		return row // a primary licence comes from outside and is taken as it is
 	}
@@ -116,13 +125,11 @@ var readLicense = objectOf(func(c *checker, o *node) db.LicenseRow {
 })
 
 // readStamp reads when and by whom a row was made and changed: what is left out is now and the system user.
-func readStamp(c *checker, o *node) db.Stamp {
-	return db.Stamp{
-		InsertedAt: otherwise(optional(c, o, "inserted_at", aMoment), c.now),
-		InsertedBy: otherwise(optional(c, o, "inserted_by", aUUID), db.SystemUser),
-		UpdatedAt:  otherwise(optional(c, o, "updated_at", aMoment), c.now),
-		UpdatedBy:  otherwise(optional(c, o, "updated_by", aUUID), db.SystemUser),
-	}
+func readStamp(c *checker, o *node, insertedAt *time.Time, insertedBy *uuid.UUID, updatedAt *time.Time, updatedBy *uuid.UUID) {
+	*insertedAt = otherwise(optional(c, o, "inserted_at", aMoment), c.now)
+	*insertedBy = otherwise(optional(c, o, "inserted_by", aUUID), db.SystemUser)
+	*updatedAt = otherwise(optional(c, o, "updated_at", aMoment), c.now)
+	*updatedBy = otherwise(optional(c, o, "updated_by", aUUID), db.SystemUser)
 }
 
 // content are the elements of a service request that no rule reads, in the shape of the contract.
@@ -172,78 +179,97 @@ var (
 	anEmployee      = idOf("employee")
 	aDivision       = idOf("division")
 
-	toService   = referenceTo("service")
-	toEncounter = referenceTo("encounter")
-	toEmployee  = referenceTo("employee")
-	toCondition = listOf(referenceTo("condition"))
-	toEpisodes  = listOf(referenceTo("episode_of_care"))
+	toService    = referenceTo("service")
+	toEncounter  = referenceTo("encounter")
+	toEmployee   = referenceTo("employee")
+	toConditions = listOf(referenceTo("condition"))
+	toEpisodes   = listOf(referenceTo("episode_of_care"))
 )
 
 var readServiceRequest = objectOf(func(c *checker, o *node) db.ServiceRequestRow {
 	before := len(c.faults)
-	code := optional(c, o, "code", toService)
-	row := db.ServiceRequestRow{
+	more := content{
+		Intent:             otherwise(optional(c, o, "intent", aName), "order"),
+		Priority:           otherwise(optional(c, o, "priority", aName), "routine"),
+		Code:               optional(c, o, "code", toService),
+		Context:            optional(c, o, "context", toEncounter),
+		OccurrencePeriod:   optional(c, o, "occurrence_period", readPeriod),
+		OccurrenceDateTime: optional(c, o, "occurrence_date_time", aDay),
+		RequesterEmployee:  optional(c, o, "requester_employee", toEmployee),
+		ReasonReference:    optional(c, o, "reason_reference", toConditions),
+		SupportingInfo:     optional(c, o, "supporting_info", toEpisodes),
+		PermittedResources: optional(c, o, "permitted_resources", toEpisodes),
+		Note:               optional(c, o, "note", aText),
+		PatientInstruction: optional(c, o, "patient_instruction", aText),
+		ExplanatoryLetter:  optional(c, o, "explanatory_letter", aText),
+		Quantity:           optional(c, o, "quantity", readQuantity),
+	}
+	row := db.ServiceRequestRow{ServiceRequestColumns: db.ServiceRequestColumns{
 		ID:                      required(c, o, "id", aUUID),
 		Requisition:             required(c, o, "requisition", aName),
 		PatientID:               required(c, o, "subject", aPatient),
 		Status:                  required(c, o, "status", aStatus),
-		ProgramID:               optional(c, o, "program", aProgram),
+		ProgramID:               nullable(optional(c, o, "program", aProgram)),
 		ProgramProcessingStatus: optional(c, o, "program_processing_status", aProcessingStatus),
-		UsedByLegalEntityID:     optional(c, o, "used_by_legal_entity", aLegalEntity),
-		UsedByEmployeeID:        optional(c, o, "used_by_employee", anEmployee),
-		UsedByDivisionID:        optional(c, o, "used_by_division", aDivision),
+		UsedByLegalEntityID:     nullable(optional(c, o, "used_by_legal_entity", aLegalEntity)),
+		UsedByEmployeeID:        nullable(optional(c, o, "used_by_employee", anEmployee)),
+		UsedByDivisionID:        nullable(optional(c, o, "used_by_division", aDivision)),
 		Category:                required(c, o, "category", aCategory),
-		RequesterLegalEntityID:  optional(c, o, "requester_legal_entity", aLegalEntity),
+		RequesterLegalEntityID:  nullable(optional(c, o, "requester_legal_entity", aLegalEntity)),
 		ExpirationDate:          otherwise(optional(c, o, "expiration_date", aMoment), c.now.AddDate(1, 0, 0)),
-		CompletedWith:           optional(c, o, "completed_with", readCompletedWith),
-		ProgramServiceID:        optional(c, o, "program_service", aProgramService),
-		StatusReason:            optional(c, o, "status_reason", aConcept),
-		Content: content{
-			Intent:             otherwise(optional(c, o, "intent", aName), "order"),
-			Priority:           otherwise(optional(c, o, "priority", aName), "routine"),
-			Code:               code,
-			Context:            optional(c, o, "context", toEncounter),
-			OccurrencePeriod:   optional(c, o, "occurrence_period", readPeriod),
-			OccurrenceDateTime: optional(c, o, "occurrence_date_time", aDay),
-			RequesterEmployee:  optional(c, o, "requester_employee", toEmployee),
-			ReasonReference:    optional(c, o, "reason_reference", toCondition),
-			SupportingInfo:     optional(c, o, "supporting_info", toEpisodes),
-			PermittedResources: optional(c, o, "permitted_resources", toEpisodes),
-			Note:               optional(c, o, "note", aText),
-			PatientInstruction: optional(c, o, "patient_instruction", aText),
-			ExplanatoryLetter:  optional(c, o, "explanatory_letter", aText),
-			Quantity:           optional(c, o, "quantity", readQuantity),
-		},
-		Stamp: readStamp(c, o),
+		CompletedWith:           asJSON(c, optional(c, o, "completed_with", readCompletedWith)),
+		ProgramServiceID:        nullable(optional(c, o, "program_service", aProgramService)),
+		StatusReason:            asJSON(c, optional(c, o, "status_reason", aConcept)),
+		Content:                 asJSON(c, &more),
+	}}
+	if more.Code != nil {
+		row.CodeID = nullable(&more.Code.Identifier.Value)
 	}
-	if code != nil {
-		row.CodeID = &code.Identifier.Value
-	}
-	row.History = readHistories(c, o, row)
+	readStamp(c, o, &row.InsertedAt, &row.InsertedBy, &row.UpdatedAt, &row.UpdatedBy)
+	row.History = readHistories(c, o, row.ServiceRequestColumns)
 	if len(c.faults) > before {
 		return row
 	}
 	if status := row.ProgramProcessingStatus; status != nil {
 		switch {
-		case row.ProgramID == nil:
+		case !row.ProgramID.Valid:
 			c.faultAt(o, "program_processing_status", "%q needs program", *status)
-		case (*status == "in_queue" || *status == "in_progress") && row.UsedByLegalEntityID == nil:
+		case (*status == "in_queue" || *status == "in_progress") && !row.UsedByLegalEntityID.Valid:
 			c.faultAt(o, "program_processing_status", "%q needs used_by_legal_entity", *status)
-		case *status == "new" && row.UsedByLegalEntityID != nil:
+		case *status == "new" && row.UsedByLegalEntityID.Valid:
 			c.faultAt(o, "program_processing_status", `"new" has no used_by_legal_entity`)
 		}
 	}
-	if row.UsedByLegalEntityID == nil && row.UsedByEmployeeID != nil {
+	if !row.UsedByLegalEntityID.Valid && row.UsedByEmployeeID.Valid {
 		c.faultAt(o, "used_by_employee", "needs used_by_legal_entity")
 	}
-	if row.UsedByLegalEntityID == nil && row.UsedByDivisionID != nil {
+	if !row.UsedByLegalEntityID.Valid && row.UsedByDivisionID.Valid {
 		c.faultAt(o, "used_by_division", "needs used_by_legal_entity")
 	}
-	if content := row.Content.(content); content.OccurrencePeriod != nil && content.OccurrenceDateTime != nil {
+	if more.OccurrencePeriod != nil && more.OccurrenceDateTime != nil {
 		c.faultAt(o, "occurrence_date_time", "stands beside occurrence_period, and only one of them may")
 	}
 	return row
 })
+
+func nullable(id *uuid.UUID) uuid.NullUUID {
+	if id == nil {
+		return uuid.NullUUID{}
+	}
+	return uuid.NullUUID{UUID: *id, Valid: true}
+}
+
+// asJSON writes a value as its column takes it; nil stays nil. A checker that only checks needs none of it.
+func asJSON[T any](c *checker, value *T) []byte {
+	if value == nil || c.only {
+		return nil
+	}
+	body, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // made of strings, ids and numbers that were read from JSON
+	}
+	return body
+}
 
 // aCategory reads a CodeableConcept, or its code alone.
 func aCategory(c *checker, n *node) (code string) {
@@ -302,26 +328,24 @@ var readQuantity = objectOf(func(c *checker, o *node) quantity {
 
 // readHistories reads the four histories of a service request and makes one of them, oldest first. A history left out begins with the value
 // that the element has, if it has one.
-func readHistories(c *checker, o *node, row db.ServiceRequestRow) []db.HistoryRow {
-	now := db.HistoryRow{InsertedAt: row.InsertedAt, InsertedBy: row.InsertedBy}
-	status, processing, legalEntity, employee := now, now, now, now
-	status.Status = &row.Status
-	processing.ProgramProcessingStatus = row.ProgramProcessingStatus
-	legalEntity.UsedByLegalEntityID = row.UsedByLegalEntityID
-	employee.UsedByEmployeeID = row.UsedByEmployeeID
-
+func readHistories(c *checker, o *node, row db.ServiceRequestColumns) []db.HistoryRow {
 	var all []db.HistoryRow
-	history := func(name string, first db.HistoryRow, given bool, read reader[[]db.HistoryRow]) {
+	history := func(name string, read reader[[]db.HistoryRow], first db.HistoryRow, has bool) {
 		if items := optional(c, o, name, read); items != nil {
 			all = append(all, *items...)
-		} else if given {
+		} else if has {
+			first.InsertedAt, first.InsertedBy = row.InsertedAt, row.InsertedBy
 			all = append(all, first)
 		}
 	}
-	history("status_history", status, true, readStatusHistory)
-	history("program_processing_status_history", processing, processing.ProgramProcessingStatus != nil, readProcessingStatusHistory)
-	history("used_by_legal_entity_history", legalEntity, legalEntity.UsedByLegalEntityID != nil, readLegalEntityHistory)
-	history("used_by_employee_history", employee, employee.UsedByEmployeeID != nil, readEmployeeHistory)
+	history("status_history", readStatusHistory,
+		db.HistoryRow{Status: &row.Status}, true)
+	history("program_processing_status_history", readProcessingStatusHistory,
+		db.HistoryRow{ProgramProcessingStatus: row.ProgramProcessingStatus}, row.ProgramProcessingStatus != nil)
+	history("used_by_legal_entity_history", readLegalEntityHistory,
+		db.HistoryRow{UsedByLegalEntityID: row.UsedByLegalEntityID}, row.UsedByLegalEntityID.Valid)
+	history("used_by_employee_history", readEmployeeHistory,
+		db.HistoryRow{UsedByEmployeeID: row.UsedByEmployeeID}, row.UsedByEmployeeID.Valid)
 	slices.SortStableFunc(all, func(a, b db.HistoryRow) int { return a.InsertedAt.Compare(b.InsertedAt) })
 	return all
 }
@@ -337,11 +361,11 @@ var (
 	})
 	readLegalEntityHistory = historyOf(func(c *checker, o *node, h *db.HistoryRow) {
 		value := required(c, o, "used_by_legal_entity", aLegalEntity)
-		h.UsedByLegalEntityID = &value
+		h.UsedByLegalEntityID = nullable(&value)
 	})
 	readEmployeeHistory = historyOf(func(c *checker, o *node, h *db.HistoryRow) {
 		value := required(c, o, "used_by_employee", anEmployee)
-		h.UsedByEmployeeID = &value
+		h.UsedByEmployeeID = nullable(&value)
 	})
 )
 
@@ -349,11 +373,9 @@ var (
 func historyOf(read func(*checker, *node, *db.HistoryRow)) reader[[]db.HistoryRow] {
 	return listOf(objectOf(func(c *checker, o *node) db.HistoryRow {
 		item := db.HistoryRow{
-			InsertedAt: otherwise(optional(c, o, "inserted_at", aMoment), c.now),
-			InsertedBy: otherwise(optional(c, o, "inserted_by", aUUID), db.SystemUser),
-		}
-		if reason := optional(c, o, "status_reason", aConcept); reason != nil {
-			item.StatusReason = reason
+			StatusReason: asJSON(c, optional(c, o, "status_reason", aConcept)),
+			InsertedAt:   otherwise(optional(c, o, "inserted_at", aMoment), c.now),
+			InsertedBy:   otherwise(optional(c, o, "inserted_by", aUUID), db.SystemUser),
 		}
 		read(c, o, &item)
 		return item

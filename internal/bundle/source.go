@@ -74,21 +74,20 @@ const (
 type node struct {
 	position
 	kind    kind
-	text    string // of a string, a number (as JSON writes it) or a boolean
-	items   []node
-	members []member
+	text    string   // of a string, a number (as JSON writes it) or a boolean
+	members []member // of an object or, without names, an array
 }
 
 type member struct {
 	name  string
-	value node
 	taken bool // somebody has asked for it
+	value node
 }
 
 // position is where something stands in a file: YAML knows the line, JSON the offset in bytes, from which place finds the line.
 type position struct {
 	offset       int64
-	line, column int // from 1; columns are characters
+	line, column int32 // from 1; columns are characters
 }
 
 // part is a member of a file.
@@ -175,18 +174,18 @@ func (f *jsonFile) rows(section string, do func(*node) error) error {
 		if _, err := d.ReadToken(); err != nil {
 			return syntaxFault(err)
 		}
+		var stack []member
 		for d.PeekKind() != jsontext.KindEndArray {
 			raw, err := d.ReadValue()
 			if err != nil {
 				return syntaxFault(err)
 			}
-			row, err := parseJSON(raw, p.offset+d.InputOffset()-int64(len(raw)))
-			if err != nil {
-				return err
-			}
+			parse := parser{text: string(raw), offset: p.offset + d.InputOffset() - int64(len(raw)), stack: stack}
+			row := parse.value()
 			if err := do(&row); err != nil {
 				return err
 			}
+			stack = parse.stack
 		}
 	}
 	return nil
@@ -206,7 +205,7 @@ func (f *jsonFile) place(positions []*position) error {
 			return err
 		}
 		at += n
-		p.line, p.column = c.line+1, c.column+1
+		p.line, p.column = int32(c.line+1), int32(c.column+1)
 	}
 	return nil
 }
@@ -273,51 +272,90 @@ func kindOf(k jsontext.Kind) kind {
 	return null
 }
 
-// parseJSON makes a node of a value that is known to be JSON and begins at that offset of the file.
-func parseJSON(raw jsontext.Value, offset int64) (node, error) {
-	p := parser{raw: raw, offset: offset, d: jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true))}
-	n := p.value()
-	return n, p.err
-}
-
+// parser makes a node of text that is known to be JSON. What it makes is made of that text, not of copies: half of all work is
+// done here.
 type parser struct {
-	raw    jsontext.Value
-	offset int64
-	d      *jsontext.Decoder
-	err    error
+	text   string
+	at     int
+	offset int64    // of the text in the file
+	stack  []member // of values that have not ended
 }
 
 func (p *parser) value() node {
-	at := p.d.InputOffset() // the end of what was read last
-	for at < int64(len(p.raw)) && strings.IndexByte(" \t\r\n,:", p.raw[at]) >= 0 {
-		at++
-	}
-	n := node{position: position{offset: p.offset + at}, kind: kindOf(p.d.PeekKind())}
-	token := p.token()
-	switch n.kind {
-	case array:
-		for p.err == nil && p.d.PeekKind() != jsontext.KindEndArray {
-			n.items = append(n.items, p.value())
-		}
-		p.token()
-	case object:
-		for p.err == nil && p.d.PeekKind() != jsontext.KindEndObject {
-			name := p.token().String()
-			n.members = append(n.members, member{name: name, value: p.value()})
-		}
-		p.token()
+	p.skip(" \t\r\n")
+	n := node{position: position{offset: p.offset + int64(p.at)}}
+	switch p.text[p.at] {
+	case '{':
+		n.kind = object
+		n.members = p.list('}', func() member {
+			m := member{name: p.string()}
+			p.skip(" \t\r\n:")
+			m.value = p.value()
+			return m
+		})
+	case '[':
+		n.kind = array
+		n.members = p.list(']', func() member { return member{value: p.value()} })
+	case '"':
+		n.kind = text
+		n.text = p.string()
+	case 'n':
+		n.kind = null
+		p.at += len("null")
+	case 't':
+		n.kind, n.text = boolean, "true"
+		p.at += len("true")
+	case 'f':
+		n.kind, n.text = boolean, "false"
+		p.at += len("false")
 	default:
-		n.text = token.String()
+		n.kind = number
+		begin := p.at
+		for p.at < len(p.text) && strings.IndexByte("+-.eE0123456789", p.text[p.at]) >= 0 {
+			p.at++
+		}
+		n.text = p.text[begin:p.at]
 	}
 	return n
 }
 
-func (p *parser) token() jsontext.Token {
-	token, err := p.d.ReadToken()
-	if err != nil {
-		p.err = cmp.Or(p.err, err)
+// list reads from the opening bracket to the closing one.
+func (p *parser) list(closing byte, next func() member) []member {
+	bottom := len(p.stack)
+	for p.at++; ; {
+		p.skip(" \t\r\n,")
+		if p.text[p.at] == closing {
+			break
+		}
+		m := next()
+		p.stack = append(p.stack, m)
 	}
-	return token
+	p.at++
+	members := slices.Clone(p.stack[bottom:])
+	p.stack = p.stack[:bottom]
+	return members
+}
+
+func (p *parser) string() string {
+	begin := p.at
+	for p.at++; p.text[p.at] != '"'; p.at++ {
+		if p.text[p.at] == '\\' {
+			p.at++
+		}
+	}
+	p.at++
+	quoted := p.text[begin:p.at]
+	if strings.IndexByte(quoted, '\\') < 0 {
+		return quoted[1 : len(quoted)-1]
+	}
+	plain, _ := jsontext.AppendUnquote(nil, quoted)
+	return string(plain)
+}
+
+func (p *parser) skip(what string) {
+	for p.at < len(p.text) && strings.IndexByte(what, p.text[p.at]) >= 0 {
+		p.at++
+	}
 }
 
 // yamlFile is read whole: YAML has anchors, which may be referred to from anywhere below.
@@ -336,7 +374,7 @@ func openYAML(r io.ReadSeeker) (*yamlFile, error) {
 	}
 	if err == nil {
 		if err = d.Decode(&second); err == nil {
-			return f, faults{{position: position{line: second.Line, column: second.Column}, text: "a second document follows the bundle"}}
+			return f, faults{{position: at(&second), text: "a second document follows the bundle"}}
 		}
 	}
 	if err != io.EOF {
@@ -352,15 +390,15 @@ func openYAML(r io.ReadSeeker) (*yamlFile, error) {
 func (f *yamlFile) parts() []part {
 	var parts []part
 	for _, m := range f.root.members {
-		parts = append(parts, part{position: m.value.position, name: m.name, kind: m.value.kind, rows: int64(len(m.value.items))})
+		parts = append(parts, part{position: m.value.position, name: m.name, kind: m.value.kind, rows: int64(len(m.value.members))})
 	}
 	return parts
 }
 
 func (f *yamlFile) rows(section string, do func(*node) error) error {
 	if n := f.root.take(section); n != nil {
-		for i := range n.items {
-			if err := do(&n.items[i]); err != nil {
+		for i := range n.members {
+			if err := do(&n.members[i].value); err != nil {
 				return err
 			}
 		}
@@ -370,11 +408,13 @@ func (f *yamlFile) rows(section string, do func(*node) error) error {
 
 func (f *yamlFile) place([]*position) error { return nil }
 
+func at(y *yaml.Node) position { return position{line: int32(y.Line), column: int32(y.Column)} }
+
 // yamlParser makes each anchor's value once, however often it is referred to.
 type yamlParser struct{ anchors map[*yaml.Node]*node }
 
 func (p *yamlParser) value(y *yaml.Node) (node, error) {
-	n := node{position: position{line: y.Line, column: y.Column}}
+	n := node{position: at(y)}
 	fault := func(format string, args ...any) (node, error) {
 		return n, faults{{position: n.position, text: fmt.Sprintf(format, args...)}}
 	}
@@ -405,7 +445,7 @@ func (p *yamlParser) value(y *yaml.Node) (node, error) {
 			if err != nil {
 				return n, err
 			}
-			n.items = append(n.items, value)
+			n.members = append(n.members, member{value: value})
 		}
 	case yaml.MappingNode:
 		n.kind = object
@@ -416,7 +456,7 @@ func (p *yamlParser) value(y *yaml.Node) (node, error) {
 				return fault("a name is a string")
 			}
 			if names[name.Value] {
-				n.position = position{line: name.Line, column: name.Column}
+				n.position = at(name)
 				return fault("duplicate name %q", name.Value)
 			}
 			names[name.Value] = true
