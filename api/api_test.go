@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
 
-const allScopes = "license:read license:write service_request:read service_request:use job:read"
+const allScopes = "license:read license:write service_request:read service_request:use service_request:makeinprogress service_request:complete job:read"
 
 // service is the whole service on a database of the test's own, over real HTTP, with one clinic that may do everything.
 type service struct {
@@ -143,9 +143,10 @@ type answer struct {
 	header http.Header
 	raw    string
 	body   struct {
-		Meta  api.Meta        `json:"meta"`
-		Data  json.RawMessage `json:"data"`
-		Error *struct {
+		Meta   api.Meta        `json:"meta"`
+		Paging *api.Paging     `json:"paging"`
+		Data   json.RawMessage `json:"data"`
+		Error  *struct {
 			Type    string           `json:"type"`
 			Message string           `json:"message"`
 			Invalid []map[string]any `json:"invalid"`
@@ -184,14 +185,21 @@ func (s *service) do(c call) answer {
 	return a
 }
 
-// checkEnvelope holds for every answer: meta, and either data or error.
+// checkEnvelope holds for every answer: meta, and either data or error; a list, and nothing else, has paging.
 func checkEnvelope(t testing.TB, a answer) {
 	t.Helper()
 	if got := a.header.Get("Content-Type"); got != "application/json" {
 		t.Errorf("Content-Type %q", got)
 	}
 	m := a.body.Meta
-	if m.Code != a.code || m.Type != "object" || m.RequestID == "" || m.RequestID != a.header.Get("X-Request-Id") {
+	kind := "object"
+	if bytes.HasPrefix(a.body.Data, []byte("[")) {
+		kind = "list"
+	}
+	if (a.body.Paging != nil) != (kind == "list") {
+		t.Errorf("paging: %s", a.raw)
+	}
+	if m.Code != a.code || m.Type != kind || m.RequestID == "" || m.RequestID != a.header.Get("X-Request-Id") {
 		t.Errorf("meta %+v of an answer %d with X-Request-Id %q", m, a.code, a.header.Get("X-Request-Id"))
 	}
 	if (a.body.Data == nil) == (a.body.Error == nil) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+
+	"github.com/reiestr/reiestr/db"
 )
 
 // Meta stands in every answer, of success and of failure (contract, section 2).
@@ -18,6 +20,39 @@ type Meta struct {
 type Envelope[T any] struct {
 	Meta Meta `json:"meta"`
 	Data T    `json:"data"`
+}
+
+// Paging says which part of a list an answer holds.
+type Paging struct {
+	PageNumber   int64 `json:"page_number" minimum:"1" doc:"The page that was asked for" example:"1"`
+	PageSize     int64 `json:"page_size" minimum:"1" doc:"Entries of a full page" example:"50"`
+	TotalEntries int64 `json:"total_entries" minimum:"0" doc:"Entries on all pages" example:"1"`
+	TotalPages   int64 `json:"total_pages" minimum:"1" doc:"An empty list has one page" example:"1"`
+}
+
+// ListEnvelope is a successful answer that is a page of a list.
+type ListEnvelope[T any] struct {
+	Meta   Meta   `json:"meta"`
+	Paging Paging `json:"paging"`
+	Data   []T    `json:"data" nullable:"false"`
+}
+
+// listEnvelope answers a page of a list, each entry as answer says.
+func listEnvelope[E, T any](ctx context.Context, list db.List[E], answer func(E) (T, error)) (ListEnvelope[T], error) {
+	envelope := ListEnvelope[T]{Meta: metaOf(ctx, http.StatusOK), Paging: pagingOf(list.Page, list.TotalEntries), Data: []T{}}
+	envelope.Meta.Type = "list"
+	for _, e := range list.Entries {
+		a, err := answer(e)
+		if err != nil {
+			return envelope, err
+		}
+		envelope.Data = append(envelope.Data, a)
+	}
+	return envelope, nil
+}
+
+func pagingOf(p db.Page, totalEntries int64) Paging {
+	return Paging{PageNumber: p.Number, PageSize: p.Size, TotalEntries: totalEntries, TotalPages: max(1, (totalEntries+p.Size-1)/p.Size)}
 }
 
 // Failure is any other answer. It is the one error type that reaches a caller.

@@ -36,6 +36,11 @@ func exampleLicenseCreation() LicenseCreation {
 	}
 }
 
+func exampleLicenseUpdate() LicenseUpdate {
+	f := exampleLicenseFields()
+	return LicenseUpdate{Type: f.Type, ExpiryDate: &Date{*f.ExpiryDate}, OrderNo: f.OrderNo}
+}
+
 func exampleLicense() License {
 	return licenseAnswer(db.License{
 		LicenseFields: exampleLicenseFields(), ID: uuid.MustParse("a6b2f9a1-0c1d-4e53-9f1e-6f2d6c7b8a90"), LegalEntityID: exampleClinic, IsActive: true,
@@ -45,6 +50,14 @@ func exampleLicense() License {
 
 func exampleUse() ServiceRequestUse {
 	return ServiceRequestUse{UsedByLegalEntity: *reference("legal_entity", exampleClinic), UsedByEmployee: reference("employee", exampleDoctor)}
+}
+
+func exampleCompletion() ServiceRequestCompletion {
+	return ServiceRequestCompletion{
+		CompletedWith:  reference("encounter", uuid.MustParse("e2c1a0b9-8d7f-4e6a-9b5c-4d3e2f1a0b9c")),
+		ProgramService: reference("program_service", uuid.MustParse("f3d2b1ca-9e80-4f7b-8c6d-5e4f3a2b1c0d")),
+		StatusReason:   &CodeableConcept{Coding: []Coding{{completeReasons, "default"}}},
+	}
 }
 
 func examplePendingJob() Job {

@@ -55,7 +55,7 @@ const schemaMessage = "Validation failed. See error.invalid for every fault."
 func humaFailure(ctx context.Context, status int, errs []error) *Failure {
 	switch status {
 	case http.StatusUnprocessableEntity:
-		return failure(ctx, status, Fault{"validation_failed", schemaMessage, invalidOf(errs)})
+		return schemaFailure(ctx, errs)
 	case http.StatusUnsupportedMediaType:
 		return unsupportedMediaType(ctx)
 	case http.StatusBadRequest:
@@ -103,8 +103,8 @@ func invalidOf(errs []error) []Invalid {
 		}
 		entry, entryType := placeOf(detail.Location)
 		rule := ruleOf(detail)
-		if rule.Rule == "required" {
-			entry += "." + strings.TrimPrefix(detail.Message, "required|")
+		if name, ok := strings.CutPrefix(detail.Message, "required|"); ok {
+			entry += "." + name
 		}
 		at := byEntry[entry]
 		if at == nil {
@@ -131,7 +131,7 @@ func placeOf(location string) (entry, entryType string) {
 	case "path":
 		return "$." + place, "path_parameter"
 	case "query":
-		return "$." + place, "query_parameter"
+		return strings.TrimSuffix("$."+place, "."), "query_parameter"
 	}
 	return "$" + strings.TrimPrefix(location, "body"), "json_data_property"
 }
@@ -160,10 +160,7 @@ func ruleOf(d *huma.ErrorDetail) Rule {
 		word := map[string]string{"min": "at least", "max": "at most"}[side]
 		return Rule{"length", map[string]int{side: n}, fmt.Sprintf("expected a length of %s %d", word, n)}
 	case "range":
-		side, limit, _ := strings.Cut(params, "|")
-		n, _ := strconv.ParseFloat(limit, 64)
-		word := map[string]string{"min": "at least", "max": "at most"}[side]
-		return Rule{"range", map[string]float64{side: n}, fmt.Sprintf("expected a number of %s %s", word, limit)}
+		return rangeRule(params)
 	case "inclusion":
 		return inclusionRule(strings.Split(params, ", "))
 	}
@@ -172,13 +169,8 @@ func ruleOf(d *huma.ErrorDetail) Rule {
 
 // uncodedRule is for the texts of huma that are no variables: those about parameters.
 func uncodedRule(d *huma.ErrorDetail) Rule {
-	switch d.Message {
-	case "unknown query parameter":
+	if d.Message == "unknown query parameter" {
 		return Rule{"schema", none, "schema does not allow additional properties"}
-	case "invalid integer":
-		return castRule("integer", jsonType(d.Value))
-	case "invalid boolean":
-		return castRule("boolean", jsonType(d.Value))
 	}
 	if name, missing := strings.CutPrefix(d.Message, "required "); missing && strings.HasSuffix(name, " parameter is missing") {
 		_, name, _ = strings.Cut(d.Location, ".")

@@ -93,7 +93,7 @@ func jobAnswer(j db.Job) Job {
 		a.StatusCode = http.StatusOK
 		a.Links = []Link{{"service_request", "/api/patients/" + j.PatientID.String() + "/service_requests/" + j.ServiceRequestID.String()}}
 	case db.Failed:
-		code, fault := refusalFault(j.Refusal)
+		code, fault := refusalFault(j.Refusal, j.AllowedCodes)
 		a.StatusCode, a.Fault = code, &fault
 	}
 	return a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -47,8 +48,40 @@ type LicenseCreation struct {
 	OrderNo        *string  `json:"order_no,omitempty" maxLength:"255" pattern:"^[^\\x00]*$" example:"К-123"`
 }
 
+// LicenseUpdate is the body of PATCH /api/licenses/{id}: what is left out stays as it is. Unknown keys are ignored.
+type LicenseUpdate struct {
+	_              struct{} `json:"-" additionalProperties:"true"`
+	Type           string   `json:"type" maxLength:"255" pattern:"^[^\\x00]*$" doc:"That of the licence: it cannot be changed" example:"PHARMACY_DRUGS"`
+	IsPrimary      bool     `json:"is_primary" doc:"Only false: an additional licence stays one" example:"false"`
+	IssuedBy       *string  `json:"issued_by,omitempty" maxLength:"1000" pattern:"^[^\\x00]*$" example:"Держлікслужба"`
+	IssuedDate     *Date    `json:"issued_date,omitempty" doc:"Not after active_from_date"`
+	ActiveFromDate *Date    `json:"active_from_date,omitempty" doc:"Not after expiry_date"`
+	ExpiryDate     *Date    `json:"expiry_date,omitempty" doc:"Today or later"`
+	LicenseNumber  *string  `json:"license_number,omitempty" maxLength:"255" pattern:"^[^\\x00]*$" doc:"Empty: none any more" example:"АЕ 123456"`
+	WhatLicensed   *string  `json:"what_licensed,omitempty" maxLength:"1000" pattern:"^[^\\x00]*$" example:"реалізація наркотичних засобів"`
+	OrderNo        *string  `json:"order_no,omitempty" maxLength:"255" pattern:"^[^\\x00]*$" example:"К-123"`
+}
+
 type createLicenseInput struct {
 	Body LicenseCreation
+}
+
+type updateLicenseInput struct {
+	ID   UUID `path:"id"`
+	Body LicenseUpdate
+}
+
+type listLicensesInput struct {
+	ID            UUID         `query:"id"`
+	LicenseNumber string       `query:"license_number" maxLength:"255" doc:"Exactly this number"`
+	Type          string       `query:"type" maxLength:"255" doc:"Dictionary LICENSE_TYPE"`
+	IsPrimary     optionalBool `query:"is_primary"`
+	Page          int64        `query:"page" minimum:"1" default:"1" doc:"A page behind the last is empty"`
+	PageSize      int64        `query:"page_size" minimum:"1" maximum:"300" default:"50"`
+}
+
+type licensesOutput struct {
+	Body ListEnvelope[License]
 }
 
 type licenseOutput struct {
@@ -74,6 +107,37 @@ func (s *server) registerLicenses() {
 		answerExample: exampleLicense(),
 		do:            s.createLicense,
 	})
+	register(s, endpoint[listLicensesInput, licensesOutput]{
+		Operation: huma.Operation{
+			OperationID: "listLicenses",
+			Method:      http.MethodGet,
+			Path:        "/api/licenses",
+			Tags:        []string{"Licences"},
+			Summary:     "List licences",
+			Description: "The active licences of the caller's legal entity, in the order in which they were registered. All filters are exact, and all that are " +
+				"given have to fit.",
+		},
+		scope:         "license:read",
+		answerExample: []License{exampleLicense()},
+		do:            s.listLicenses,
+	})
+	register(s, endpoint[updateLicenseInput, licenseOutput]{
+		Operation: huma.Operation{
+			OperationID: "updateLicense",
+			Method:      http.MethodPatch,
+			Path:        "/api/licenses/{id}",
+			Tags:        []string{"Licences"},
+			Summary:     "Update an additional licence",
+			Description: "Changes an additional licence of the caller's legal entity; what is left out stays as it is. Checks, in this order: schema; legal entity " +
+				"active or suspended; the licence exists; it is additional, and stays so; it is the legal entity's; type unchanged; an active primary licence; issued " +
+				"not after active from; active from not after expiry; not expired today.",
+			Errors: []int{http.StatusNotFound, http.StatusConflict},
+		},
+		scope:         "license:write",
+		bodyExample:   exampleLicenseUpdate(),
+		answerExample: exampleLicense(),
+		do:            s.updateLicense,
+	})
 }
 
 func (s *server) createLicense(ctx context.Context, caller db.Caller, in *createLicenseInput) (*licenseOutput, error) {
@@ -84,33 +148,59 @@ func (s *server) createLicense(ctx context.Context, caller db.Caller, in *create
 		LicenseNumber:  emptyIsNull(b.LicenseNumber),
 		IssuedBy:       b.IssuedBy,
 		IssuedDate:     b.IssuedDate.Time,
+		ExpiryDate:     b.ExpiryDate.pointer(),
 		ActiveFromDate: b.ActiveFromDate.Time,
 		WhatLicensed:   b.WhatLicensed,
 		OrderNo:        b.OrderNo,
 	}
-	if b.ExpiryDate != nil {
-		fields.ExpiryDate = &b.ExpiryDate.Time
-	}
 	license, err := s.DB.Licenses.Create(ctx, caller, fields)
 	if err != nil {
-		return nil, s.licenseError(ctx, err, b.Type)
+		return nil, licensePresent(ctx, err, b.Type)
 	}
 	return &licenseOutput{Envelope[License]{metaOf(ctx, http.StatusCreated), licenseAnswer(license)}}, nil
 }
 
-// licenseError adds to a refusal what its text says of the type.
-func (s *server) licenseError(ctx context.Context, err error, licenseType string) error {
-	var r db.Refusal
-	if !errors.As(err, &r) {
+func (s *server) updateLicense(ctx context.Context, caller db.Caller, in *updateLicenseInput) (*licenseOutput, error) {
+	b := in.Body
+	license, err := s.DB.Licenses.Update(ctx, caller, in.ID.value(), db.LicenseChanges{
+		Type:           b.Type,
+		IsPrimary:      b.IsPrimary,
+		LicenseNumber:  b.LicenseNumber,
+		IssuedBy:       b.IssuedBy,
+		IssuedDate:     b.IssuedDate.pointer(),
+		ExpiryDate:     b.ExpiryDate.pointer(),
+		ActiveFromDate: b.ActiveFromDate.pointer(),
+		WhatLicensed:   b.WhatLicensed,
+		OrderNo:        b.OrderNo,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &licenseOutput{Envelope[License]{metaOf(ctx, http.StatusOK), licenseAnswer(license)}}, nil
+}
+
+func (s *server) listLicenses(ctx context.Context, caller db.Caller, in *listLicensesInput) (*licensesOutput, error) {
+	list, err := s.DB.Licenses.List(ctx, caller.ClientID, db.LicenseFilter{
+		ID:            in.ID.optional(),
+		LicenseNumber: optionalText(in.LicenseNumber),
+		Type:          optionalText(in.Type),
+		IsPrimary:     in.IsPrimary.pointer(),
+	}, db.Page{Number: in.Page, Size: in.PageSize})
+	if err != nil {
+		return nil, err
+	}
+	answer, err := listEnvelope(ctx, list, func(l db.License) (License, error) { return licenseAnswer(l), nil })
+	return &licensesOutput{answer}, err
+}
+
+// licensePresent names the type in the one refusal whose text speaks of it.
+func licensePresent(ctx context.Context, err error, licenseType string) error {
+	if !errors.Is(err, db.LicenseTypePresent) {
 		return err
 	}
-	var types []string
-	if r == db.LicenseTypeUnknown {
-		if types, err = s.DB.Licenses.Types(ctx); err != nil {
-			return err
-		}
-	}
-	return licenseRefused(ctx, r, licenseType, types)
+	f := refused(ctx, db.LicenseTypePresent, nil)
+	f.Fault.Message = strings.ReplaceAll(f.Fault.Message, "<type>", licenseType)
+	return f
 }
 
 func licenseAnswer(l db.License) License {

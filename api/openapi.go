@@ -11,6 +11,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/danielgtaylor/huma/v2/yaml"
+
+	"github.com/reiestr/reiestr/db"
 )
 
 // contractVersion is that of the API, not of the program: it changes when a client has to know.
@@ -69,6 +71,10 @@ var ruleExamples = map[string]map[int]string{
 		http.StatusNotFound: "No active primary license found for legal entity",
 		http.StatusConflict: "License with type PHARMACY_DRUGS is already present",
 	},
+	"updateLicense": {
+		http.StatusNotFound: "License was not found",
+		http.StatusConflict: "Only additional license can be updated",
+	},
 	"useServiceRequest": {
 		http.StatusNotFound: "Service request not found",
 		http.StatusConflict: "Service request is already used",
@@ -76,6 +82,14 @@ var ruleExamples = map[string]map[int]string{
 	"releaseServiceRequest": {
 		http.StatusNotFound: "Service request not found",
 		http.StatusConflict: "Invalid program processing status",
+	},
+	"processServiceRequest": {
+		http.StatusNotFound: "Service request not found",
+		http.StatusConflict: "Invalid program processing status",
+	},
+	"completeServiceRequest": {
+		http.StatusNotFound: "Service request not found",
+		http.StatusConflict: "Service request is used by another legal entity",
 	},
 	"getServiceRequest": {http.StatusNotFound: "Service request not found"},
 	"getJob":            {http.StatusNotFound: "Job not found"},
@@ -133,8 +147,17 @@ func describeExamples(document *huma.OpenAPI, op *huma.Operation, body, answer a
 			added.RequestBody.Content["application/json"].Example = body
 		}
 		code := cmp.Or(op.DefaultStatus, http.StatusOK)
-		added.Responses[strconv.Itoa(code)].Content["application/json"].Example = map[string]any{"meta": exampleMeta(op, code), "data": answer}
+		added.Responses[strconv.Itoa(code)].Content["application/json"].Example = exampleAnswer(op, code, answer)
 	}
+}
+
+func exampleAnswer(op *huma.Operation, code int, data any) map[string]any {
+	meta := exampleMeta(op, code)
+	if reflect.TypeOf(data).Kind() != reflect.Slice {
+		return map[string]any{"meta": meta, "data": data}
+	}
+	meta.Type = "list"
+	return map[string]any{"meta": meta, "paging": pagingOf(db.Page{Number: 1, Size: 50}, int64(reflect.ValueOf(data).Len())), "data": data}
 }
 
 func exampleMeta(op *huma.Operation, code int) Meta {
@@ -142,7 +165,10 @@ func exampleMeta(op *huma.Operation, code int) Meta {
 }
 
 func exampleInvalid(op *huma.Operation) []Invalid {
-	if op.OperationID == "createLicense" {
+	switch op.OperationID {
+	case "listLicenses", "listServiceRequests", "listPatientServiceRequests":
+		return []Invalid{{"$.page", "query_parameter", []Rule{castRule("integer", "string")}}}
+	case "createLicense", "updateLicense":
 		return []Invalid{{"$.issued_date", "json_data_property", []Rule{dateRule("2017-02-29")}}}
 	}
 	place := "$.id"

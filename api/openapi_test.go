@@ -65,6 +65,9 @@ func TestOperations(t *testing.T) {
 			if strings.HasSuffix(path, "}") || strings.Contains(path, "/actions/") { // it speaks of one thing, which may be missing
 				codes = append(codes, "404")
 			}
+			if list, _ := op.Responses["200"].Content["application/json"].Example.(map[string]any); strings.HasPrefix(op.OperationID, "list") && list["paging"] == nil {
+				t.Errorf("%s: the example has no paging", name)
+			}
 			if method != "get" {
 				codes = append(codes, "400", "409", "413", "415")
 				if op.RequestBody == nil || op.RequestBody.Content["application/json"].Example == nil {

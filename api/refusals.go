@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"strings"
 
 	"github.com/reiestr/reiestr/db"
 )
@@ -34,6 +33,13 @@ var refusals = map[db.Refusal]refusal{
 	db.LicenseActiveAfterExpiry: {unprocessable, "License can not have active from date later than expiration date", "$.active_from_date"},
 	db.LicenseExpired:           {conflict, "License is expired", ""},
 
+	// 3.3
+	db.LicenseNotFound:    {missing, "License was not found", ""},
+	db.LicenseIsPrimary:   {conflict, "Only additional license can be updated", ""},
+	db.LicenseMadePrimary: {unprocessable, "Additional license can not be changed to primary", "$.is_primary"},
+	db.LicenseOfAnother:   {conflict, "License doesn't correspond to your legal entity", ""},
+	db.LicenseTypeChanged: {conflict, "License type can not be updated", ""},
+
 	// 4.3
 	db.LegalEntityNotAllowed:  {conflict, "Action is not allowed for the legal entity", ""},
 	db.ServiceRequestNotFound: {missing, "Service request not found", ""},
@@ -56,6 +62,10 @@ var refusals = map[db.Refusal]refusal{
 	db.DivisionMissingForTransferOfCare:  {unprocessable, "Division is mandatory for transfer_of_care category", "$.used_by_division"},
 	db.DivisionNotOwn:                    {unprocessable, "Patient is transferred to another legal entity", "$.used_by_division"},
 
+	// 4.7
+	db.ProgramServiceMissing: {unprocessable, "Required property $.program_service was not present", "$.program_service"},
+	db.StatusReasonUnknown:   {unprocessable, "value is not allowed in enum", "$.status_reason.coding[0].code"},
+
 	db.InternalError: {http.StatusInternalServerError, "Internal error. Quote the request id when you report it.", ""},
 }
 
@@ -66,31 +76,26 @@ var typeOf = map[int]string{
 	http.StatusInternalServerError: "internal_error",
 }
 
-// refusalFault is the status code and the fault that a refusal is answered with, at once or by a job.
-func refusalFault(r db.Refusal) (code int, f Fault) {
+// refusalFault is the status code and the fault that a refusal is answered with, at once or by a job. allowed are the codes of the dictionary
+// that it speaks of; nil: it speaks of none.
+func refusalFault(r db.Refusal, allowed []string) (code int, f Fault) {
 	known, ok := refusals[r]
 	if !ok {
 		known = refusals[db.InternalError]
 	}
 	f = Fault{Type: typeOf[known.code], Message: known.message}
 	if known.code == unprocessable {
-		f.Invalid = []Invalid{{known.entry, "json_data_property", []Rule{{"invalid", none, known.message}}}}
+		rule := Rule{"invalid", none, known.message}
+		if allowed != nil {
+			rule = inclusionRule(allowed)
+		}
+		f.Invalid = []Invalid{{known.entry, "json_data_property", []Rule{rule}}}
 	}
 	return known.code, f
 }
 
 // refused answers a refusal at once.
-func refused(ctx context.Context, r db.Refusal) *Failure {
-	code, fault := refusalFault(r)
+func refused(ctx context.Context, r db.Refusal, allowed []string) *Failure {
+	code, fault := refusalFault(r, allowed)
 	return failure(ctx, code, fault)
-}
-
-// licenseRefused answers a refusal of a licence: two of them speak of its type.
-func licenseRefused(ctx context.Context, r db.Refusal, licenseType string, licenseTypes []string) *Failure {
-	f := refused(ctx, r)
-	f.Fault.Message = strings.ReplaceAll(f.Fault.Message, "<type>", licenseType)
-	if r == db.LicenseTypeUnknown {
-		f.Fault.Invalid[0].Rules[0] = inclusionRule(licenseTypes)
-	}
-	return f
 }

@@ -179,7 +179,7 @@ type endpoint[I, O any] struct {
 	huma.Operation
 	scope         string
 	bodyExample   any // of the request, if it has a body
-	answerExample any // the data of a success
+	answerExample any // the data of a success; a slice: a list
 	do            func(context.Context, db.Caller, *I) (*O, error)
 }
 
@@ -203,10 +203,15 @@ func register[I, O any](s *server, e endpoint[I, O]) {
 			fail.write(w)
 			return
 		}
+		r, _ := humago.Unwrap(ctx)
+		ctx = huma.WithValue(ctx, queryFaultsKey{}, queryFaults(r.URL.RawQuery, ctx.Operation().Parameters))
 		next(huma.WithValue(ctx, callerKey{}, caller))
 	}}
 	describeErrors(s.api.OpenAPI(), &op)
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
+		if len(queryFaultsOf(ctx)) > 0 {
+			return nil, schemaFailure(ctx, nil)
+		}
 		out, err := e.do(ctx, ctx.Value(callerKey{}).(db.Caller), in)
 		if err != nil {
 			return nil, s.answer(ctx, op.OperationID, err)
@@ -226,7 +231,11 @@ func (s *server) answer(ctx context.Context, operation string, err error) *Failu
 	}
 	var r db.Refusal
 	if errors.As(err, &r) {
-		return refused(ctx, r)
+		codes, codesErr := s.DB.AllowedCodes(ctx, r)
+		if codesErr == nil {
+			return refused(ctx, r, codes)
+		}
+		err = codesErr
 	}
 	log := s.Log.With("request_id", requestOf(ctx).id, "operation", operation, "error", err)
 	switch {

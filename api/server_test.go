@@ -25,7 +25,7 @@ func TestRoutes(t *testing.T) {
 		s.refused(call{method: "GET", path: path, header: anonymous}, 404, "not_found", "Not found")
 	}
 	for path, allow := range map[string]string{
-		"/api/licenses":   "POST",
+		"/api/licenses":   "GET, HEAD, POST",
 		"/api/jobs/" + id: "GET, HEAD",
 		"/healthz":        "GET, HEAD",
 		"/api/service_requests/" + id + "/actions/release": "PATCH",

@@ -114,6 +114,57 @@ type ServiceRequestRelease struct {
 	_ struct{} `json:"-" additionalProperties:"true"`
 }
 
+// ServiceRequestProcess is the body of an action to process: nothing needs to be said, and unknown keys are ignored.
+type ServiceRequestProcess struct {
+	_ struct{} `json:"-" additionalProperties:"true"`
+}
+
+// ServiceRequestCompletion is the body of an action to complete. Unknown keys are ignored, but not inside the references.
+type ServiceRequestCompletion struct {
+	_              struct{}         `json:"-" additionalProperties:"true"`
+	CompletedWith  *Reference       `json:"completed_with,omitempty" doc:"An encounter, where the type is left out, a diagnostic_report or a procedure; needs program_service"`
+	ProgramService *Reference       `json:"program_service,omitempty" doc:"Service of the programme that was rendered"`
+	StatusReason   *CodeableConcept `json:"status_reason,omitempty" doc:"One coding, of dictionary eHealth/service_request_complete_reasons"`
+}
+
+const completeReasons = "eHealth/service_request_complete_reasons"
+
+// Resolve refuses references whose type lies, and a reason that is not one code of its dictionary's system; whether the dictionary has the
+// code is a later check.
+func (c *ServiceRequestCompletion) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
+	var faults []error
+	faults = append(faults, checkResource(c.CompletedWith, prefix.With("completed_with"), "encounter", "diagnostic_report", "procedure")...)
+	faults = append(faults, checkResource(c.ProgramService, prefix.With("program_service"), "program_service")...)
+	if c.StatusReason != nil && len(c.StatusReason.Coding) > 0 {
+		coding := prefix.With("status_reason.coding")
+		if len(c.StatusReason.Coding) > 1 {
+			faults = append(faults, &huma.ErrorDetail{Message: "length|max|1", Location: coding})
+		}
+		if c.StatusReason.Coding[0].System != completeReasons {
+			faults = append(faults, notOneOf(coding+"[0].system", completeReasons))
+		}
+	}
+	return faults
+}
+
+func (c *ServiceRequestCompletion) order() db.CompleteBody {
+	var body db.CompleteBody
+	if c == nil {
+		return body
+	}
+	body.ProgramService = c.ProgramService.id()
+	if c.CompletedWith != nil {
+		body.CompletedWith = &db.CompletedWith{Type: "encounter", ID: *c.CompletedWith.id()}
+		if kind := c.CompletedWith.Identifier.Type; kind != nil {
+			body.CompletedWith.Type = kind.Coding[0].Code
+		}
+	}
+	if c.StatusReason != nil {
+		body.StatusReason = c.StatusReason
+	}
+	return body
+}
+
 type useInput struct {
 	ServiceRequestID UUID `path:"service_request_id"`
 	Body             ServiceRequestUse
@@ -122,6 +173,37 @@ type useInput struct {
 type releaseInput struct {
 	ServiceRequestID UUID `path:"service_request_id"`
 	Body             *ServiceRequestRelease
+}
+
+type processInput struct {
+	ServiceRequestID UUID `path:"service_request_id"`
+	Body             *ServiceRequestProcess
+}
+
+type completeInput struct {
+	ServiceRequestID UUID `path:"service_request_id"`
+	Body             *ServiceRequestCompletion
+}
+
+type listServiceRequestsInput struct {
+	Requisition string `query:"requisition" required:"true" maxLength:"255" example:"0000-12H4-EXC5-4X6P"`
+	Status      string `query:"status" enum:"active,completed,recalled,entered_in_error" default:"active"`
+	Page        int64  `query:"page" minimum:"1" default:"1" doc:"A page behind the last is empty"`
+	PageSize    int64  `query:"page_size" minimum:"1" maximum:"100" default:"50"`
+}
+
+type listPatientServiceRequestsInput struct {
+	PatientID            UUID   `path:"patient_id"`
+	Status               string `query:"status" enum:"active,completed,recalled,entered_in_error" doc:"Left out: all"`
+	RequesterLegalEntity UUID   `query:"requester_legal_entity"`
+	UsedByLegalEntity    UUID   `query:"used_by_legal_entity"`
+	Code                 UUID   `query:"code" doc:"The service"`
+	Page                 int64  `query:"page" minimum:"1" default:"1" doc:"A page behind the last is empty"`
+	PageSize             int64  `query:"page_size" minimum:"1" maximum:"100" default:"50"`
+}
+
+type serviceRequestsOutput struct {
+	Body ListEnvelope[ServiceRequest]
 }
 
 type getServiceRequestInput struct {
@@ -178,6 +260,81 @@ func (s *server) registerServiceRequests() {
 			return s.accept(ctx, db.Order{Action: db.Release, ServiceRequestID: in.ServiceRequestID.value(), Caller: caller, Body: db.ReleaseBody{}})
 		},
 	})
+	register(s, endpoint[processInput, acceptedOutput]{
+		Operation: huma.Operation{
+			OperationID:   "processServiceRequest",
+			Method:        http.MethodPatch,
+			Path:          "/api/service_requests/{service_request_id}/actions/process",
+			DefaultStatus: http.StatusAccepted,
+			Tags:          []string{"Service requests"},
+			Summary:       "Process: begin to serve a reserved service request",
+			Description: "Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now and once more in the job. In " +
+				"this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity. No body is needed.",
+			Errors: []int{http.StatusNotFound, http.StatusConflict},
+		},
+		scope:         "service_request:makeinprogress",
+		bodyExample:   ServiceRequestProcess{},
+		answerExample: examplePendingJob(),
+		do: func(ctx context.Context, caller db.Caller, in *processInput) (*acceptedOutput, error) {
+			return s.accept(ctx, db.Order{Action: db.Process, ServiceRequestID: in.ServiceRequestID.value(), Caller: caller, Body: db.ProcessBody{}})
+		},
+	})
+	register(s, endpoint[completeInput, acceptedOutput]{
+		Operation: huma.Operation{
+			OperationID:   "completeServiceRequest",
+			Method:        http.MethodPatch,
+			Path:          "/api/service_requests/{service_request_id}/actions/complete",
+			DefaultStatus: http.StatusAccepted,
+			Tags:          []string{"Service requests"},
+			Summary:       "Complete a service request",
+			Description: "Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; " +
+				"with a program: held by the caller's legal entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.",
+			Errors: []int{http.StatusNotFound, http.StatusConflict},
+		},
+		scope:         "service_request:complete",
+		bodyExample:   exampleCompletion(),
+		answerExample: examplePendingJob(),
+		do: func(ctx context.Context, caller db.Caller, in *completeInput) (*acceptedOutput, error) {
+			return s.accept(ctx, db.Order{Action: db.Complete, ServiceRequestID: in.ServiceRequestID.value(), Caller: caller, Body: in.Body.order()})
+		},
+	})
+	register(s, endpoint[listServiceRequestsInput, serviceRequestsOutput]{
+		Operation: huma.Operation{
+			OperationID: "listServiceRequests",
+			Method:      http.MethodGet,
+			Path:        "/api/service_requests",
+			Tags:        []string{"Service requests"},
+			Summary:     "Find service requests by requisition",
+			Description: "The service requests of a requisition, newest first. Whoever knows the requisition may find them, whatever the legal entity.",
+		},
+		scope:         "service_request:read",
+		answerExample: []ServiceRequest{exampleServiceRequest()},
+		do: func(ctx context.Context, _ db.Caller, in *listServiceRequestsInput) (*serviceRequestsOutput, error) {
+			list, err := s.DB.ServiceRequests.ByRequisition(ctx, in.Requisition, in.Status, db.Page{Number: in.Page, Size: in.PageSize})
+			return serviceRequestsAnswer(ctx, list, err)
+		},
+	})
+	register(s, endpoint[listPatientServiceRequestsInput, serviceRequestsOutput]{
+		Operation: huma.Operation{
+			OperationID: "listPatientServiceRequests",
+			Method:      http.MethodGet,
+			Path:        "/api/patients/{patient_id}/service_requests",
+			Tags:        []string{"Service requests"},
+			Summary:     "List the service requests of a patient",
+			Description: "The service requests of a patient, newest first. All filters that are given have to fit. A patient nobody knows has none.",
+		},
+		scope:         "service_request:read",
+		answerExample: []ServiceRequest{exampleServiceRequest()},
+		do: func(ctx context.Context, _ db.Caller, in *listPatientServiceRequestsInput) (*serviceRequestsOutput, error) {
+			list, err := s.DB.ServiceRequests.OfPatient(ctx, in.PatientID.value(), db.ServiceRequestFilter{
+				Status:                 optionalText(in.Status),
+				RequesterLegalEntityID: in.RequesterLegalEntity.optional(),
+				UsedByLegalEntityID:    in.UsedByLegalEntity.optional(),
+				CodeID:                 in.Code.optional(),
+			}, db.Page{Number: in.Page, Size: in.PageSize})
+			return serviceRequestsAnswer(ctx, list, err)
+		},
+	})
 	register(s, endpoint[getServiceRequestInput, serviceRequestOutput]{
 		Operation: huma.Operation{
 			OperationID: "getServiceRequest",
@@ -204,7 +361,7 @@ func (s *server) accept(ctx context.Context, o db.Order) (*acceptedOutput, error
 func (s *server) getServiceRequest(ctx context.Context, _ db.Caller, in *getServiceRequestInput) (*serviceRequestOutput, error) {
 	found, err := s.DB.ServiceRequests.Get(ctx, in.PatientID.value(), in.ID.value())
 	if errors.Is(err, db.ErrNotFound) {
-		return nil, refused(ctx, db.ServiceRequestNotFound)
+		return nil, refused(ctx, db.ServiceRequestNotFound, nil)
 	}
 	if err != nil {
 		return nil, err
@@ -214,6 +371,14 @@ func (s *server) getServiceRequest(ctx context.Context, _ db.Caller, in *getServ
 		return nil, fmt.Errorf("service request %s: %w", found.ID, err)
 	}
 	return &serviceRequestOutput{Envelope[ServiceRequest]{metaOf(ctx, http.StatusOK), answer}}, nil
+}
+
+func serviceRequestsAnswer(ctx context.Context, list db.List[db.ServiceRequest], err error) (*serviceRequestsOutput, error) {
+	if err != nil {
+		return nil, err
+	}
+	answer, err := listEnvelope(ctx, list, serviceRequestAnswer)
+	return &serviceRequestsOutput{answer}, err
 }
 
 func serviceRequestAnswer(r db.ServiceRequest) (ServiceRequest, error) {

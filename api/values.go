@@ -26,12 +26,28 @@ func (UUID) Schema(huma.Registry) *huma.Schema {
 // value is the uuid of a string that has passed the schema.
 func (u UUID) value() uuid.UUID { return uuid.MustParse(string(u)) }
 
+// optional is null for a uuid that was left out.
+func (u UUID) optional() uuid.NullUUID {
+	if u == "" {
+		return uuid.NullUUID{}
+	}
+	return uuid.NullUUID{UUID: u.value(), Valid: true}
+}
+
 // Date is a calendar day, YYYY-MM-DD.
 type Date struct{ time.Time }
 
 // Schema describes it to huma, which checks it.
 func (Date) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Format: "date", Examples: []any{"2026-02-28"}}
+}
+
+// pointer is nil for a date that was left out.
+func (d *Date) pointer() *time.Time {
+	if d == nil {
+		return nil
+	}
+	return &d.Time
 }
 
 // UnmarshalText reads a string that has passed the schema.

@@ -29,7 +29,16 @@ const (
 	LicenseExpired           Refusal = "license_expired"
 )
 
-// Refusals of actions on service requests, in the order of contract 4.3 to 4.5.
+// Refusals of the update of a licence alone, in the order of contract 3.3.
+const (
+	LicenseNotFound    Refusal = "license_not_found"
+	LicenseIsPrimary   Refusal = "license_is_primary"
+	LicenseMadePrimary Refusal = "license_made_primary"
+	LicenseOfAnother   Refusal = "license_of_another"
+	LicenseTypeChanged Refusal = "license_type_changed"
+)
+
+// Refusals of actions on service requests, in the order of contract 4.3 to 4.7.
 const (
 	LegalEntityNotAllowed             Refusal = "legal_entity_not_allowed"
 	ServiceRequestNotFound            Refusal = "service_request_not_found"
@@ -47,6 +56,8 @@ const (
 	DivisionMissingForHospitalization Refusal = "division_missing_for_hospitalization"
 	DivisionMissingForTransferOfCare  Refusal = "division_missing_for_transfer_of_care"
 	DivisionNotOwn                    Refusal = "division_not_own"
+	ProgramServiceMissing             Refusal = "program_service_missing"
+	StatusReasonUnknown               Refusal = "status_reason_unknown"
 )
 
 // InternalError ends a job that could not be carried out after five attempts.
@@ -54,6 +65,22 @@ const InternalError Refusal = "internal_error"
 
 // ErrNotFound: there is no such thing, or none that the caller may know of.
 var ErrNotFound = errors.New("not found")
+
+// dictionaryOf says which dictionary a code is not in, where that is the refusal.
+var dictionaryOf = map[Refusal]string{
+	LicenseTypeUnknown:  "LICENSE_TYPE",
+	StatusReasonUnknown: "eHealth/service_request_complete_reasons",
+}
+
+// AllowedCodes lists what the dictionary allows that a refusal speaks of; nil: it speaks of none.
+func (d *DB) AllowedCodes(ctx context.Context, r Refusal) ([]string, error) {
+	dictionary, ok := dictionaryOf[r]
+	if !ok {
+		return nil, nil
+	}
+	codes, err := d.read().ListActiveCodes(ctx, dictionary)
+	return append([]string{}, codes...), err
+}
 
 // constraintRefusals says which rule a constraint backs: should two transactions ever pass the ladder together, the second is refused
 // all the same.

@@ -103,7 +103,7 @@ func constants(t *testing.T) []string {
 func TestLaddersAnswerInTheOrderTheyAnnounce(t *testing.T) {
 	t.Parallel()
 	all := ladders(t)
-	for _, name := range []string{"CreateLicense", "JudgeUse", "JudgeRelease"} {
+	for _, name := range []string{"CreateLicense", "UpdateLicense", "JudgeUse", "JudgeRelease", "JudgeProcess", "JudgeComplete"} {
 		if len(all[name].answered) == 0 {
 			t.Errorf("%s is no ladder", name)
 		}
@@ -149,7 +149,12 @@ func TestTestsClimbEveryLadder(t *testing.T) {
 	for _, s := range licenseLadder {
 		climbed["CreateLicense"] = append(climbed["CreateLicense"], string(s.refusal))
 	}
-	for name, steps := range map[string][]step{"JudgeUse": useLadder, "JudgeRelease": releaseLadder} {
+	for _, s := range licenseUpdateLadder {
+		climbed["UpdateLicense"] = append(climbed["UpdateLicense"], string(s.refusal))
+	}
+	for name, steps := range map[string][]step{
+		"JudgeUse": useLadder, "JudgeRelease": releaseLadder, "JudgeProcess": processLadder, "JudgeComplete": completeLadder,
+	} {
 		for _, s := range steps {
 			climbed[name] = append(climbed[name], string(s.refusal))
 		}

@@ -34,7 +34,8 @@ type Job struct {
 	ServiceRequestID uuid.UUID
 	PatientID        uuid.UUID
 	Status           JobStatus
-	Refusal          Refusal // of a failed job
+	Refusal          Refusal  // of a failed job
+	AllowedCodes     []string // where the refusal speaks of a dictionary
 	InsertedAt       time.Time
 	ETA              time.Time // the end of an ended job; the measured guess of it for a pending one
 }
@@ -120,6 +121,9 @@ func (j *Jobs) Get(ctx context.Context, clientID, id uuid.UUID) (Job, error) {
 	}
 	if row.Refusal != nil {
 		job.Refusal = Refusal(*row.Refusal)
+		if job.AllowedCodes, err = j.db.AllowedCodes(ctx, job.Refusal); err != nil {
+			return Job{}, err
+		}
 	}
 	if row.EndedAt != nil {
 		job.ETA = *row.EndedAt

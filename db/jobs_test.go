@@ -174,7 +174,7 @@ func TestGetJob(t *testing.T) {
 	if now := time.Now().Add(-time.Minute); got.ETA.Before(now) || accepted.ETA.Before(now) {
 		t.Errorf("expected at %s, %s", accepted.ETA, got.ETA)
 	}
-	if got.ETA, accepted.ETA = (time.Time{}), (time.Time{}); got != accepted {
+	if got.ETA, accepted.ETA = (time.Time{}), (time.Time{}); !reflect.DeepEqual(got, accepted) {
 		t.Errorf("%+v, accepted %+v", got, accepted)
 	}
 	for name, ids := range map[string][2]uuid.UUID{

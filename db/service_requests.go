@@ -58,6 +58,52 @@ func (s *ServiceRequests) Get(ctx context.Context, patientID, id uuid.UUID) (Ser
 	if err != nil {
 		return ServiceRequest{}, err
 	}
+	return serviceRequestOf(row.MedicalEventsServiceRequest, row.History)
+}
+
+// ByRequisition answers the service requests of a requisition that have the status, newest first (contract 4.8).
+func (s *ServiceRequests) ByRequisition(ctx context.Context, requisition, status string, p Page) (List[ServiceRequest], error) {
+	return listOf(p,
+		func(size, offset int64) ([]sqlc.ListServiceRequestsByRequisitionRow, error) {
+			return s.db.read().ListServiceRequestsByRequisition(ctx, sqlc.ListServiceRequestsByRequisitionParams{
+				Requisition: requisition, Status: status, PageSize: size, PageOffset: offset,
+			})
+		},
+		func(r sqlc.ListServiceRequestsByRequisitionRow) int64 { return r.TotalEntries },
+		func(r sqlc.ListServiceRequestsByRequisitionRow) (ServiceRequest, error) {
+			return serviceRequestOf(r.MedicalEventsServiceRequest, r.History)
+		})
+}
+
+// ServiceRequestFilter says which service requests of a patient are wanted; the zero value: all.
+type ServiceRequestFilter struct {
+	Status                 *string
+	RequesterLegalEntityID uuid.NullUUID
+	UsedByLegalEntityID    uuid.NullUUID
+	CodeID                 uuid.NullUUID // the service
+}
+
+// OfPatient answers service requests of a patient, newest first (contract 4.8).
+func (s *ServiceRequests) OfPatient(ctx context.Context, patientID uuid.UUID, f ServiceRequestFilter, p Page) (List[ServiceRequest], error) {
+	return listOf(p,
+		func(size, offset int64) ([]sqlc.ListServiceRequestsOfPatientRow, error) {
+			return s.db.read().ListServiceRequestsOfPatient(ctx, sqlc.ListServiceRequestsOfPatientParams{
+				PatientID:              patientID,
+				Status:                 f.Status,
+				RequesterLegalEntityID: f.RequesterLegalEntityID,
+				UsedByLegalEntityID:    f.UsedByLegalEntityID,
+				CodeID:                 f.CodeID,
+				PageSize:               size,
+				PageOffset:             offset,
+			})
+		},
+		func(r sqlc.ListServiceRequestsOfPatientRow) int64 { return r.TotalEntries },
+		func(r sqlc.ListServiceRequestsOfPatientRow) (ServiceRequest, error) {
+			return serviceRequestOf(r.MedicalEventsServiceRequest, r.History)
+		})
+}
+
+func serviceRequestOf(row sqlc.MedicalEventsServiceRequest, history []byte) (ServiceRequest, error) {
 	r := ServiceRequest{
 		ID:                      row.ID,
 		Requisition:             row.Requisition,
@@ -78,15 +124,17 @@ func (s *ServiceRequests) Get(ctx context.Context, patientID, id uuid.UUID) (Ser
 		InsertedAt:              row.InsertedAt,
 		UpdatedAt:               row.UpdatedAt,
 	}
-	return r, json.Unmarshal(row.History, &r.History)
+	return r, json.Unmarshal(history, &r.History)
 }
 
 // Action is what can be asked of a service request.
 type Action string
 
 const (
-	Use     Action = "use"
-	Release Action = "release"
+	Use      Action = "use"
+	Release  Action = "release"
+	Process  Action = "process"
+	Complete Action = "complete"
 )
 
 // Order is an action that a caller wants carried out on a service request.
@@ -107,6 +155,22 @@ type UseBody struct {
 
 // ReleaseBody is the Body of an order to release: there is nothing to say.
 type ReleaseBody struct{}
+
+// ProcessBody is the Body of an order to process: there is nothing to say.
+type ProcessBody struct{}
+
+// CompleteBody is the Body of an order to complete.
+type CompleteBody struct {
+	CompletedWith  *CompletedWith `json:"completed_with,omitempty"`
+	ProgramService *uuid.UUID     `json:"program_service,omitempty"`
+	StatusReason   any            `json:"status_reason,omitempty"` // marshals to a CodeableConcept; nil: none
+}
+
+// CompletedWith is what completed a service request: an encounter, a diagnostic report or a procedure.
+type CompletedWith struct {
+	Type string    `json:"type"`
+	ID   uuid.UUID `json:"id"`
+}
 
 // wanted is an order on its way through ladder and effect; all of a slice have the same action.
 type wanted struct {
@@ -156,6 +220,36 @@ var rulesOf = map[Action]rules{
 		apply: func(ctx context.Context, q *sqlc.Queries, c columns) (int64, error) {
 			return q.ReleaseServiceRequests(ctx, sqlc.ReleaseServiceRequestsParams{
 				ServiceRequestIds: c.serviceRequests, UserIds: c.users,
+			})
+		},
+	},
+	Process: {
+		judge: func(ctx context.Context, q *sqlc.Queries, _ *time.Time, c columns) (map[uuid.UUID]verdict, error) {
+			rows, err := q.JudgeProcess(ctx, sqlc.JudgeProcessParams{
+				Ids: c.jobs, ServiceRequestIds: c.serviceRequests, ClientIds: c.clients,
+			})
+			return verdicts(rows, func(r sqlc.JudgeProcessRow) (uuid.UUID, verdict) {
+				return r.ID, verdict{r.PatientID, Refusal(r.Refusal)}
+			}), err
+		},
+		apply: func(ctx context.Context, q *sqlc.Queries, c columns) (int64, error) {
+			return q.ProcessServiceRequests(ctx, sqlc.ProcessServiceRequestsParams{
+				ServiceRequestIds: c.serviceRequests, ClientIds: c.clients, UserIds: c.users,
+			})
+		},
+	},
+	Complete: {
+		judge: func(ctx context.Context, q *sqlc.Queries, _ *time.Time, c columns) (map[uuid.UUID]verdict, error) {
+			rows, err := q.JudgeComplete(ctx, sqlc.JudgeCompleteParams{
+				Ids: c.jobs, ServiceRequestIds: c.serviceRequests, ClientIds: c.clients, Bodies: c.bodies,
+			})
+			return verdicts(rows, func(r sqlc.JudgeCompleteRow) (uuid.UUID, verdict) {
+				return r.ID, verdict{r.PatientID, Refusal(r.Refusal)}
+			}), err
+		},
+		apply: func(ctx context.Context, q *sqlc.Queries, c columns) (int64, error) {
+			return q.CompleteServiceRequests(ctx, sqlc.CompleteServiceRequestsParams{
+				ServiceRequestIds: c.serviceRequests, ClientIds: c.clients, UserIds: c.users, Bodies: c.bodies,
 			})
 		},
 	},

@@ -172,7 +172,7 @@ func falls() []fall {
 	for _, ladder := range []struct {
 		make  func() *errand
 		steps []step
-	}{{newUse, useLadder}, {newRelease, releaseLadder}} {
+	}{{newUse, useLadder}, {newRelease, releaseLadder}, {newProcess, processLadder}, {newComplete, completeLadder}} {
 		action := string(ladder.make().action)
 		for i, first := range ladder.steps {
 			all = append(all, fall{action + ": " + string(first.refusal), first.refusal, ladder.make, first.violate})

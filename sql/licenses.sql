@@ -64,12 +64,118 @@ WITH judged AS (
 SELECT judged.refusal, created.id, created.inserted_at
 FROM judged LEFT JOIN created ON true;
 
--- name: ListLicenseTypes :many
--- The allowed types of a licence, for the answer to one that is not.
+-- name: GetLicense :one
+-- One licence of a legal entity.
 -- Locks: none.
--- Index: dictionary_values_pkey.
+-- Index: licenses_pkey.
+-- Refusals: none; no row means that the legal entity has no such licence.
+SELECT * FROM prm.licenses WHERE id = @id AND legal_entity_id = @legal_entity_id;
+
+-- name: ListLicenses :many
+-- A page of the active licences of a legal entity, oldest first; each row tells how many there are on all pages. A filter that is null
+-- lets everything through.
+-- Locks: none.
+-- Index: licenses_legal_entity_id_inserted_at_id_idx.
 -- Refusals: none.
-SELECT v.code
-FROM prm.dictionary_values v JOIN prm.dictionaries d ON d.name = v.dictionary
-WHERE v.dictionary = 'LICENSE_TYPE' AND v.is_active AND d.is_active
-ORDER BY v.code;
+SELECT sqlc.embed(l), count(*) OVER () AS total_entries
+FROM prm.licenses l
+WHERE l.legal_entity_id = @legal_entity_id
+    AND l.is_active
+    AND (sqlc.narg('id')::uuid IS NULL OR l.id = sqlc.narg('id'))
+    AND (sqlc.narg('license_number')::text IS NULL OR l.license_number = sqlc.narg('license_number'))
+    AND (sqlc.narg('type')::text IS NULL OR l.type = sqlc.narg('type'))
+    AND (sqlc.narg('is_primary')::boolean IS NULL OR l.is_primary = sqlc.narg('is_primary'))
+ORDER BY l.inserted_at, l.id
+LIMIT @page_size::bigint OFFSET @page_offset::bigint;
+
+-- name: LockLicense :exec
+-- Takes the licence that a legal entity is about to change. The rules look in a later statement, whose snapshot is taken after the lock
+-- is held. What does not exist, or is another's, locks nothing: the rules refuse it.
+-- Locks: the licence's row, FOR NO KEY UPDATE; the legal entity's row is held already.
+-- Index: licenses_pkey.
+-- Refusals: none.
+SELECT FROM prm.licenses WHERE id = @id AND legal_entity_id = @legal_entity_id FOR NO KEY UPDATE;
+
+-- name: UpdateLicense :one
+-- Changes an additional licence if no rule refuses it. A field that is null keeps its value; an empty license_number clears it. Where
+-- nothing differs nothing is written, so that updated_at and updated_by tell of the last change. Rows changed must be one where something
+-- differs and nothing refuses: else the licence is not the one that was decided on, and the transaction must not be committed.
+-- An inactive licence exists and can be updated. There is no event: events tell of statuses, and an update changes none.
+-- Runs after LockLegalEntity and LockLicense in one transaction.
+-- Locks: the licence's row, FOR NO KEY UPDATE; held since LockLicense.
+-- Index: legal_entities_pkey, licenses_pkey, licenses_legal_entity_id_inserted_at_id_idx.
+-- Refusals, in this order: legal_entity_not_active, license_not_found, license_is_primary, license_made_primary,
+-- license_of_another, license_type_changed, primary_license_missing, license_issued_after_active, license_active_after_expiry,
+-- license_expired.
+WITH wanted AS (
+    SELECT
+        stored.id,
+        stored.legal_entity_id,
+        stored.type AS stored_type,
+        stored.is_primary AS stored_is_primary,
+        CASE WHEN sqlc.narg('license_number')::text IS NULL THEN stored.license_number ELSE nullif(sqlc.narg('license_number'), '') END AS license_number,
+        coalesce(sqlc.narg('issued_by')::text, stored.issued_by) AS issued_by,
+        coalesce(sqlc.narg('issued_date')::date, stored.issued_date) AS issued_date,
+        coalesce(sqlc.narg('expiry_date')::date, stored.expiry_date) AS expiry_date,
+        coalesce(sqlc.narg('active_from_date')::date, stored.active_from_date) AS active_from_date,
+        coalesce(sqlc.narg('what_licensed')::text, stored.what_licensed) AS what_licensed,
+        coalesce(sqlc.narg('order_no')::text, stored.order_no) AS order_no
+    FROM (SELECT @id::uuid AS id) AS asked
+    LEFT JOIN prm.licenses stored ON stored.id = asked.id
+), judged AS (
+    SELECT
+        wanted.*,
+        coalesce(CASE
+            WHEN le.status IS NULL OR le.status NOT IN ('ACTIVE', 'SUSPENDED')
+                THEN 'legal_entity_not_active'
+            WHEN wanted.id IS NULL
+                THEN 'license_not_found'
+            WHEN wanted.stored_is_primary
+                THEN 'license_is_primary'
+            WHEN @is_primary::boolean
+                THEN 'license_made_primary'
+            WHEN wanted.legal_entity_id <> le.id
+                THEN 'license_of_another'
+            WHEN wanted.stored_type <> @type::text
+                THEN 'license_type_changed'
+            WHEN NOT EXISTS (
+                SELECT FROM prm.licenses l
+                WHERE l.legal_entity_id = le.id AND l.is_active AND l.is_primary
+                    AND (l.expiry_date >= today.date OR l.expiry_date IS NULL))
+                THEN 'primary_license_missing'
+            WHEN wanted.issued_date > wanted.active_from_date
+                THEN 'license_issued_after_active'
+            WHEN wanted.active_from_date > wanted.expiry_date
+                THEN 'license_active_after_expiry'
+            WHEN wanted.expiry_date < today.date
+                THEN 'license_expired'
+        END, '')::text AS refusal
+    FROM wanted
+    CROSS JOIN (SELECT ops.business_date(sqlc.narg('as_of')::timestamptz, @time_zone::text) AS date) AS today
+    LEFT JOIN prm.legal_entities le ON le.id = @legal_entity_id
+), differing AS (
+    SELECT judged.id
+    FROM judged JOIN prm.licenses l ON l.id = judged.id
+    WHERE judged.refusal = ''
+        AND (l.license_number, l.issued_by, l.issued_date, l.expiry_date, l.active_from_date, l.what_licensed, l.order_no) IS DISTINCT FROM
+            (judged.license_number, judged.issued_by, judged.issued_date, judged.expiry_date, judged.active_from_date, judged.what_licensed, judged.order_no)
+), updated AS (
+    UPDATE prm.licenses l SET
+        license_number = judged.license_number,
+        issued_by = judged.issued_by,
+        issued_date = judged.issued_date,
+        expiry_date = judged.expiry_date,
+        active_from_date = judged.active_from_date,
+        what_licensed = judged.what_licensed,
+        order_no = judged.order_no,
+        updated_at = statement_timestamp(),
+        updated_by = @user_id
+    FROM judged JOIN differing ON differing.id = judged.id
+    WHERE l.id = judged.id AND l.legal_entity_id = @legal_entity_id AND NOT l.is_primary AND l.type = @type
+    RETURNING l.id
+)
+SELECT
+    judged.refusal,
+    (SELECT count(*) FROM differing) AS differing,
+    (SELECT count(*) FROM updated) AS updated
+FROM judged;

@@ -2,7 +2,101 @@
 --
 -- Every action has a ladder (Judge…) that takes any number of wanted actions and answers each: '' or the code of the first rule
 -- that refuses. It runs at the request, without locks, and again in the job, under the locks of LockServiceRequests; the effect
--- (Release…, Use…) runs in the same transaction and asserts once more the state that was decided on.
+-- (Complete…, Process…, Release…, Use…) runs in the same transaction and asserts once more the state that was decided on.
+
+-- name: CompleteServiceRequests :execrows
+-- The effect of complete: the status is completed, and so is the processing status where there is a programme; the holder stays. The
+-- histories of what changes, and one event. Fewer rows than asked: a state is not the one that was decided on, and the transaction must
+-- not be committed.
+-- Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+-- Index: service_requests_pkey.
+-- Refusals: none; JudgeComplete has given them.
+WITH wanted AS (
+    SELECT
+        unnest(@service_request_ids::uuid[]) AS service_request_id,
+        unnest(@client_ids::uuid[]) AS client_id,
+        unnest(@user_ids::uuid[]) AS user_id,
+        unnest(@bodies::jsonb[]) AS body
+), completed AS (
+    UPDATE medical_events.service_requests s SET
+        status = 'completed',
+        program_processing_status = CASE WHEN s.program_id IS NOT NULL THEN 'completed' END,
+        completed_with = wanted.body -> 'completed_with',
+        program_service_id = (wanted.body ->> 'program_service')::uuid,
+        status_reason = wanted.body -> 'status_reason',
+        updated_at = statement_timestamp(),
+        updated_by = wanted.user_id
+    FROM wanted
+    WHERE s.id = wanted.service_request_id
+        AND s.status = 'active'
+        AND (s.program_id IS NULL OR s.program_processing_status = 'in_progress' AND s.used_by_legal_entity_id = wanted.client_id)
+    RETURNING s.id, s.program_processing_status, s.status_reason, s.updated_by
+), history AS (
+    INSERT INTO medical_events.service_request_history (service_request_id, status, program_processing_status, status_reason, inserted_by)
+    SELECT id, 'completed', NULL, status_reason, updated_by FROM completed
+    UNION ALL
+    SELECT id, NULL, program_processing_status, NULL, updated_by FROM completed WHERE program_processing_status IS NOT NULL
+)
+INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
+SELECT
+    'ServiceRequest',
+    id,
+    jsonb '{"status": {"old_value": "active", "new_value": "completed"}}'
+        || CASE WHEN program_processing_status IS NULL THEN jsonb '{}'
+            ELSE jsonb '{"program_processing_status": {"old_value": "in_progress", "new_value": "completed"}}' END,
+    updated_by
+FROM completed;
+
+-- name: ExpireServiceRequests :one
+-- Recalls a batch of the service requests that have expired and that nobody has reserved, those that expired first in front: history and
+-- event included. Each call starts behind the last one looked at by the call before, which it answers; no row: there is none behind it.
+-- Several may run at once, and any number of times: what another transaction holds is passed over and left to a later run, what another
+-- has recalled is active no more. The processing status stays.
+-- Locks: the rows, FOR NO KEY UPDATE, in order of id; those held by others are skipped, so nobody waits here.
+-- Index: service_requests_active_expiration_date_id_idx, service_requests_pkey.
+-- Refusals: none.
+WITH candidates AS MATERIALIZED (
+    SELECT s.id, s.expiration_date
+    FROM medical_events.service_requests s
+    WHERE s.status = 'active'
+        AND s.expiration_date < ops.instant(sqlc.narg('as_of'))
+        AND (s.expiration_date, s.id) > (@after_expiration_date::timestamptz, @after_id::uuid)
+        AND (s.program_processing_status IS NULL OR s.program_processing_status = 'new')
+    ORDER BY s.expiration_date, s.id
+    LIMIT @batch_size
+), held AS MATERIALIZED (
+    SELECT s.id
+    FROM medical_events.service_requests s
+    WHERE s.id IN (SELECT candidates.id FROM candidates)
+        AND s.status = 'active'
+        AND s.expiration_date < ops.instant(sqlc.narg('as_of'))
+        AND (s.program_processing_status IS NULL OR s.program_processing_status = 'new')
+    ORDER BY s.id
+    FOR NO KEY UPDATE SKIP LOCKED
+), recalled AS (
+    UPDATE medical_events.service_requests s SET
+        status = 'recalled',
+        status_reason = '{"coding": [{"system": "eHealth/service_request_cancel_reasons", "code": "autoexpired"}]}',
+        updated_at = statement_timestamp(),
+        updated_by = @user_id
+    FROM held
+    WHERE s.id = held.id
+        AND s.status = 'active'
+        AND s.expiration_date < ops.instant(sqlc.narg('as_of'))
+        AND (s.program_processing_status IS NULL OR s.program_processing_status = 'new')
+    RETURNING s.id, s.status_reason, s.updated_by
+), history AS (
+    INSERT INTO medical_events.service_request_history (service_request_id, status, status_reason, inserted_by)
+    SELECT id, 'recalled', status_reason, updated_by FROM recalled
+), event AS (
+    INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
+    SELECT 'ServiceRequest', id, '{"status": {"old_value": "active", "new_value": "recalled"}}', updated_by
+    FROM recalled
+)
+SELECT (SELECT count(*) FROM recalled) AS recalled, last.expiration_date, last.id
+FROM candidates last
+ORDER BY last.expiration_date DESC, last.id DESC
+LIMIT 1;
 
 -- name: GetServiceRequest :one
 -- One service request of a patient, with its histories as of the same snapshot.
@@ -10,7 +104,7 @@
 -- Index: service_requests_pkey, service_request_history_service_request_id_idx.
 -- Refusals: none; no row means that the patient has no such service request.
 SELECT
-    s.*,
+    sqlc.embed(s),
     (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
             'status', h.status,
@@ -26,6 +120,74 @@ SELECT
     )::jsonb AS history
 FROM medical_events.service_requests s
 WHERE s.id = @id AND s.patient_id = @patient_id;
+
+-- name: JudgeComplete :many
+-- The ladder of complete. Holder and processing status are looked at where there is a programme.
+-- Locks: none of its own; in the job the rows of the service requests are held.
+-- Index: service_requests_pkey, legal_entities_pkey, parameters_pkey, dictionary_values_pkey, dictionaries_pkey.
+-- Refusals, in this order: legal_entity_not_allowed, service_request_not_found, status_invalid, held_by_another,
+-- processing_status_invalid, program_service_missing, status_reason_unknown.
+SELECT
+    wanted.id::uuid AS id,
+    s.patient_id,
+    coalesce(CASE
+        WHEN NOT EXISTS (
+            SELECT FROM prm.legal_entities le JOIN prm.parameters p ON p.name = 'me_allowed_transactions_le_types'
+            WHERE le.id = wanted.client_id AND le.status = 'ACTIVE' AND jsonb_typeof(p.value) = 'array' AND p.value ? le.type)
+            THEN 'legal_entity_not_allowed'
+        WHEN s.id IS NULL
+            THEN 'service_request_not_found'
+        WHEN s.status <> 'active'
+            THEN 'status_invalid'
+        WHEN s.program_id IS NOT NULL AND s.used_by_legal_entity_id IS DISTINCT FROM wanted.client_id
+            THEN 'held_by_another'
+        WHEN s.program_id IS NOT NULL AND s.program_processing_status IS DISTINCT FROM 'in_progress'
+            THEN 'processing_status_invalid'
+        WHEN wanted.body ? 'completed_with' AND NOT wanted.body ? 'program_service'
+            THEN 'program_service_missing'
+        WHEN wanted.body ? 'status_reason' AND NOT EXISTS (
+            SELECT FROM prm.dictionary_values v JOIN prm.dictionaries d ON d.name = v.dictionary
+            WHERE v.dictionary = 'eHealth/service_request_complete_reasons' AND v.is_active AND d.is_active
+                AND v.code = wanted.body #>> '{status_reason,coding,0,code}')
+            THEN 'status_reason_unknown'
+    END, '')::text AS refusal
+FROM (SELECT
+    unnest(@ids::uuid[]) AS id,
+    unnest(@service_request_ids::uuid[]) AS service_request_id,
+    unnest(@client_ids::uuid[]) AS client_id,
+    unnest(@bodies::jsonb[]) AS body
+) AS wanted
+LEFT JOIN medical_events.service_requests s ON s.id = wanted.service_request_id;
+
+-- name: JudgeProcess :many
+-- The ladder of process.
+-- Locks: none of its own; in the job the rows of the service requests are held.
+-- Index: service_requests_pkey, legal_entities_pkey, parameters_pkey.
+-- Refusals, in this order: legal_entity_not_allowed, service_request_not_found, status_invalid, processing_status_invalid,
+-- held_by_another.
+SELECT
+    wanted.id::uuid AS id,
+    s.patient_id,
+    coalesce(CASE
+        WHEN NOT EXISTS (
+            SELECT FROM prm.legal_entities le JOIN prm.parameters p ON p.name = 'me_allowed_transactions_le_types'
+            WHERE le.id = wanted.client_id AND le.status = 'ACTIVE' AND jsonb_typeof(p.value) = 'array' AND p.value ? le.type)
+            THEN 'legal_entity_not_allowed'
+        WHEN s.id IS NULL
+            THEN 'service_request_not_found'
+        WHEN s.status <> 'active'
+            THEN 'status_invalid'
+        WHEN s.program_processing_status IS DISTINCT FROM 'in_queue'
+            THEN 'processing_status_invalid'
+        WHEN s.used_by_legal_entity_id IS DISTINCT FROM wanted.client_id
+            THEN 'held_by_another'
+    END, '')::text AS refusal
+FROM (SELECT
+    unnest(@ids::uuid[]) AS id,
+    unnest(@service_request_ids::uuid[]) AS service_request_id,
+    unnest(@client_ids::uuid[]) AS client_id
+) AS wanted
+LEFT JOIN medical_events.service_requests s ON s.id = wanted.service_request_id;
 
 -- name: JudgeRelease :many
 -- The ladder of release. Expiry and verification are not looked at. That the caller must be the holder is the default: only the
@@ -112,6 +274,76 @@ LEFT JOIN medical_events.service_requests s ON s.id = wanted.service_request_id
 LEFT JOIN prm.employees e ON e.id = (wanted.body ->> 'used_by_employee')::uuid
 LEFT JOIN prm.divisions d ON d.id = (wanted.body ->> 'used_by_division')::uuid;
 
+-- name: ListServiceRequestsByRequisition :many
+-- A page of the service requests of a requisition that have a status, newest first, each with its histories, all as of one snapshot; each
+-- row tells how many there are on all pages.
+-- Locks: none.
+-- Index: service_requests_requisition_inserted_at_id_idx, service_requests_pkey,
+-- service_request_history_service_request_id_idx.
+-- Refusals: none.
+SELECT
+    sqlc.embed(s),
+    (
+        SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'status', h.status,
+            'program_processing_status', h.program_processing_status,
+            'used_by_legal_entity', h.used_by_legal_entity_id,
+            'used_by_employee', h.used_by_employee_id,
+            'status_reason', h.status_reason,
+            'inserted_at', h.inserted_at,
+            'inserted_by', h.inserted_by
+        ) ORDER BY h.sequence_number), '[]')
+        FROM medical_events.service_request_history h
+        WHERE h.service_request_id = s.id
+    )::jsonb AS history,
+    page.total_entries
+FROM (
+    SELECT matching.id, count(*) OVER () AS total_entries
+    FROM medical_events.service_requests matching
+    WHERE matching.requisition = @requisition AND matching.status = @status
+    ORDER BY matching.inserted_at DESC, matching.id DESC
+    LIMIT @page_size::bigint OFFSET @page_offset::bigint
+) AS page
+JOIN medical_events.service_requests s ON s.id = page.id
+ORDER BY s.inserted_at DESC, s.id DESC;
+
+-- name: ListServiceRequestsOfPatient :many
+-- A page of the service requests of a patient, newest first, each with its histories, all as of one snapshot; each row tells how many there
+-- are on all pages. A filter that is null lets everything through.
+-- Locks: none.
+-- Index: service_requests_patient_id_inserted_at_id_idx, service_requests_pkey,
+-- service_request_history_service_request_id_idx.
+-- Refusals: none.
+SELECT
+    sqlc.embed(s),
+    (
+        SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'status', h.status,
+            'program_processing_status', h.program_processing_status,
+            'used_by_legal_entity', h.used_by_legal_entity_id,
+            'used_by_employee', h.used_by_employee_id,
+            'status_reason', h.status_reason,
+            'inserted_at', h.inserted_at,
+            'inserted_by', h.inserted_by
+        ) ORDER BY h.sequence_number), '[]')
+        FROM medical_events.service_request_history h
+        WHERE h.service_request_id = s.id
+    )::jsonb AS history,
+    page.total_entries
+FROM (
+    SELECT matching.id, count(*) OVER () AS total_entries
+    FROM medical_events.service_requests matching
+    WHERE matching.patient_id = @patient_id
+        AND (sqlc.narg('status')::text IS NULL OR matching.status = sqlc.narg('status'))
+        AND (sqlc.narg('requester_legal_entity_id')::uuid IS NULL OR matching.requester_legal_entity_id = sqlc.narg('requester_legal_entity_id'))
+        AND (sqlc.narg('used_by_legal_entity_id')::uuid IS NULL OR matching.used_by_legal_entity_id = sqlc.narg('used_by_legal_entity_id'))
+        AND (sqlc.narg('code_id')::uuid IS NULL OR matching.code_id = sqlc.narg('code_id'))
+    ORDER BY matching.inserted_at DESC, matching.id DESC
+    LIMIT @page_size::bigint OFFSET @page_offset::bigint
+) AS page
+JOIN medical_events.service_requests s ON s.id = page.id
+ORDER BY s.inserted_at DESC, s.id DESC;
+
 -- name: LockServiceRequests :exec
 -- Takes the rows that a worker is about to decide on. The ladder looks in a later statement, whose snapshot is taken after all
 -- locks are held.
@@ -119,6 +351,36 @@ LEFT JOIN prm.divisions d ON d.id = (wanted.body ->> 'used_by_division')::uuid;
 -- Index: service_requests_pkey.
 -- Refusals: none; what does not exist locks nothing and the ladder refuses it.
 SELECT FROM medical_events.service_requests WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
+
+-- name: ProcessServiceRequests :execrows
+-- The effect of process: the processing status is in_progress; history and event. Fewer rows than asked: a state is not the one that was
+-- decided on, and the transaction must not be committed.
+-- Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+-- Index: service_requests_pkey.
+-- Refusals: none; JudgeProcess has given them.
+WITH wanted AS (
+    SELECT
+        unnest(@service_request_ids::uuid[]) AS service_request_id,
+        unnest(@client_ids::uuid[]) AS client_id,
+        unnest(@user_ids::uuid[]) AS user_id
+), processed AS (
+    UPDATE medical_events.service_requests s SET
+        program_processing_status = 'in_progress',
+        updated_at = statement_timestamp(),
+        updated_by = wanted.user_id
+    FROM wanted
+    WHERE s.id = wanted.service_request_id
+        AND s.status = 'active'
+        AND s.program_processing_status = 'in_queue'
+        AND s.used_by_legal_entity_id = wanted.client_id
+    RETURNING s.id, s.updated_by
+), history AS (
+    INSERT INTO medical_events.service_request_history (service_request_id, program_processing_status, inserted_by)
+    SELECT id, 'in_progress', updated_by FROM processed
+)
+INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
+SELECT 'ServiceRequest', id, '{"program_processing_status": {"old_value": "in_queue", "new_value": "in_progress"}}', updated_by
+FROM processed;
 
 -- name: ReleaseServiceRequests :execrows
 -- The effect of release: the reservation goes, the processing status is new again; history and event. Fewer rows than asked: a

@@ -15,6 +15,8 @@ import (
 	_ "time/tzdata" // business time zones on machines that have none
 
 	"github.com/alecthomas/kong"
+
+	"github.com/reiestr/reiestr/internal/worker"
 )
 
 // Exit codes.
@@ -36,6 +38,7 @@ type cli struct {
 	Serve   serveCommand   `cmd:"" help:"Serve the API and carry out jobs, in one process."`
 	Migrate migrateCommand `cmd:"" help:"Move the database schema."`
 	Load    loadCommand    `cmd:"" help:"Load fixture bundles: rows with known ids are replaced whole; one transaction a file."`
+	Expire  expireCommand  `cmd:"" help:"Recall the service requests that have expired, once, and print how many."`
 	Token   tokenCommand   `cmd:"" help:"Issue and revoke access tokens."`
 	APIKey  apiKeyCommand  `cmd:"" name:"apikey" help:"Issue and revoke api keys of information systems."`
 	OpenAPI openAPICommand `cmd:"" name:"openapi" help:"Print the API contract as YAML."`
@@ -54,6 +57,8 @@ type Config struct {
 	RequireAPIKey bool       `env:"REIESTR_REQUIRE_API_KEY" default:"true" negatable:"" help:"Demand the key of the calling information system."`
 	LogLevel      slog.Level `env:"REIESTR_LOG_LEVEL" default:"info" help:"debug, info, warn or error." placeholder:"LEVEL"`
 	LogFormat     string     `env:"REIESTR_LOG_FORMAT" enum:",text,json" default:"" help:"text or json. Empty: text on a terminal, else json." placeholder:"FORMAT"`
+
+	ExpiryTimes []worker.TimeOfDay `env:"REIESTR_EXPIRY_TIMES" default:"00:00,04:00" help:"When expired service requests are recalled, by the business time zone." placeholder:"HH:MM,…"`
 }
 
 // environment is what commands work with.

@@ -70,6 +70,10 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, d
 	if err != nil {
 		return err
 	}
+	zone, err := time.LoadLocation(env.TimeZone)
+	if err != nil {
+		return err
+	}
 	pool := worker.New(app, env.log, runtime.GOMAXPROCS(0))
 	works := c.Role != "api"
 	apiConfig := api.Config{
@@ -100,6 +104,10 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, d
 	var running sync.WaitGroup
 	if works {
 		running.Go(func() { pool.Run(background) })
+		schedule := worker.Schedule{Times: env.ExpiryTimes, Zone: zone}
+		running.Go(func() {
+			worker.Expire(background, schedule, env.log, func(ctx context.Context) (int64, error) { return app.ServiceRequests.Expire(ctx, nil) })
+		})
 	} else {
 		running.Go(func() { worker.Announce(background, app, env.log) })
 	}

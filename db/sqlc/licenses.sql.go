@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const createLicense = `-- name: CreateLicense :one
@@ -122,33 +123,269 @@ func (q *Queries) CreateLicense(ctx context.Context, arg CreateLicenseParams) (C
 	return i, err
 }
 
-const listLicenseTypes = `-- name: ListLicenseTypes :many
-SELECT v.code
-FROM prm.dictionary_values v JOIN prm.dictionaries d ON d.name = v.dictionary
-WHERE v.dictionary = 'LICENSE_TYPE' AND v.is_active AND d.is_active
-ORDER BY v.code
+const getLicense = `-- name: GetLicense :one
+SELECT id, legal_entity_id, type, is_active, is_primary, license_number, issued_by, issued_date, issuer_status, expiry_date, active_from_date, what_licensed, order_no, inserted_at, inserted_by, updated_at, updated_by FROM prm.licenses WHERE id = $1 AND legal_entity_id = $2
 `
 
-// The allowed types of a licence, for the answer to one that is not.
+type GetLicenseParams struct {
+	ID            uuid.UUID
+	LegalEntityID uuid.UUID
+}
+
+// One licence of a legal entity.
 // Locks: none.
-// Index: dictionary_values_pkey.
+// Index: licenses_pkey.
+// Refusals: none; no row means that the legal entity has no such licence.
+func (q *Queries) GetLicense(ctx context.Context, arg GetLicenseParams) (PrmLicense, error) {
+	row := q.db.QueryRow(ctx, getLicense, arg.ID, arg.LegalEntityID)
+	var i PrmLicense
+	err := row.Scan(
+		&i.ID,
+		&i.LegalEntityID,
+		&i.Type,
+		&i.IsActive,
+		&i.IsPrimary,
+		&i.LicenseNumber,
+		&i.IssuedBy,
+		&i.IssuedDate,
+		&i.IssuerStatus,
+		&i.ExpiryDate,
+		&i.ActiveFromDate,
+		&i.WhatLicensed,
+		&i.OrderNo,
+		&i.InsertedAt,
+		&i.InsertedBy,
+		&i.UpdatedAt,
+		&i.UpdatedBy,
+	)
+	return i, err
+}
+
+const listLicenses = `-- name: ListLicenses :many
+SELECT l.id, l.legal_entity_id, l.type, l.is_active, l.is_primary, l.license_number, l.issued_by, l.issued_date, l.issuer_status, l.expiry_date, l.active_from_date, l.what_licensed, l.order_no, l.inserted_at, l.inserted_by, l.updated_at, l.updated_by, count(*) OVER () AS total_entries
+FROM prm.licenses l
+WHERE l.legal_entity_id = $1
+    AND l.is_active
+    AND ($2::uuid IS NULL OR l.id = $2)
+    AND ($3::text IS NULL OR l.license_number = $3)
+    AND ($4::text IS NULL OR l.type = $4)
+    AND ($5::boolean IS NULL OR l.is_primary = $5)
+ORDER BY l.inserted_at, l.id
+LIMIT $7::bigint OFFSET $6::bigint
+`
+
+type ListLicensesParams struct {
+	LegalEntityID uuid.UUID
+	ID            uuid.NullUUID
+	LicenseNumber *string
+	Type          *string
+	IsPrimary     pgtype.Bool
+	PageOffset    int64
+	PageSize      int64
+}
+
+type ListLicensesRow struct {
+	PrmLicense   PrmLicense
+	TotalEntries int64
+}
+
+// A page of the active licences of a legal entity, oldest first; each row tells how many there are on all pages. A filter that is null
+// lets everything through.
+// Locks: none.
+// Index: licenses_legal_entity_id_inserted_at_id_idx.
 // Refusals: none.
-func (q *Queries) ListLicenseTypes(ctx context.Context) ([]string, error) {
-	rows, err := q.db.Query(ctx, listLicenseTypes)
+func (q *Queries) ListLicenses(ctx context.Context, arg ListLicensesParams) ([]ListLicensesRow, error) {
+	rows, err := q.db.Query(ctx, listLicenses,
+		arg.LegalEntityID,
+		arg.ID,
+		arg.LicenseNumber,
+		arg.Type,
+		arg.IsPrimary,
+		arg.PageOffset,
+		arg.PageSize,
+	)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []string
+	var items []ListLicensesRow
 	for rows.Next() {
-		var code string
-		if err := rows.Scan(&code); err != nil {
+		var i ListLicensesRow
+		if err := rows.Scan(
+			&i.PrmLicense.ID,
+			&i.PrmLicense.LegalEntityID,
+			&i.PrmLicense.Type,
+			&i.PrmLicense.IsActive,
+			&i.PrmLicense.IsPrimary,
+			&i.PrmLicense.LicenseNumber,
+			&i.PrmLicense.IssuedBy,
+			&i.PrmLicense.IssuedDate,
+			&i.PrmLicense.IssuerStatus,
+			&i.PrmLicense.ExpiryDate,
+			&i.PrmLicense.ActiveFromDate,
+			&i.PrmLicense.WhatLicensed,
+			&i.PrmLicense.OrderNo,
+			&i.PrmLicense.InsertedAt,
+			&i.PrmLicense.InsertedBy,
+			&i.PrmLicense.UpdatedAt,
+			&i.PrmLicense.UpdatedBy,
+			&i.TotalEntries,
+		); err != nil {
 			return nil, err
 		}
-		items = append(items, code)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
 	return items, nil
+}
+
+const lockLicense = `-- name: LockLicense :exec
+SELECT FROM prm.licenses WHERE id = $1 AND legal_entity_id = $2 FOR NO KEY UPDATE
+`
+
+type LockLicenseParams struct {
+	ID            uuid.UUID
+	LegalEntityID uuid.UUID
+}
+
+// Takes the licence that a legal entity is about to change. The rules look in a later statement, whose snapshot is taken after the lock
+// is held. What does not exist, or is another's, locks nothing: the rules refuse it.
+// Locks: the licence's row, FOR NO KEY UPDATE; the legal entity's row is held already.
+// Index: licenses_pkey.
+// Refusals: none.
+func (q *Queries) LockLicense(ctx context.Context, arg LockLicenseParams) error {
+	_, err := q.db.Exec(ctx, lockLicense, arg.ID, arg.LegalEntityID)
+	return err
+}
+
+const updateLicense = `-- name: UpdateLicense :one
+WITH wanted AS (
+    SELECT
+        stored.id,
+        stored.legal_entity_id,
+        stored.type AS stored_type,
+        stored.is_primary AS stored_is_primary,
+        CASE WHEN $1::text IS NULL THEN stored.license_number ELSE nullif($1, '') END AS license_number,
+        coalesce($2::text, stored.issued_by) AS issued_by,
+        coalesce($3::date, stored.issued_date) AS issued_date,
+        coalesce($4::date, stored.expiry_date) AS expiry_date,
+        coalesce($5::date, stored.active_from_date) AS active_from_date,
+        coalesce($6::text, stored.what_licensed) AS what_licensed,
+        coalesce($7::text, stored.order_no) AS order_no
+    FROM (SELECT $8::uuid AS id) AS asked
+    LEFT JOIN prm.licenses stored ON stored.id = asked.id
+), judged AS (
+    SELECT
+        wanted.id, wanted.legal_entity_id, wanted.stored_type, wanted.stored_is_primary, wanted.license_number, wanted.issued_by, wanted.issued_date, wanted.expiry_date, wanted.active_from_date, wanted.what_licensed, wanted.order_no,
+        coalesce(CASE
+            WHEN le.status IS NULL OR le.status NOT IN ('ACTIVE', 'SUSPENDED')
+                THEN 'legal_entity_not_active'
+            WHEN wanted.id IS NULL
+                THEN 'license_not_found'
+            WHEN wanted.stored_is_primary
+                THEN 'license_is_primary'
+            WHEN $9::boolean
+                THEN 'license_made_primary'
+            WHEN wanted.legal_entity_id <> le.id
+                THEN 'license_of_another'
+            WHEN wanted.stored_type <> $10::text
+                THEN 'license_type_changed'
+            WHEN NOT EXISTS (
+                SELECT FROM prm.licenses l
+                WHERE l.legal_entity_id = le.id AND l.is_active AND l.is_primary
+                    AND (l.expiry_date >= today.date OR l.expiry_date IS NULL))
+                THEN 'primary_license_missing'
+            WHEN wanted.issued_date > wanted.active_from_date
+                THEN 'license_issued_after_active'
+            WHEN wanted.active_from_date > wanted.expiry_date
+                THEN 'license_active_after_expiry'
+            WHEN wanted.expiry_date < today.date
+                THEN 'license_expired'
+        END, '')::text AS refusal
+    FROM wanted
+    CROSS JOIN (SELECT ops.business_date($11::timestamptz, $12::text) AS date) AS today
+    LEFT JOIN prm.legal_entities le ON le.id = $13
+), differing AS (
+    SELECT judged.id
+    FROM judged JOIN prm.licenses l ON l.id = judged.id
+    WHERE judged.refusal = ''
+        AND (l.license_number, l.issued_by, l.issued_date, l.expiry_date, l.active_from_date, l.what_licensed, l.order_no) IS DISTINCT FROM
+            (judged.license_number, judged.issued_by, judged.issued_date, judged.expiry_date, judged.active_from_date, judged.what_licensed, judged.order_no)
+), updated AS (
+    UPDATE prm.licenses l SET
+        license_number = judged.license_number,
+        issued_by = judged.issued_by,
+        issued_date = judged.issued_date,
+        expiry_date = judged.expiry_date,
+        active_from_date = judged.active_from_date,
+        what_licensed = judged.what_licensed,
+        order_no = judged.order_no,
+        updated_at = statement_timestamp(),
+        updated_by = $14
+    FROM judged JOIN differing ON differing.id = judged.id
+    WHERE l.id = judged.id AND l.legal_entity_id = $13 AND NOT l.is_primary AND l.type = $10
+    RETURNING l.id
+)
+SELECT
+    judged.refusal,
+    (SELECT count(*) FROM differing) AS differing,
+    (SELECT count(*) FROM updated) AS updated
+FROM judged
+`
+
+type UpdateLicenseParams struct {
+	LicenseNumber  *string
+	IssuedBy       *string
+	IssuedDate     *time.Time
+	ExpiryDate     *time.Time
+	ActiveFromDate *time.Time
+	WhatLicensed   *string
+	OrderNo        *string
+	ID             uuid.UUID
+	IsPrimary      bool
+	Type           string
+	AsOf           *time.Time
+	TimeZone       string
+	LegalEntityID  uuid.UUID
+	UserID         uuid.UUID
+}
+
+type UpdateLicenseRow struct {
+	Refusal   string
+	Differing int64
+	Updated   int64
+}
+
+// Changes an additional licence if no rule refuses it. A field that is null keeps its value; an empty license_number clears it. Where
+// nothing differs nothing is written, so that updated_at and updated_by tell of the last change. Rows changed must be one where something
+// differs and nothing refuses: else the licence is not the one that was decided on, and the transaction must not be committed.
+// An inactive licence exists and can be updated. There is no event: events tell of statuses, and an update changes none.
+// Runs after LockLegalEntity and LockLicense in one transaction.
+// Locks: the licence's row, FOR NO KEY UPDATE; held since LockLicense.
+// Index: legal_entities_pkey, licenses_pkey, licenses_legal_entity_id_inserted_at_id_idx.
+// Refusals, in this order: legal_entity_not_active, license_not_found, license_is_primary, license_made_primary,
+// license_of_another, license_type_changed, primary_license_missing, license_issued_after_active, license_active_after_expiry,
+// license_expired.
+func (q *Queries) UpdateLicense(ctx context.Context, arg UpdateLicenseParams) (UpdateLicenseRow, error) {
+	row := q.db.QueryRow(ctx, updateLicense,
+		arg.LicenseNumber,
+		arg.IssuedBy,
+		arg.IssuedDate,
+		arg.ExpiryDate,
+		arg.ActiveFromDate,
+		arg.WhatLicensed,
+		arg.OrderNo,
+		arg.ID,
+		arg.IsPrimary,
+		arg.Type,
+		arg.AsOf,
+		arg.TimeZone,
+		arg.LegalEntityID,
+		arg.UserID,
+	)
+	var i UpdateLicenseRow
+	err := row.Scan(&i.Refusal, &i.Differing, &i.Updated)
+	return i, err
 }

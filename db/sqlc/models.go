@@ -3,3 +3,93 @@
 //   sqlc v1.31.1
 
 package sqlc
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Electronic referrals. Third in the lock order: whoever decides on one holds its row FOR NO KEY UPDATE, several in order of id.
+type MedicalEventsServiceRequest struct {
+	// Random id.
+	ID uuid.UUID
+	// Number the patient carries; shared by the service requests of one referral.
+	Requisition string
+	// subject of the contract.
+	PatientID uuid.UUID
+	// active, or final: completed, recalled, entered_in_error.
+	Status string
+	// Medical programme that pays; null: none, and then there is no processing status.
+	ProgramID uuid.NullUUID
+	// new -use-> in_queue -process-> in_progress -complete-> completed; in_queue -release-> new.
+	ProgramProcessingStatus *string
+	// Holder of the reservation: a legal entity of the registry; no foreign key, it lives in another database of the domain.
+	UsedByLegalEntityID uuid.NullUUID
+	// Employee it is reserved for, where named.
+	UsedByEmployeeID uuid.NullUUID
+	// Division it is reserved for, where named.
+	UsedByDivisionID uuid.NullUUID
+	// Dictionary eHealth/SNOMED/service_request_categories; decides who may be named as employee and whether a division must be.
+	Category string
+	// Id of the service or service group of content.code; lists filter by it.
+	CodeID uuid.NullUUID
+	// Legal entity that wrote the referral; lists filter by it.
+	RequesterLegalEntityID uuid.NullUUID
+	// Last moment at which it can be used.
+	ExpirationDate time.Time
+	// Reference {type, id} to the encounter, diagnostic report or procedure that completed it.
+	CompletedWith []byte
+	// Service of the programme that was rendered.
+	ProgramServiceID uuid.NullUUID
+	// CodeableConcept: why the status is what it is.
+	StatusReason []byte
+	// What the requester wrote and no rule reads, in the shape of the contract: intent, priority, code, context, occurrence_*, requester_employee, reason_reference, supporting_info, permitted_resources, note, patient_instruction, explanatory_letter, quantity. Written once.
+	Content []byte
+	// When it was written; lists are ordered by it.
+	InsertedAt time.Time
+	// User who wrote it.
+	InsertedBy uuid.UUID
+	// When it last changed.
+	UpdatedAt time.Time
+	// User who last changed it.
+	UpdatedBy uuid.UUID
+}
+
+// Licences of legal entities: one primary, and additional ones that callers register. Second in the lock order.
+type PrmLicense struct {
+	// Random id.
+	ID uuid.UUID
+	// The holder.
+	LegalEntityID uuid.UUID
+	// Dictionary LICENSE_TYPE.
+	Type string
+	// False: kept for history; still blocks a new licence of the type.
+	IsActive bool
+	// True: comes with the registration of the legal entity; never made or changed through the service.
+	IsPrimary bool
+	// Number printed on the licence.
+	LicenseNumber *string
+	// Authority that issued it.
+	IssuedBy string
+	// Day of issue.
+	IssuedDate time.Time
+	// Status at the issuing authority, where known.
+	IssuerStatus *string
+	// Last day of validity in the business time zone; null: never expires.
+	ExpiryDate *time.Time
+	// First day of validity in the business time zone.
+	ActiveFromDate time.Time
+	// Activity that is licensed.
+	WhatLicensed *string
+	// Number of the order by which it was issued.
+	OrderNo *string
+	// When it was registered; lists are ordered by it.
+	InsertedAt time.Time
+	// User who registered it.
+	InsertedBy uuid.UUID
+	// When it last changed.
+	UpdatedAt time.Time
+	// User who last changed it.
+	UpdatedBy uuid.UUID
+}

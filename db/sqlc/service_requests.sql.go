@@ -12,8 +12,156 @@ import (
 	"github.com/google/uuid"
 )
 
-const getServiceRequest = `-- name: GetServiceRequest :one
+const completeServiceRequests = `-- name: CompleteServiceRequests :execrows
 
+WITH wanted AS (
+    SELECT
+        unnest($1::uuid[]) AS service_request_id,
+        unnest($2::uuid[]) AS client_id,
+        unnest($3::uuid[]) AS user_id,
+        unnest($4::jsonb[]) AS body
+), completed AS (
+    UPDATE medical_events.service_requests s SET
+        status = 'completed',
+        program_processing_status = CASE WHEN s.program_id IS NOT NULL THEN 'completed' END,
+        completed_with = wanted.body -> 'completed_with',
+        program_service_id = (wanted.body ->> 'program_service')::uuid,
+        status_reason = wanted.body -> 'status_reason',
+        updated_at = statement_timestamp(),
+        updated_by = wanted.user_id
+    FROM wanted
+    WHERE s.id = wanted.service_request_id
+        AND s.status = 'active'
+        AND (s.program_id IS NULL OR s.program_processing_status = 'in_progress' AND s.used_by_legal_entity_id = wanted.client_id)
+    RETURNING s.id, s.program_processing_status, s.status_reason, s.updated_by
+), history AS (
+    INSERT INTO medical_events.service_request_history (service_request_id, status, program_processing_status, status_reason, inserted_by)
+    SELECT id, 'completed', NULL, status_reason, updated_by FROM completed
+    UNION ALL
+    SELECT id, NULL, program_processing_status, NULL, updated_by FROM completed WHERE program_processing_status IS NOT NULL
+)
+INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
+SELECT
+    'ServiceRequest',
+    id,
+    jsonb '{"status": {"old_value": "active", "new_value": "completed"}}'
+        || CASE WHEN program_processing_status IS NULL THEN jsonb '{}'
+            ELSE jsonb '{"program_processing_status": {"old_value": "in_progress", "new_value": "completed"}}' END,
+    updated_by
+FROM completed
+`
+
+type CompleteServiceRequestsParams struct {
+	ServiceRequestIds []uuid.UUID
+	ClientIds         []uuid.UUID
+	UserIds           []uuid.UUID
+	Bodies            [][]byte
+}
+
+// Service requests: third in the lock order.
+//
+// Every action has a ladder (Judge…) that takes any number of wanted actions and answers each: ” or the code of the first rule
+// that refuses. It runs at the request, without locks, and again in the job, under the locks of LockServiceRequests; the effect
+// (Complete…, Process…, Release…, Use…) runs in the same transaction and asserts once more the state that was decided on.
+// The effect of complete: the status is completed, and so is the processing status where there is a programme; the holder stays. The
+// histories of what changes, and one event. Fewer rows than asked: a state is not the one that was decided on, and the transaction must
+// not be committed.
+// Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+// Index: service_requests_pkey.
+// Refusals: none; JudgeComplete has given them.
+func (q *Queries) CompleteServiceRequests(ctx context.Context, arg CompleteServiceRequestsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, completeServiceRequests,
+		arg.ServiceRequestIds,
+		arg.ClientIds,
+		arg.UserIds,
+		arg.Bodies,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const expireServiceRequests = `-- name: ExpireServiceRequests :one
+WITH candidates AS MATERIALIZED (
+    SELECT s.id, s.expiration_date
+    FROM medical_events.service_requests s
+    WHERE s.status = 'active'
+        AND s.expiration_date < ops.instant($1)
+        AND (s.expiration_date, s.id) > ($2::timestamptz, $3::uuid)
+        AND (s.program_processing_status IS NULL OR s.program_processing_status = 'new')
+    ORDER BY s.expiration_date, s.id
+    LIMIT $4
+), held AS MATERIALIZED (
+    SELECT s.id
+    FROM medical_events.service_requests s
+    WHERE s.id IN (SELECT candidates.id FROM candidates)
+        AND s.status = 'active'
+        AND s.expiration_date < ops.instant($1)
+        AND (s.program_processing_status IS NULL OR s.program_processing_status = 'new')
+    ORDER BY s.id
+    FOR NO KEY UPDATE SKIP LOCKED
+), recalled AS (
+    UPDATE medical_events.service_requests s SET
+        status = 'recalled',
+        status_reason = '{"coding": [{"system": "eHealth/service_request_cancel_reasons", "code": "autoexpired"}]}',
+        updated_at = statement_timestamp(),
+        updated_by = $5
+    FROM held
+    WHERE s.id = held.id
+        AND s.status = 'active'
+        AND s.expiration_date < ops.instant($1)
+        AND (s.program_processing_status IS NULL OR s.program_processing_status = 'new')
+    RETURNING s.id, s.status_reason, s.updated_by
+), history AS (
+    INSERT INTO medical_events.service_request_history (service_request_id, status, status_reason, inserted_by)
+    SELECT id, 'recalled', status_reason, updated_by FROM recalled
+), event AS (
+    INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
+    SELECT 'ServiceRequest', id, '{"status": {"old_value": "active", "new_value": "recalled"}}', updated_by
+    FROM recalled
+)
+SELECT (SELECT count(*) FROM recalled) AS recalled, last.expiration_date, last.id
+FROM candidates last
+ORDER BY last.expiration_date DESC, last.id DESC
+LIMIT 1
+`
+
+type ExpireServiceRequestsParams struct {
+	AsOf                *time.Time
+	AfterExpirationDate time.Time
+	AfterID             uuid.UUID
+	BatchSize           int32
+	UserID              uuid.UUID
+}
+
+type ExpireServiceRequestsRow struct {
+	Recalled       int64
+	ExpirationDate time.Time
+	ID             uuid.UUID
+}
+
+// Recalls a batch of the service requests that have expired and that nobody has reserved, those that expired first in front: history and
+// event included. Each call starts behind the last one looked at by the call before, which it answers; no row: there is none behind it.
+// Several may run at once, and any number of times: what another transaction holds is passed over and left to a later run, what another
+// has recalled is active no more. The processing status stays.
+// Locks: the rows, FOR NO KEY UPDATE, in order of id; those held by others are skipped, so nobody waits here.
+// Index: service_requests_active_expiration_date_id_idx, service_requests_pkey.
+// Refusals: none.
+func (q *Queries) ExpireServiceRequests(ctx context.Context, arg ExpireServiceRequestsParams) (ExpireServiceRequestsRow, error) {
+	row := q.db.QueryRow(ctx, expireServiceRequests,
+		arg.AsOf,
+		arg.AfterExpirationDate,
+		arg.AfterID,
+		arg.BatchSize,
+		arg.UserID,
+	)
+	var i ExpireServiceRequestsRow
+	err := row.Scan(&i.Recalled, &i.ExpirationDate, &i.ID)
+	return i, err
+}
+
+const getServiceRequest = `-- name: GetServiceRequest :one
 SELECT
     s.id, s.requisition, s.patient_id, s.status, s.program_id, s.program_processing_status, s.used_by_legal_entity_id, s.used_by_employee_id, s.used_by_division_id, s.category, s.code_id, s.requester_legal_entity_id, s.expiration_date, s.completed_with, s.program_service_id, s.status_reason, s.content, s.inserted_at, s.inserted_by, s.updated_at, s.updated_by,
     (
@@ -39,35 +187,10 @@ type GetServiceRequestParams struct {
 }
 
 type GetServiceRequestRow struct {
-	ID                      uuid.UUID
-	Requisition             string
-	PatientID               uuid.UUID
-	Status                  string
-	ProgramID               uuid.NullUUID
-	ProgramProcessingStatus *string
-	UsedByLegalEntityID     uuid.NullUUID
-	UsedByEmployeeID        uuid.NullUUID
-	UsedByDivisionID        uuid.NullUUID
-	Category                string
-	CodeID                  uuid.NullUUID
-	RequesterLegalEntityID  uuid.NullUUID
-	ExpirationDate          time.Time
-	CompletedWith           []byte
-	ProgramServiceID        uuid.NullUUID
-	StatusReason            []byte
-	Content                 []byte
-	InsertedAt              time.Time
-	InsertedBy              uuid.UUID
-	UpdatedAt               time.Time
-	UpdatedBy               uuid.UUID
-	History                 []byte
+	MedicalEventsServiceRequest MedicalEventsServiceRequest
+	History                     []byte
 }
 
-// Service requests: third in the lock order.
-//
-// Every action has a ladder (Judge…) that takes any number of wanted actions and answers each: ” or the code of the first rule
-// that refuses. It runs at the request, without locks, and again in the job, under the locks of LockServiceRequests; the effect
-// (Release…, Use…) runs in the same transaction and asserts once more the state that was decided on.
 // One service request of a patient, with its histories as of the same snapshot.
 // Locks: none.
 // Index: service_requests_pkey, service_request_history_service_request_id_idx.
@@ -76,30 +199,170 @@ func (q *Queries) GetServiceRequest(ctx context.Context, arg GetServiceRequestPa
 	row := q.db.QueryRow(ctx, getServiceRequest, arg.ID, arg.PatientID)
 	var i GetServiceRequestRow
 	err := row.Scan(
-		&i.ID,
-		&i.Requisition,
-		&i.PatientID,
-		&i.Status,
-		&i.ProgramID,
-		&i.ProgramProcessingStatus,
-		&i.UsedByLegalEntityID,
-		&i.UsedByEmployeeID,
-		&i.UsedByDivisionID,
-		&i.Category,
-		&i.CodeID,
-		&i.RequesterLegalEntityID,
-		&i.ExpirationDate,
-		&i.CompletedWith,
-		&i.ProgramServiceID,
-		&i.StatusReason,
-		&i.Content,
-		&i.InsertedAt,
-		&i.InsertedBy,
-		&i.UpdatedAt,
-		&i.UpdatedBy,
+		&i.MedicalEventsServiceRequest.ID,
+		&i.MedicalEventsServiceRequest.Requisition,
+		&i.MedicalEventsServiceRequest.PatientID,
+		&i.MedicalEventsServiceRequest.Status,
+		&i.MedicalEventsServiceRequest.ProgramID,
+		&i.MedicalEventsServiceRequest.ProgramProcessingStatus,
+		&i.MedicalEventsServiceRequest.UsedByLegalEntityID,
+		&i.MedicalEventsServiceRequest.UsedByEmployeeID,
+		&i.MedicalEventsServiceRequest.UsedByDivisionID,
+		&i.MedicalEventsServiceRequest.Category,
+		&i.MedicalEventsServiceRequest.CodeID,
+		&i.MedicalEventsServiceRequest.RequesterLegalEntityID,
+		&i.MedicalEventsServiceRequest.ExpirationDate,
+		&i.MedicalEventsServiceRequest.CompletedWith,
+		&i.MedicalEventsServiceRequest.ProgramServiceID,
+		&i.MedicalEventsServiceRequest.StatusReason,
+		&i.MedicalEventsServiceRequest.Content,
+		&i.MedicalEventsServiceRequest.InsertedAt,
+		&i.MedicalEventsServiceRequest.InsertedBy,
+		&i.MedicalEventsServiceRequest.UpdatedAt,
+		&i.MedicalEventsServiceRequest.UpdatedBy,
 		&i.History,
 	)
 	return i, err
+}
+
+const judgeComplete = `-- name: JudgeComplete :many
+SELECT
+    wanted.id::uuid AS id,
+    s.patient_id,
+    coalesce(CASE
+        WHEN NOT EXISTS (
+            SELECT FROM prm.legal_entities le JOIN prm.parameters p ON p.name = 'me_allowed_transactions_le_types'
+            WHERE le.id = wanted.client_id AND le.status = 'ACTIVE' AND jsonb_typeof(p.value) = 'array' AND p.value ? le.type)
+            THEN 'legal_entity_not_allowed'
+        WHEN s.id IS NULL
+            THEN 'service_request_not_found'
+        WHEN s.status <> 'active'
+            THEN 'status_invalid'
+        WHEN s.program_id IS NOT NULL AND s.used_by_legal_entity_id IS DISTINCT FROM wanted.client_id
+            THEN 'held_by_another'
+        WHEN s.program_id IS NOT NULL AND s.program_processing_status IS DISTINCT FROM 'in_progress'
+            THEN 'processing_status_invalid'
+        WHEN wanted.body ? 'completed_with' AND NOT wanted.body ? 'program_service'
+            THEN 'program_service_missing'
+        WHEN wanted.body ? 'status_reason' AND NOT EXISTS (
+            SELECT FROM prm.dictionary_values v JOIN prm.dictionaries d ON d.name = v.dictionary
+            WHERE v.dictionary = 'eHealth/service_request_complete_reasons' AND v.is_active AND d.is_active
+                AND v.code = wanted.body #>> '{status_reason,coding,0,code}')
+            THEN 'status_reason_unknown'
+    END, '')::text AS refusal
+FROM (SELECT
+    unnest($1::uuid[]) AS id,
+    unnest($2::uuid[]) AS service_request_id,
+    unnest($3::uuid[]) AS client_id,
+    unnest($4::jsonb[]) AS body
+) AS wanted
+LEFT JOIN medical_events.service_requests s ON s.id = wanted.service_request_id
+`
+
+type JudgeCompleteParams struct {
+	Ids               []uuid.UUID
+	ServiceRequestIds []uuid.UUID
+	ClientIds         []uuid.UUID
+	Bodies            [][]byte
+}
+
+type JudgeCompleteRow struct {
+	ID        uuid.UUID
+	PatientID uuid.NullUUID
+	Refusal   string
+}
+
+// The ladder of complete. Holder and processing status are looked at where there is a programme.
+// Locks: none of its own; in the job the rows of the service requests are held.
+// Index: service_requests_pkey, legal_entities_pkey, parameters_pkey, dictionary_values_pkey, dictionaries_pkey.
+// Refusals, in this order: legal_entity_not_allowed, service_request_not_found, status_invalid, held_by_another,
+// processing_status_invalid, program_service_missing, status_reason_unknown.
+func (q *Queries) JudgeComplete(ctx context.Context, arg JudgeCompleteParams) ([]JudgeCompleteRow, error) {
+	rows, err := q.db.Query(ctx, judgeComplete,
+		arg.Ids,
+		arg.ServiceRequestIds,
+		arg.ClientIds,
+		arg.Bodies,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []JudgeCompleteRow
+	for rows.Next() {
+		var i JudgeCompleteRow
+		if err := rows.Scan(&i.ID, &i.PatientID, &i.Refusal); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const judgeProcess = `-- name: JudgeProcess :many
+SELECT
+    wanted.id::uuid AS id,
+    s.patient_id,
+    coalesce(CASE
+        WHEN NOT EXISTS (
+            SELECT FROM prm.legal_entities le JOIN prm.parameters p ON p.name = 'me_allowed_transactions_le_types'
+            WHERE le.id = wanted.client_id AND le.status = 'ACTIVE' AND jsonb_typeof(p.value) = 'array' AND p.value ? le.type)
+            THEN 'legal_entity_not_allowed'
+        WHEN s.id IS NULL
+            THEN 'service_request_not_found'
+        WHEN s.status <> 'active'
+            THEN 'status_invalid'
+        WHEN s.program_processing_status IS DISTINCT FROM 'in_queue'
+            THEN 'processing_status_invalid'
+        WHEN s.used_by_legal_entity_id IS DISTINCT FROM wanted.client_id
+            THEN 'held_by_another'
+    END, '')::text AS refusal
+FROM (SELECT
+    unnest($1::uuid[]) AS id,
+    unnest($2::uuid[]) AS service_request_id,
+    unnest($3::uuid[]) AS client_id
+) AS wanted
+LEFT JOIN medical_events.service_requests s ON s.id = wanted.service_request_id
+`
+
+type JudgeProcessParams struct {
+	Ids               []uuid.UUID
+	ServiceRequestIds []uuid.UUID
+	ClientIds         []uuid.UUID
+}
+
+type JudgeProcessRow struct {
+	ID        uuid.UUID
+	PatientID uuid.NullUUID
+	Refusal   string
+}
+
+// The ladder of process.
+// Locks: none of its own; in the job the rows of the service requests are held.
+// Index: service_requests_pkey, legal_entities_pkey, parameters_pkey.
+// Refusals, in this order: legal_entity_not_allowed, service_request_not_found, status_invalid, processing_status_invalid,
+// held_by_another.
+func (q *Queries) JudgeProcess(ctx context.Context, arg JudgeProcessParams) ([]JudgeProcessRow, error) {
+	rows, err := q.db.Query(ctx, judgeProcess, arg.Ids, arg.ServiceRequestIds, arg.ClientIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []JudgeProcessRow
+	for rows.Next() {
+		var i JudgeProcessRow
+		if err := rows.Scan(&i.ID, &i.PatientID, &i.Refusal); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const judgeRelease = `-- name: JudgeRelease :many
@@ -261,6 +524,208 @@ func (q *Queries) JudgeUse(ctx context.Context, arg JudgeUseParams) ([]JudgeUseR
 	return items, nil
 }
 
+const listServiceRequestsByRequisition = `-- name: ListServiceRequestsByRequisition :many
+SELECT
+    s.id, s.requisition, s.patient_id, s.status, s.program_id, s.program_processing_status, s.used_by_legal_entity_id, s.used_by_employee_id, s.used_by_division_id, s.category, s.code_id, s.requester_legal_entity_id, s.expiration_date, s.completed_with, s.program_service_id, s.status_reason, s.content, s.inserted_at, s.inserted_by, s.updated_at, s.updated_by,
+    (
+        SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'status', h.status,
+            'program_processing_status', h.program_processing_status,
+            'used_by_legal_entity', h.used_by_legal_entity_id,
+            'used_by_employee', h.used_by_employee_id,
+            'status_reason', h.status_reason,
+            'inserted_at', h.inserted_at,
+            'inserted_by', h.inserted_by
+        ) ORDER BY h.sequence_number), '[]')
+        FROM medical_events.service_request_history h
+        WHERE h.service_request_id = s.id
+    )::jsonb AS history,
+    page.total_entries
+FROM (
+    SELECT matching.id, count(*) OVER () AS total_entries
+    FROM medical_events.service_requests matching
+    WHERE matching.requisition = $1 AND matching.status = $2
+    ORDER BY matching.inserted_at DESC, matching.id DESC
+    LIMIT $4::bigint OFFSET $3::bigint
+) AS page
+JOIN medical_events.service_requests s ON s.id = page.id
+ORDER BY s.inserted_at DESC, s.id DESC
+`
+
+type ListServiceRequestsByRequisitionParams struct {
+	Requisition string
+	Status      string
+	PageOffset  int64
+	PageSize    int64
+}
+
+type ListServiceRequestsByRequisitionRow struct {
+	MedicalEventsServiceRequest MedicalEventsServiceRequest
+	History                     []byte
+	TotalEntries                int64
+}
+
+// A page of the service requests of a requisition that have a status, newest first, each with its histories, all as of one snapshot; each
+// row tells how many there are on all pages.
+// Locks: none.
+// Index: service_requests_requisition_inserted_at_id_idx, service_requests_pkey,
+// service_request_history_service_request_id_idx.
+// Refusals: none.
+func (q *Queries) ListServiceRequestsByRequisition(ctx context.Context, arg ListServiceRequestsByRequisitionParams) ([]ListServiceRequestsByRequisitionRow, error) {
+	rows, err := q.db.Query(ctx, listServiceRequestsByRequisition,
+		arg.Requisition,
+		arg.Status,
+		arg.PageOffset,
+		arg.PageSize,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListServiceRequestsByRequisitionRow
+	for rows.Next() {
+		var i ListServiceRequestsByRequisitionRow
+		if err := rows.Scan(
+			&i.MedicalEventsServiceRequest.ID,
+			&i.MedicalEventsServiceRequest.Requisition,
+			&i.MedicalEventsServiceRequest.PatientID,
+			&i.MedicalEventsServiceRequest.Status,
+			&i.MedicalEventsServiceRequest.ProgramID,
+			&i.MedicalEventsServiceRequest.ProgramProcessingStatus,
+			&i.MedicalEventsServiceRequest.UsedByLegalEntityID,
+			&i.MedicalEventsServiceRequest.UsedByEmployeeID,
+			&i.MedicalEventsServiceRequest.UsedByDivisionID,
+			&i.MedicalEventsServiceRequest.Category,
+			&i.MedicalEventsServiceRequest.CodeID,
+			&i.MedicalEventsServiceRequest.RequesterLegalEntityID,
+			&i.MedicalEventsServiceRequest.ExpirationDate,
+			&i.MedicalEventsServiceRequest.CompletedWith,
+			&i.MedicalEventsServiceRequest.ProgramServiceID,
+			&i.MedicalEventsServiceRequest.StatusReason,
+			&i.MedicalEventsServiceRequest.Content,
+			&i.MedicalEventsServiceRequest.InsertedAt,
+			&i.MedicalEventsServiceRequest.InsertedBy,
+			&i.MedicalEventsServiceRequest.UpdatedAt,
+			&i.MedicalEventsServiceRequest.UpdatedBy,
+			&i.History,
+			&i.TotalEntries,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listServiceRequestsOfPatient = `-- name: ListServiceRequestsOfPatient :many
+SELECT
+    s.id, s.requisition, s.patient_id, s.status, s.program_id, s.program_processing_status, s.used_by_legal_entity_id, s.used_by_employee_id, s.used_by_division_id, s.category, s.code_id, s.requester_legal_entity_id, s.expiration_date, s.completed_with, s.program_service_id, s.status_reason, s.content, s.inserted_at, s.inserted_by, s.updated_at, s.updated_by,
+    (
+        SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'status', h.status,
+            'program_processing_status', h.program_processing_status,
+            'used_by_legal_entity', h.used_by_legal_entity_id,
+            'used_by_employee', h.used_by_employee_id,
+            'status_reason', h.status_reason,
+            'inserted_at', h.inserted_at,
+            'inserted_by', h.inserted_by
+        ) ORDER BY h.sequence_number), '[]')
+        FROM medical_events.service_request_history h
+        WHERE h.service_request_id = s.id
+    )::jsonb AS history,
+    page.total_entries
+FROM (
+    SELECT matching.id, count(*) OVER () AS total_entries
+    FROM medical_events.service_requests matching
+    WHERE matching.patient_id = $1
+        AND ($2::text IS NULL OR matching.status = $2)
+        AND ($3::uuid IS NULL OR matching.requester_legal_entity_id = $3)
+        AND ($4::uuid IS NULL OR matching.used_by_legal_entity_id = $4)
+        AND ($5::uuid IS NULL OR matching.code_id = $5)
+    ORDER BY matching.inserted_at DESC, matching.id DESC
+    LIMIT $7::bigint OFFSET $6::bigint
+) AS page
+JOIN medical_events.service_requests s ON s.id = page.id
+ORDER BY s.inserted_at DESC, s.id DESC
+`
+
+type ListServiceRequestsOfPatientParams struct {
+	PatientID              uuid.UUID
+	Status                 *string
+	RequesterLegalEntityID uuid.NullUUID
+	UsedByLegalEntityID    uuid.NullUUID
+	CodeID                 uuid.NullUUID
+	PageOffset             int64
+	PageSize               int64
+}
+
+type ListServiceRequestsOfPatientRow struct {
+	MedicalEventsServiceRequest MedicalEventsServiceRequest
+	History                     []byte
+	TotalEntries                int64
+}
+
+// A page of the service requests of a patient, newest first, each with its histories, all as of one snapshot; each row tells how many there
+// are on all pages. A filter that is null lets everything through.
+// Locks: none.
+// Index: service_requests_patient_id_inserted_at_id_idx, service_requests_pkey,
+// service_request_history_service_request_id_idx.
+// Refusals: none.
+func (q *Queries) ListServiceRequestsOfPatient(ctx context.Context, arg ListServiceRequestsOfPatientParams) ([]ListServiceRequestsOfPatientRow, error) {
+	rows, err := q.db.Query(ctx, listServiceRequestsOfPatient,
+		arg.PatientID,
+		arg.Status,
+		arg.RequesterLegalEntityID,
+		arg.UsedByLegalEntityID,
+		arg.CodeID,
+		arg.PageOffset,
+		arg.PageSize,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListServiceRequestsOfPatientRow
+	for rows.Next() {
+		var i ListServiceRequestsOfPatientRow
+		if err := rows.Scan(
+			&i.MedicalEventsServiceRequest.ID,
+			&i.MedicalEventsServiceRequest.Requisition,
+			&i.MedicalEventsServiceRequest.PatientID,
+			&i.MedicalEventsServiceRequest.Status,
+			&i.MedicalEventsServiceRequest.ProgramID,
+			&i.MedicalEventsServiceRequest.ProgramProcessingStatus,
+			&i.MedicalEventsServiceRequest.UsedByLegalEntityID,
+			&i.MedicalEventsServiceRequest.UsedByEmployeeID,
+			&i.MedicalEventsServiceRequest.UsedByDivisionID,
+			&i.MedicalEventsServiceRequest.Category,
+			&i.MedicalEventsServiceRequest.CodeID,
+			&i.MedicalEventsServiceRequest.RequesterLegalEntityID,
+			&i.MedicalEventsServiceRequest.ExpirationDate,
+			&i.MedicalEventsServiceRequest.CompletedWith,
+			&i.MedicalEventsServiceRequest.ProgramServiceID,
+			&i.MedicalEventsServiceRequest.StatusReason,
+			&i.MedicalEventsServiceRequest.Content,
+			&i.MedicalEventsServiceRequest.InsertedAt,
+			&i.MedicalEventsServiceRequest.InsertedBy,
+			&i.MedicalEventsServiceRequest.UpdatedAt,
+			&i.MedicalEventsServiceRequest.UpdatedBy,
+			&i.History,
+			&i.TotalEntries,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const lockServiceRequests = `-- name: LockServiceRequests :exec
 SELECT FROM medical_events.service_requests WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
 `
@@ -273,6 +738,51 @@ SELECT FROM medical_events.service_requests WHERE id = ANY ($1::uuid[]) ORDER BY
 func (q *Queries) LockServiceRequests(ctx context.Context, ids []uuid.UUID) error {
 	_, err := q.db.Exec(ctx, lockServiceRequests, ids)
 	return err
+}
+
+const processServiceRequests = `-- name: ProcessServiceRequests :execrows
+WITH wanted AS (
+    SELECT
+        unnest($1::uuid[]) AS service_request_id,
+        unnest($2::uuid[]) AS client_id,
+        unnest($3::uuid[]) AS user_id
+), processed AS (
+    UPDATE medical_events.service_requests s SET
+        program_processing_status = 'in_progress',
+        updated_at = statement_timestamp(),
+        updated_by = wanted.user_id
+    FROM wanted
+    WHERE s.id = wanted.service_request_id
+        AND s.status = 'active'
+        AND s.program_processing_status = 'in_queue'
+        AND s.used_by_legal_entity_id = wanted.client_id
+    RETURNING s.id, s.updated_by
+), history AS (
+    INSERT INTO medical_events.service_request_history (service_request_id, program_processing_status, inserted_by)
+    SELECT id, 'in_progress', updated_by FROM processed
+)
+INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
+SELECT 'ServiceRequest', id, '{"program_processing_status": {"old_value": "in_queue", "new_value": "in_progress"}}', updated_by
+FROM processed
+`
+
+type ProcessServiceRequestsParams struct {
+	ServiceRequestIds []uuid.UUID
+	ClientIds         []uuid.UUID
+	UserIds           []uuid.UUID
+}
+
+// The effect of process: the processing status is in_progress; history and event. Fewer rows than asked: a state is not the one that was
+// decided on, and the transaction must not be committed.
+// Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+// Index: service_requests_pkey.
+// Refusals: none; JudgeProcess has given them.
+func (q *Queries) ProcessServiceRequests(ctx context.Context, arg ProcessServiceRequestsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, processServiceRequests, arg.ServiceRequestIds, arg.ClientIds, arg.UserIds)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const releaseServiceRequests = `-- name: ReleaseServiceRequests :execrows

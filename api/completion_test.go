@@ -1,0 +1,175 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// act is an action on a service request.
+func act(id uuid.UUID, action, body string) call {
+	return call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/" + action, body: body}
+}
+
+const completion = `{
+	"completed_with": {"identifier": {"type": {"coding": [{"system": "eHealth/resources", "code": "procedure"}]}, "value": "c5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"}},
+	"program_service": {"identifier": {"value": "d5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"}},
+	"status_reason": {"coding": [{"system": "eHealth/service_request_complete_reasons", "code": "default"}], "text": "done"}
+}`
+
+func TestProcessAndComplete(t *testing.T) {
+	t.Parallel()
+	s := newService(t).work()
+	patient, id := s.serviceRequest("in_queue", held(s.clinic))
+	for _, c := range []call{act(id, "process", ""), act(id, "complete", completion)} {
+		a := s.do(c)
+		if a.code != 202 {
+			t.Fatalf("%s: %d %s", c.path, a.code, a.raw)
+		}
+		if job := s.ended(a.header.Get("Location")); job["status"] != "processed" {
+			t.Fatalf("%s: %v", c.path, job)
+		}
+	}
+	var got map[string]any
+	must(t, json.Unmarshal(s.do(call{method: "GET", path: fmt.Sprintf("/api/patients/%s/service_requests/%s", patient, id)}).body.Data, &got))
+	reference := func(resource, id string) map[string]any {
+		return map[string]any{"identifier": map[string]any{
+			"type":  map[string]any{"coding": []any{map[string]any{"system": "eHealth/resources", "code": resource}}, "text": ""},
+			"value": id,
+		}, "display_value": nil}
+	}
+	reason := map[string]any{"coding": []any{map[string]any{"system": "eHealth/service_request_complete_reasons", "code": "default"}}, "text": "done"}
+	for field, want := range map[string]any{
+		"status": "completed", "program_processing_status": "completed", "status_reason": reason,
+		"completed_with":       reference("procedure", "c5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"),
+		"program_service":      reference("program_service", "d5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"),
+		"used_by_legal_entity": reference("legal_entity", s.clinic.String()),
+	} {
+		if fmt.Sprint(got[field]) != fmt.Sprint(want) {
+			t.Errorf("%s: %v, want %v", field, got[field], want)
+		}
+	}
+	history := got["status_history"].([]any)
+	if last := history[len(history)-1].(map[string]any); last["status"] != "completed" || fmt.Sprint(last["status_reason"]) != fmt.Sprint(reason) {
+		t.Errorf("last of status_history: %v", last)
+	}
+	var statuses []any
+	for _, item := range got["program_processing_status_history"].([]any) {
+		statuses = append(statuses, item.(map[string]any)["program_processing_status"])
+	}
+	if fmt.Sprint(statuses) != "[in_queue in_progress completed]" {
+		t.Errorf("program_processing_status_history: %v", statuses)
+	}
+}
+
+// A completed_with without a type is an encounter, as the contract allows types to be left out.
+func TestCompleteWithAnEncounter(t *testing.T) {
+	t.Parallel()
+	s := newService(t).work()
+	_, id := s.serviceRequest("in_progress", held(s.clinic))
+	value := `{"identifier": {"value": "c5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"}}`
+	a := s.do(act(id, "complete", `{"completed_with": `+value+`, "program_service": `+value+`}`))
+	if job := s.ended(a.header.Get("Location")); job["status"] != "processed" {
+		t.Fatal(job)
+	}
+	var kind string
+	must(t, s.owner.QueryRow(t.Context(), `SELECT completed_with ->> 'type' FROM medical_events.service_requests`).Scan(&kind))
+	if kind != "encounter" {
+		t.Errorf("completed with a %s", kind)
+	}
+}
+
+// TestProcessAndCompleteRefusals: at the request, and the same in the job when the state changes in between.
+func TestProcessAndCompleteRefusals(t *testing.T) {
+	t.Parallel()
+	const requests = `UPDATE medical_events.service_requests SET `
+	for _, c := range []struct {
+		action, state, prepare string
+		code                   int
+		kind, text             string
+	}{
+		{"process", "in_queue", `UPDATE prm.legal_entities SET status = 'SUSPENDED'`, 409, "request_conflict", "Action is not allowed for the legal entity"},
+		{"process", "in_queue", `DELETE FROM medical_events.service_requests`, 404, "not_found", "Service request not found"},
+		{"process", "in_queue", requests + `status = 'recalled'`, 409, "request_conflict", "Invalid service request status"},
+		{"process", "in_queue", requests + `program_processing_status = 'in_progress'`, 409, "request_conflict", "Invalid program processing status"},
+		{"process", "in_queue", requests + `used_by_legal_entity_id = gen_random_uuid()`, 409, "request_conflict", "Service request is used by another legal entity"},
+		{"complete", "in_progress", `UPDATE prm.legal_entities SET status = 'SUSPENDED'`, 409, "request_conflict", "Action is not allowed for the legal entity"},
+		{"complete", "in_progress", `DELETE FROM medical_events.service_requests`, 404, "not_found", "Service request not found"},
+		{"complete", "in_progress", requests + `status = 'recalled'`, 409, "request_conflict", "Invalid service request status"},
+		{"complete", "in_progress", requests + `used_by_legal_entity_id = gen_random_uuid()`, 409, "request_conflict", "Service request is used by another legal entity"},
+		{"complete", "in_progress", requests + `program_processing_status = 'in_queue'`, 409, "request_conflict", "Invalid program processing status"},
+		{"complete", "in_progress", `WITH added AS (INSERT INTO prm.dictionary_values (dictionary, code) VALUES ('eHealth/service_request_complete_reasons', 'other'))
+			UPDATE prm.dictionary_values SET is_active = false WHERE dictionary = 'eHealth/service_request_complete_reasons' AND code = 'default'`,
+			422, "validation_failed", "value is not allowed in enum"},
+	} {
+		t.Run(c.action+" "+c.text, func(t *testing.T) {
+			t.Parallel()
+			s := newService(t)
+			_, id := s.serviceRequest(c.state, held(s.clinic))
+			action := act(id, c.action, map[string]string{"complete": completion}[c.action])
+			accepted := s.do(action)
+			if accepted.code != 202 {
+				t.Fatalf("before the state changed: %d %s", accepted.code, accepted.raw)
+			}
+			s.sql(c.prepare)
+			atOnce := s.refused(action, c.code, c.kind, c.text)
+			if c.code == 422 {
+				want := []map[string]any{{"entry": "$.status_reason.coding[0].code", "entry_type": "json_data_property", "rules": []any{map[string]any{
+					"rule": "inclusion", "params": map[string]any{"values": []any{"other"}}, "description": "value is not allowed in enum"}}}}
+				if fmt.Sprint(atOnce.body.Error.Invalid) != fmt.Sprint(want) {
+					t.Errorf("invalid %v", atOnce.body.Error.Invalid)
+				}
+			}
+			job := s.work().ended(accepted.header.Get("Location"))
+			var sameError map[string]any
+			must(t, json.Unmarshal([]byte(atOnce.raw), &sameError))
+			if job["status"] != "failed" || job["status_code"] != float64(c.code) || fmt.Sprint(job["error"]) != fmt.Sprint(sameError["error"]) {
+				t.Errorf("job %v, at once %s", job, atOnce.raw)
+			}
+		})
+	}
+}
+
+func TestProcessAndCompleteBodies(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	_, id := s.serviceRequest("in_progress", held(s.clinic))
+	value := func(kind string) string {
+		return `{"identifier": {"type": {"coding": [{"system": "eHealth/resources", "code": "` + kind + `"}]}, "value": "c5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"}}`
+	}
+	const enum = " inclusion value is not allowed in enum"
+	for body, want := range map[string][]string{
+		`{"completed_with": ` + value("employee") + `}`: {"$.completed_with.identifier.type.coding[0].code" + enum},
+		`{"program_service": ` + value("service") + `}`: {"$.program_service.identifier.type.coding[0].code" + enum},
+		`{"completed_with": null}`:                      {"$.completed_with cast type mismatch. Expected object but got null"},
+		`{"status_reason": "default"}`:                  {"$.status_reason cast type mismatch. Expected object but got string"},
+		`{"status_reason": {"coding": []}}`:             {"$.status_reason.coding length expected a length of at least 1"},
+		`{"status_reason": {"coding": [{"code": "default"}]}}`: {
+			"$.status_reason.coding[0].system required required property system was not present", "$.status_reason.coding[0].system" + enum,
+		},
+		`{"status_reason": {"coding": [{"system": "x", "code": "default"}]}}`: {"$.status_reason.coding[0].system" + enum},
+		`{"status_reason": {"coding": [{"system": "eHealth/service_request_complete_reasons", "code": "default"},
+			{"system": "eHealth/service_request_complete_reasons", "code": "default"}]}}`: {"$.status_reason.coding length expected a length of at most 1"},
+	} {
+		s.invalid(act(id, "complete", body), want...)
+	}
+	a := s.refused(act(id, "complete", `{"completed_with": `+value("encounter")+`}`), 422, "validation_failed", "Required property $.program_service was not present")
+	want := []map[string]any{{"entry": "$.program_service", "entry_type": "json_data_property",
+		"rules": []any{map[string]any{"rule": "invalid", "params": []any{}, "description": "Required property $.program_service was not present"}}}}
+	if fmt.Sprint(a.body.Error.Invalid) != fmt.Sprint(want) {
+		t.Errorf("invalid %v", a.body.Error.Invalid)
+	}
+	first := s.do(act(id, "complete", ""))
+	for _, body := range []string{"{}", `{"unknown": 1}`} {
+		if again := s.do(act(id, "complete", body)); again.code != 202 || again.header.Get("Location") != first.header.Get("Location") {
+			t.Errorf("complete with %s: %d %s", body, again.code, again.raw)
+		}
+	}
+	for action, scope := range map[string]string{"process": "service_request:makeinprogress", "complete": "service_request:complete"} {
+		s.token = s.issue(s.clinic, "service_request:use service_request:read", time.Hour)
+		s.refused(act(id, action, ""), 403, "forbidden", "Invalid scopes. Your scope does not allow to access this resource. Missing allowances: "+scope)
+	}
+}

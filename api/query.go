@@ -1,0 +1,150 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+const (
+	textPattern  = `^[^\x00]*$`
+	queryPattern = `^([^%;]|%[0-9A-Fa-f]{2})*$`
+)
+
+// queryFaults finds what is wrong with the query by what the operation documents, and what huma does not look at: it drops what it cannot
+// decode, skips an empty value, takes the first of repeated ones, knows more booleans than true and false, and passes on text that
+// PostgreSQL does not take. Unknown and missing parameters are huma's to find.
+func queryFaults(rawQuery string, documented []*huma.Param) []*huma.ErrorDetail {
+	values, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return []*huma.ErrorDetail{{Message: "format|" + queryPattern, Location: "query"}}
+	}
+	var faults []*huma.ErrorDetail
+	for _, p := range documented {
+		if given, ok := values[p.Name]; ok && p.In == "query" {
+			if message, value := parameterFault(given, p.Schema); message != "" {
+				faults = append(faults, &huma.ErrorDetail{Message: message, Location: "query." + p.Name, Value: value})
+			}
+		}
+	}
+	return faults
+}
+
+// parameterFault is the coded message of what is wrong with the values of one parameter (see ruleOf), and what it speaks of; empty: nothing.
+func parameterFault(values []string, s *huma.Schema) (message string, of any) {
+	if len(values) > 1 {
+		return "cast|" + s.Type, []any{}
+	}
+	value := values[0]
+	if value == "" {
+		return "cast|" + s.Type, value
+	}
+	switch s.Type {
+	case huma.TypeBoolean:
+		if value != "true" && value != "false" {
+			return "cast|" + s.Type, value
+		}
+	case huma.TypeInteger:
+		n, err := strconv.ParseInt(value, 10, 64)
+		switch {
+		case errors.Is(err, strconv.ErrSyntax):
+			return "cast|" + s.Type, value
+		case err != nil || s.Minimum != nil && float64(n) < *s.Minimum || s.Maximum != nil && float64(n) > *s.Maximum:
+			return rangeMessage(s), value
+		}
+	default:
+		if !utf8.ValidString(value) || strings.Contains(value, "\x00") {
+			return "format|" + textPattern, value
+		}
+	}
+	return "", nil
+}
+
+func rangeMessage(s *huma.Schema) string {
+	message := "range"
+	for side, limit := range map[string]*float64{"|min|": s.Minimum, "|max|": s.Maximum} {
+		if limit != nil {
+			message += side + strconv.FormatFloat(*limit, 'f', -1, 64)
+		}
+	}
+	return message
+}
+
+// rangeRule reads what follows range in a coded message: sides and limits by turns.
+func rangeRule(params string) Rule {
+	limits := map[string]float64{}
+	parts := strings.Split(params, "|")
+	for i := 0; i+1 < len(parts); i += 2 {
+		limits[parts[i]], _ = strconv.ParseFloat(parts[i+1], 64)
+	}
+	var texts []string
+	for _, side := range []struct{ name, words string }{{"min", "at least"}, {"max", "at most"}} {
+		if limit, ok := limits[side.name]; ok {
+			texts = append(texts, fmt.Sprintf("%s %s", side.words, strconv.FormatFloat(limit, 'f', -1, 64)))
+		}
+	}
+	return Rule{"range", limits, "expected a number of " + strings.Join(texts, " and ")}
+}
+
+type queryFaultsKey struct{}
+
+// queryFaultsOf are the faults that register has found.
+func queryFaultsOf(ctx context.Context) []*huma.ErrorDetail {
+	faults, _ := ctx.Value(queryFaultsKey{}).([]*huma.ErrorDetail)
+	return faults
+}
+
+// schemaFailure answers all faults of the schema. Of what is wrong with one place of the query, queryFaults speaks rather than huma.
+func schemaFailure(ctx context.Context, errs []error) *Failure {
+	all := make([]error, 0, len(errs))
+	found := queryFaultsOf(ctx)
+	for _, f := range found {
+		all = append(all, f)
+	}
+	for _, err := range errs {
+		var detail *huma.ErrorDetail
+		known := errors.As(err, &detail) && slices.ContainsFunc(found, func(f *huma.ErrorDetail) bool { return f.Location == detail.Location })
+		if !known {
+			all = append(all, err)
+		}
+	}
+	return failure(ctx, unprocessable, Fault{"validation_failed", schemaMessage, invalidOf(all)})
+}
+
+// optionalBool is a boolean parameter that may be left out.
+type optionalBool struct {
+	Value bool
+	isSet bool
+}
+
+// Schema describes it to huma.
+func (optionalBool) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: huma.TypeBoolean} }
+
+// Receiver is where huma writes the value.
+func (o *optionalBool) Receiver() reflect.Value { return reflect.ValueOf(o).Elem().Field(0) }
+
+// OnParamSet learns from huma whether there is one.
+func (o *optionalBool) OnParamSet(isSet bool, _ any) { o.isSet = isSet }
+
+func (o optionalBool) pointer() *bool {
+	if !o.isSet {
+		return nil
+	}
+	return &o.Value
+}
+
+// optionalText is nil for a text parameter that was left out: an empty one is refused.
+func optionalText(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}

@@ -1,0 +1,122 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/reiestr/reiestr/internal/worker"
+)
+
+func schedule(t *testing.T, zone string, times ...worker.TimeOfDay) worker.Schedule {
+	t.Helper()
+	location, err := time.LoadLocation(zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return worker.Schedule{Times: times, Zone: location}
+}
+
+var midnightAndFour = []worker.TimeOfDay{{Hour: 0}, {Hour: 4}}
+
+func TestNextTimeOfTheSchedule(t *testing.T) {
+	t.Parallel()
+	s := schedule(t, "Europe/Kyiv", midnightAndFour...)
+	for _, test := range []struct{ after, next string }{
+		{"2026-01-15T00:00:00+02:00", "2026-01-15T04:00:00+02:00"},
+		{"2026-01-14T23:59:59+02:00", "2026-01-15T00:00:00+02:00"},
+		{"2026-01-15T03:59:59+02:00", "2026-01-15T04:00:00+02:00"},
+		{"2026-01-15T04:00:00+02:00", "2026-01-16T00:00:00+02:00"},
+		{"2026-12-31T12:00:00+02:00", "2027-01-01T00:00:00+02:00"},
+		// Clocks go from 03:00 to 04:00.
+		{"2026-03-28T23:00:00+02:00", "2026-03-29T00:00:00+02:00"},
+		{"2026-03-29T00:00:00+02:00", "2026-03-29T04:00:00+03:00"},
+		{"2026-03-29T02:59:59+02:00", "2026-03-29T04:00:00+03:00"},
+		{"2026-03-29T04:00:00+03:00", "2026-03-30T00:00:00+03:00"},
+		// Clocks go from 04:00 back to 03:00.
+		{"2026-10-25T00:00:00+03:00", "2026-10-25T04:00:00+02:00"},
+		{"2026-10-25T03:30:00+03:00", "2026-10-25T04:00:00+02:00"},
+		{"2026-10-25T03:30:00+02:00", "2026-10-25T04:00:00+02:00"},
+		{"2026-10-25T04:00:00+02:00", "2026-10-26T00:00:00+02:00"},
+		// A moment in another zone is the same moment.
+		{"2026-01-14T22:00:00Z", "2026-01-15T04:00:00+02:00"},
+	} {
+		after, err := time.Parse(time.RFC3339, test.after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next := s.Next(after).Format(time.RFC3339); next != test.next {
+			t.Errorf("after %s: %s, want %s", test.after, next, test.next)
+		}
+	}
+}
+
+// However clocks change, every day has each of its times once, and the schedule goes on.
+func TestEveryDayHasItsTimes(t *testing.T) {
+	t.Parallel()
+	for _, zone := range []string{"Europe/Kyiv", "Asia/Beirut", "America/Santiago", "Australia/Lord_Howe", "UTC"} {
+		s := schedule(t, zone, worker.TimeOfDay{Hour: 0}, worker.TimeOfDay{Hour: 3, Minute: 30}, worker.TimeOfDay{Hour: 4})
+		at := time.Date(2025, 1, 1, 12, 0, 0, 0, s.Zone)
+		end := at.AddDate(2, 0, 0)
+		runs := 0
+		for at.Before(end) {
+			next := s.Next(at)
+			if !next.After(at) || next.Sub(at) > 25*time.Hour {
+				t.Fatalf("%s: after %s comes %s", zone, at, next)
+			}
+			at = next
+			runs++
+		}
+		// A time that the clocks skip may fall together with another of the day: at most once a year.
+		if days := int(end.Sub(time.Date(2025, 1, 1, 12, 0, 0, 0, s.Zone)).Hours()/24 + 0.5); runs < 3*days-2 || runs > 3*days+1 {
+			t.Errorf("%s: %d runs on %d days", zone, runs, days)
+		}
+	}
+}
+
+func TestTimeOfDay(t *testing.T) {
+	t.Parallel()
+	var at worker.TimeOfDay
+	if err := at.UnmarshalText([]byte("04:05")); err != nil || at != (worker.TimeOfDay{Hour: 4, Minute: 5}) {
+		t.Errorf("%v %v", at, err)
+	}
+	for _, text := range []string{"", "4", "24:00", "04:60", "-1:00", "midnight"} {
+		if err := at.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is taken for %v", text, at)
+		}
+	}
+}
+
+// The clock of the bubble begins at midnight UTC of 2000-01-01, two o'clock in Kyiv.
+func TestExpireRunsAtItsTimesAndAgainAfterAnError(t *testing.T) {
+	s := schedule(t, "Europe/Kyiv", midnightAndFour...)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithTimeout(t.Context(), 30*time.Hour)
+		defer stop()
+		var runs []string
+		worker.Expire(ctx, s, slog.New(slog.DiscardHandler), func(context.Context) (int64, error) {
+			runs = append(runs, time.Now().In(s.Zone).Format("02 15:04:05"))
+			if len(runs) == 2 {
+				return 7, errors.New("the database has gone")
+			}
+			return 0, nil
+		})
+		want := []string{"01 04:00:00", "02 00:00:00", "02 00:01:00", "02 04:00:00"}
+		if len(runs) != len(want) {
+			t.Fatalf("ran at %v, want %v", runs, want)
+		}
+		for i := range want {
+			if runs[i] != want[i] {
+				t.Errorf("ran at %v, want %v", runs, want)
+			}
+		}
+	})
+}
+
+func TestExpireWithoutTimesEnds(t *testing.T) {
+	t.Parallel()
+	worker.Expire(t.Context(), worker.Schedule{Zone: time.UTC}, slog.New(slog.DiscardHandler), nil)
+}
