@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
 
-const allScopes = "license:read license:write service_request:read service_request:use job:read"
+const allScopes = "license:read license:write service_request:read service_request:use job:read event:read"
 
 // service is the whole service on a database of the test's own, over real HTTP, with one clinic that may do everything.
 type service struct {
@@ -186,7 +186,11 @@ func checkEnvelope(t testing.TB, a answer) {
 		t.Errorf("Content-Type %q", got)
 	}
 	m := a.body.Meta
-	if m.Code != a.code || m.Type != "object" || m.RequestID == "" || m.RequestID != a.header.Get("X-Request-Id") {
+	kind := "object"
+	if bytes.HasPrefix(a.body.Data, []byte("[")) {
+		kind = "list"
+	}
+	if m.Code != a.code || m.Type != kind || m.RequestID == "" || m.RequestID != a.header.Get("X-Request-Id") {
 		t.Errorf("meta %+v of an answer %d with X-Request-Id %q", m, a.code, a.header.Get("X-Request-Id"))
 	}
 	if (a.body.Data == nil) == (a.body.Error == nil) {

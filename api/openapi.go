@@ -31,6 +31,7 @@ func describe() huma.Config {
 				{Name: "Licences", Description: "Licences of the caller's legal entity; synchronous."},
 				{Name: "Service requests", Description: "Electronic referrals; actions are asynchronous: 202 and a job."},
 				{Name: "Jobs", Description: "How asynchronous actions end."},
+				{Name: "Events", Description: "What has happened, to be followed without missing anything."},
 			},
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
@@ -131,8 +132,36 @@ func describeExamples(document *huma.OpenAPI, op *huma.Operation, body, answer a
 			added.RequestBody.Content["application/json"].Example = body
 		}
 		code := cmp.Or(op.DefaultStatus, http.StatusOK)
-		added.Responses[strconv.Itoa(code)].Content["application/json"].Example = map[string]any{"meta": exampleMeta(op, code), "data": answer}
+		success := added.Responses[strconv.Itoa(code)]
+		success.Content["application/json"].Example = exampleOf(op, code, answer)
+		if code == http.StatusAccepted {
+			ended := *success
+			ended.Description = "The job has ended while the caller waited for it (Prefer: wait)"
+			ended.Content = map[string]*huma.MediaType{"application/json": {
+				Schema:  success.Content["application/json"].Schema,
+				Example: exampleOf(op, http.StatusOK, exampleProcessedJob()),
+			}}
+			added.Responses["200"] = &ended
+		}
+		if op.Method != http.MethodGet {
+			if success.Headers == nil {
+				success.Headers = map[string]*huma.Param{}
+			}
+			success.Headers[replayedHeader] = &huma.Param{
+				Description: "true: the answer that this request was given before", Schema: &huma.Schema{Type: huma.TypeString},
+			}
+		}
 	}
+}
+
+// exampleOf is an answer that succeeds; events stand beside the cursor they lead to.
+func exampleOf(op *huma.Operation, code int, answer any) map[string]any {
+	meta := exampleMeta(op, code)
+	if events, ok := answer.([]Event); ok {
+		meta.Type = "list"
+		return map[string]any{"meta": meta, "data": events, "cursor": cursorAt(42)}
+	}
+	return map[string]any{"meta": meta, "data": answer}
 }
 
 func exampleMeta(op *huma.Operation, code int) Meta {
@@ -142,6 +171,9 @@ func exampleMeta(op *huma.Operation, code int) Meta {
 func exampleInvalid(op *huma.Operation) []Invalid {
 	if op.OperationID == "createLicense" {
 		return []Invalid{{"$.issued_date", "json_data_property", []Rule{dateRule("2017-02-29")}}}
+	}
+	if op.OperationID == "listEvents" {
+		return []Invalid{{"$.after", "query_parameter", []Rule{{"format", []string{cursorPattern}, "string does not match the pattern " + cursorPattern}}}}
 	}
 	place := "$.id"
 	if op.Method != http.MethodGet {

@@ -40,12 +40,13 @@ func TestOperations(t *testing.T) {
 	var document struct {
 		OpenAPI string `yaml:"openapi"`
 		Paths   map[string]map[string]struct {
-			OperationID string                `yaml:"operationId"`
-			Summary     string                `yaml:"summary"`
-			Scope       string                `yaml:"x-required-scope"`
-			Security    []map[string][]string `yaml:"security"`
-			RequestBody *content              `yaml:"requestBody"`
-			Responses   map[string]content    `yaml:"responses"`
+			OperationID string                      `yaml:"operationId"`
+			Summary     string                      `yaml:"summary"`
+			Scope       string                      `yaml:"x-required-scope"`
+			Security    []map[string][]string       `yaml:"security"`
+			Parameters  []struct{ In, Name string } `yaml:"parameters"`
+			RequestBody *content                    `yaml:"requestBody"`
+			Responses   map[string]content          `yaml:"responses"`
 		} `yaml:"paths"`
 	}
 	must(t, yaml.Unmarshal(raw, &document))
@@ -61,7 +62,17 @@ func TestOperations(t *testing.T) {
 			if len(op.Security) != 1 || len(op.Security[0]["token"]) != 1 || op.Security[0]["token"][0] != op.Scope {
 				t.Errorf("%s: security %v", name, op.Security)
 			}
-			codes := []string{"401", "403", "404", "406", "422", "500", "503"}
+			codes := []string{"401", "403", "406", "422", "500", "503"}
+			if method != "get" || strings.Contains(path, "{") {
+				codes = append(codes, "404")
+			}
+			parameters := map[string]bool{}
+			for _, p := range op.Parameters {
+				parameters[p.In+" "+p.Name] = true
+			}
+			if parameters["header Idempotency-Key"] != (method != "get") {
+				t.Errorf("%s: parameters %v", name, parameters)
+			}
 			if method != "get" {
 				codes = append(codes, "400", "409", "413", "415")
 				if op.RequestBody == nil || op.RequestBody.Content["application/json"].Example == nil {
@@ -87,7 +98,15 @@ func TestOperations(t *testing.T) {
 					t.Errorf("%s: example of %s: %s", name, code, example)
 				}
 			}
-			if success != 1 {
+			// What becomes a job is answered 200 instead of 202 when the caller has waited for its end.
+			successes := 1
+			if _, asynchronous := op.Responses["202"]; asynchronous {
+				successes = 2
+				if _, ok := op.Responses["200"]; !ok || !parameters["header Prefer"] {
+					t.Errorf("%s: the wait for its job is not described", name)
+				}
+			}
+			if success != successes {
 				t.Errorf("%s: %d kinds of success", name, success)
 			}
 			for _, code := range codes {
@@ -95,7 +114,7 @@ func TestOperations(t *testing.T) {
 					t.Errorf("%s: %s is not described", name, code)
 				}
 			}
-			if extra := len(op.Responses) - 1 - len(codes); extra != 0 {
+			if extra := len(op.Responses) - successes - len(codes); extra != 0 {
 				t.Errorf("%s: %d answers more than the guard knows", name, extra)
 			}
 		}

@@ -34,6 +34,7 @@ type Config struct {
 	Log           *slog.Logger
 	RequireAPIKey bool
 	Ready         func(context.Context) error // nil error: ready to serve
+	Stopping      context.Context             // ends when requests are to wait no longer; nil: never
 }
 
 type server struct {
@@ -69,6 +70,7 @@ func (s *server) register() {
 	s.registerLicenses()
 	s.registerServiceRequests()
 	s.registerJobs()
+	s.registerEvents()
 }
 
 var requestID = regexp.MustCompile(`^[A-Za-z0-9._:/+=-]{1,128}$`)
@@ -203,8 +205,21 @@ func register[I, O any](s *server, e endpoint[I, O]) {
 			fail.write(w)
 			return
 		}
-		next(huma.WithValue(ctx, callerKey{}, caller))
+		r, _ := humago.Unwrap(ctx)
+		ctx = huma.WithValue(ctx, callerKey{}, caller)
+		ctx = huma.WithValue(ctx, preferKey{}, preferredWait(r.Header.Values("Prefer")))
+		if op.Method == http.MethodGet {
+			next(ctx)
+			return
+		}
+		s.once(ctx, caller, next)
 	}}
+	if op.Method != http.MethodGet {
+		op.Parameters = append(op.Parameters, idempotencyParameter())
+	}
+	if _, ok := any((*O)(nil)).(waits); ok {
+		op.Parameters = append(op.Parameters, preferParameter())
+	}
 	describeErrors(s.api.OpenAPI(), &op)
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := e.do(ctx, ctx.Value(callerKey{}).(db.Caller), in)

@@ -126,7 +126,9 @@ SELECT FROM medical_events.service_requests WHERE id = ANY (@ids::uuid[]) ORDER 
 -- Index: service_requests_pkey.
 -- Refusals: none; JudgeRelease has given them.
 WITH wanted AS (
-    SELECT unnest(@service_request_ids::uuid[]) AS service_request_id, unnest(@user_ids::uuid[]) AS user_id
+    SELECT s.id, s.used_by_legal_entity_id AS holder_id, asked.user_id
+    FROM (SELECT unnest(@service_request_ids::uuid[]) AS service_request_id, unnest(@user_ids::uuid[]) AS user_id) AS asked
+    JOIN medical_events.service_requests s ON s.id = asked.service_request_id
 ), released AS (
     UPDATE medical_events.service_requests s SET
         used_by_legal_entity_id = NULL,
@@ -136,14 +138,15 @@ WITH wanted AS (
         updated_at = statement_timestamp(),
         updated_by = wanted.user_id
     FROM wanted
-    WHERE s.id = wanted.service_request_id AND s.status = 'active' AND s.program_processing_status = 'in_queue'
-    RETURNING s.id, s.updated_by
+    WHERE s.id = wanted.id AND s.status = 'active' AND s.program_processing_status = 'in_queue'
+        AND s.used_by_legal_entity_id IS NOT DISTINCT FROM wanted.holder_id
+    RETURNING s.id, s.updated_by, ARRAY[wanted.holder_id, s.requester_legal_entity_id] AS concerned
 ), history AS (
     INSERT INTO medical_events.service_request_history (service_request_id, program_processing_status, inserted_by)
     SELECT id, 'new', updated_by FROM released
 )
-INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
-SELECT 'ServiceRequest', id, '{"program_processing_status": {"old_value": "in_queue", "new_value": "new"}}', updated_by
+INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
+SELECT 'ServiceRequest', id, '{"program_processing_status": {"old_value": "in_queue", "new_value": "new"}}', updated_by, concerned
 FROM released;
 
 -- name: UseServiceRequests :execrows
@@ -175,7 +178,7 @@ WITH wanted AS (
         AND s.used_by_legal_entity_id IS NULL
         AND s.program_processing_status IS NOT DISTINCT FROM wanted.old_status
         AND (wanted.old_status IS NULL OR wanted.old_status = 'new')
-    RETURNING s.id, s.used_by_legal_entity_id, s.used_by_employee_id, s.updated_by, wanted.old_status
+    RETURNING s.id, s.used_by_legal_entity_id, s.used_by_employee_id, s.requester_legal_entity_id, s.updated_by, wanted.old_status
 ), history AS (
     INSERT INTO medical_events.service_request_history
         (service_request_id, program_processing_status, used_by_legal_entity_id, used_by_employee_id, inserted_by)
@@ -185,10 +188,11 @@ WITH wanted AS (
     UNION ALL
     SELECT id, NULL, NULL, used_by_employee_id, updated_by FROM used WHERE used_by_employee_id IS NOT NULL
 )
-INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
+INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
 SELECT
     'ServiceRequest',
     id,
     jsonb_build_object('program_processing_status', jsonb_build_object('old_value', old_status, 'new_value', 'in_queue')),
-    updated_by
+    updated_by,
+    ARRAY[used_by_legal_entity_id, requester_legal_entity_id]
 FROM used;
