@@ -42,8 +42,8 @@ const (
 		VALUES (gen_random_uuid(), '00000000-0000-0000-0000-0000000000c1', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '{}', `
 	insertHistory = `INSERT INTO medical_events.service_request_history (service_request_id, inserted_by, status, program_processing_status, used_by_legal_entity_id, used_by_employee_id)
 		VALUES ('00000000-0000-0000-0000-0000000000c1', gen_random_uuid(), `
-	insertEvent     = `INSERT INTO ops.events (entity_id, changed_by, event_type, entity_type, properties) VALUES (gen_random_uuid(), gen_random_uuid(), `
-	insertKey       = `INSERT INTO ops.idempotency_records (client_id, lease_id, locked_until, key, request_digest, code, header, body)
+	insertEvent = `INSERT INTO ops.events (entity_id, changed_by, event_type, entity_type, properties) VALUES (gen_random_uuid(), gen_random_uuid(), `
+	insertKey   = `INSERT INTO ops.idempotency_records (client_id, lease_id, locked_until, key, request_digest, code, header, body)
 		VALUES (gen_random_uuid(), gen_random_uuid(), now(), `
 	updateNew       = `UPDATE medical_events.service_requests SET updated_at = now(), %s WHERE id = '00000000-0000-0000-0000-0000000000c1'`
 	updateInQueue   = `UPDATE medical_events.service_requests SET updated_at = now(), %s WHERE id = '00000000-0000-0000-0000-0000000000c2'`
