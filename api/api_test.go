@@ -68,6 +68,18 @@ func newService(t testing.TB, options ...option) *service {
 	for _, o := range options {
 		o(&config)
 	}
+	s.url = serveHTTP(t, config)
+
+	s.legalEntity(s.clinic, "OUTPATIENT", "ACTIVE")
+	s.token = s.issue(s.clinic, allScopes, time.Hour)
+	s.key, err = s.access.IssueAPIKey(ctx, "test")
+	must(t, err)
+	return s
+}
+
+// serveHTTP serves until the test ends, and answers where.
+func serveHTTP(t testing.TB, config api.Config) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	server := &httptest.Server{Listener: api.Listener(listener), Config: &http.Server{
@@ -75,13 +87,15 @@ func newService(t testing.TB, options ...option) *service {
 	}}
 	server.Start()
 	t.Cleanup(server.Close)
-	s.url = server.URL
+	return server.URL
+}
 
-	s.legalEntity(s.clinic, "OUTPATIENT", "ACTIVE")
-	s.token = s.issue(s.clinic, allScopes, time.Hour)
-	s.key, err = s.access.IssueAPIKey(ctx, "test")
-	must(t, err)
-	return s
+// serving is the same service as another process with a database of its own connections.
+func (s *service) serving(app *db.DB) *service {
+	other := *s
+	other.app = app
+	other.url = serveHTTP(s.t, api.Config{DB: app, RequireAPIKey: true, Log: slog.New(slog.DiscardHandler)})
+	return &other
 }
 
 // work carries out jobs until the test ends.
