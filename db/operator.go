@@ -57,9 +57,9 @@ func (j *Jobs) Retry(ctx context.Context, id uuid.UUID) (uuid.UUID, error) {
 	case row.RetryID.Valid:
 		return row.RetryID.UUID, nil
 	case row.Status != string(Failed):
-		return uuid.UUID{}, fmt.Errorf("job %s is %s: only one that failed with %s can be retried", id, row.Status, InternalError)
+		return uuid.UUID{}, fmt.Errorf("job %s is %s: only one that failed with %s can be retried", id, row.Status, string(InternalError))
 	case *row.Refusal != string(InternalError):
-		return uuid.UUID{}, fmt.Errorf("job %s failed with %s: only one that failed with %s can be retried", id, *row.Refusal, InternalError)
+		return uuid.UUID{}, fmt.Errorf("job %s failed with %s: only one that failed with %s can be retried", id, *row.Refusal, string(InternalError))
 	}
 	return uuid.UUID{}, fmt.Errorf("an equal job of job %s is pending already", id)
 }

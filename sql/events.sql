@@ -1,5 +1,5 @@
 -- Events: written by the effects with the change itself, put into the feed by one publisher at a time, read by position. Why a consumer
--- misses nothing: docs/decisions/0011-events-are-published.md.
+-- misses nothing: docs/decisions/0011-waiting-repeating-following.md.
 
 -- name: HasUnpublishedEvents :one
 -- Whether there is anything to publish, so that the publisher's lock is taken only where there is.
