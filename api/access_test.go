@@ -72,6 +72,7 @@ func TestScopes(t *testing.T) {
 		{call{method: "PATCH", path: "/api/service_requests/" + id + "/actions/release"}, "service_request:use"},
 		{call{method: "GET", path: "/api/patients/" + id + "/service_requests/" + id}, "service_request:read"},
 		{call{method: "GET", path: "/api/jobs/" + id}, "job:read"},
+		{call{method: "GET", path: "/api/events"}, "event:read"},
 	} {
 		c.header = map[string]string{"Authorization": "Bearer " + s.issue(s.clinic, "other:scope", time.Hour)}
 		s.refused(c.call, 403, "forbidden", "Invalid scopes. Your scope does not allow to access this resource. Missing allowances: "+c.scope)

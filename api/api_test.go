@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
 
-const allScopes = "license:read license:write service_request:read service_request:use service_request:makeinprogress service_request:complete job:read"
+const allScopes = "license:read license:write service_request:read service_request:use service_request:makeinprogress service_request:complete job:read event:read"
 
 // service is the whole service on a database of the test's own, over real HTTP, with one clinic that may do everything.
 type service struct {
@@ -71,20 +71,34 @@ func newService(t testing.TB, options ...option) *service {
 		o(&config)
 	}
 	s.handler = api.New(config)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	server := &httptest.Server{Listener: api.Listener(listener), Config: &http.Server{
-		Handler: s.handler, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
-	}}
-	server.Start()
-	t.Cleanup(server.Close)
-	s.url = server.URL
+	s.url = serveHTTP(t, s.handler)
 
 	s.legalEntity(s.clinic, "OUTPATIENT", "ACTIVE")
 	s.token = s.issue(s.clinic, allScopes, time.Hour)
 	s.key, err = s.access.IssueAPIKey(ctx, "test")
 	must(t, err)
 	return s
+}
+
+// serveHTTP serves until the test ends, and answers where.
+func serveHTTP(t testing.TB, handler http.Handler) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	server := &httptest.Server{Listener: api.Listener(listener), Config: &http.Server{
+		Handler: handler, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+	}}
+	server.Start()
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// serving is the same service as another process with a database of its own connections.
+func (s *service) serving(app *db.DB) *service {
+	other := *s
+	other.app = app
+	other.url = serveHTTP(s.t, api.New(api.Config{DB: app, RequireAPIKey: true, Log: slog.New(slog.DiscardHandler)}))
+	return &other
 }
 
 // work carries out jobs until the test ends.
@@ -145,6 +159,7 @@ type answer struct {
 	body   struct {
 		Meta   api.Meta        `json:"meta"`
 		Paging *api.Paging     `json:"paging"`
+		Cursor string          `json:"cursor"`
 		Data   json.RawMessage `json:"data"`
 		Error  *struct {
 			Type    string           `json:"type"`
@@ -196,10 +211,12 @@ func checkEnvelope(t testing.TB, a answer) {
 	if bytes.HasPrefix(a.body.Data, []byte("[")) {
 		kind = "list"
 	}
-	if (a.body.Paging != nil) != (kind == "list") {
+	if (a.body.Paging != nil || a.body.Cursor != "") != (kind == "list") {
 		t.Errorf("paging: %s", a.raw)
 	}
-	if m.Code != a.code || m.Type != kind || m.RequestID == "" || m.RequestID != a.header.Get("X-Request-Id") {
+	// The answer of an earlier request bears that one's id.
+	own := m.RequestID == a.header.Get("X-Request-Id") || a.header.Get("Idempotency-Replayed") != ""
+	if m.Code != a.code || m.Type != kind || m.RequestID == "" || !own {
 		t.Errorf("meta %+v of an answer %d with X-Request-Id %q", m, a.code, a.header.Get("X-Request-Id"))
 	}
 	if (a.body.Data == nil) == (a.body.Error == nil) {

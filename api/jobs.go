@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
 
 	"github.com/reiestr/reiestr/db"
 )
@@ -33,16 +34,23 @@ type getJobInput struct {
 }
 
 type jobOutput struct {
-	RetryAfter string `header:"Retry-After" doc:"Of a pending job: seconds to wait before asking again"`
-	Body       Envelope[Job]
+	RetryAfter        string `header:"Retry-After" doc:"Of a pending job: seconds to wait before asking again"`
+	PreferenceApplied string `header:"Preference-Applied" doc:"The wait that was heeded"`
+	Body              Envelope[Job]
 }
 
-// acceptedOutput answers an action that has become a job.
+func (*jobOutput) waits() {}
+
+// acceptedOutput answers an action that has become a job: 202, or 200 if the caller has waited for its end.
 type acceptedOutput struct {
-	Location   string `header:"Location" doc:"Where the job can be read"`
-	RetryAfter string `header:"Retry-After" doc:"Seconds to wait before asking for the job"`
-	Body       Envelope[Job]
+	Status            int
+	Location          string `header:"Location" doc:"Where the job can be read"`
+	RetryAfter        string `header:"Retry-After" doc:"Of a pending job: seconds to wait before asking for it"`
+	PreferenceApplied string `header:"Preference-Applied" doc:"The wait that was heeded"`
+	Body              Envelope[Job]
 }
+
+func (*acceptedOutput) waits() {}
 
 func (s *server) registerJobs() {
 	register(s, endpoint[getJobInput, jobOutput]{
@@ -62,7 +70,8 @@ func (s *server) registerJobs() {
 }
 
 func (s *server) getJob(ctx context.Context, caller db.Caller, in *getJobInput) (*jobOutput, error) {
-	job, err := s.DB.Jobs.Get(ctx, caller.ClientID, in.ID.value())
+	p := patienceOf(ctx)
+	job, err := s.job(ctx, caller, in.ID.value(), p)
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, notFound(ctx, "Job not found")
 	}
@@ -70,18 +79,49 @@ func (s *server) getJob(ctx context.Context, caller db.Caller, in *getJobInput) 
 		return nil, err
 	}
 	return &jobOutput{
-		RetryAfter: retryAfter(job),
-		Body:       Envelope[Job]{metaOf(ctx, http.StatusOK), jobAnswer(job)},
+		RetryAfter:        retryAfter(job),
+		PreferenceApplied: p.applied(),
+		Body:              Envelope[Job]{metaOf(ctx, http.StatusOK), jobAnswer(job)},
 	}, nil
 }
 
-// accepted answers an action with the job that it has become.
-func accepted(ctx context.Context, job db.Job) *acceptedOutput {
-	return &acceptedOutput{
-		Location:   jobHref(job),
-		RetryAfter: retryAfter(job),
-		Body:       Envelope[Job]{metaOf(ctx, http.StatusAccepted), jobAnswer(job)},
+// job reads a job of the caller's, waiting for its end as long as the caller is patient.
+func (s *server) job(ctx context.Context, caller db.Caller, id uuid.UUID, p patience) (db.Job, error) {
+	if p == 0 {
+		return s.DB.Jobs.Get(ctx, caller.ClientID, id)
 	}
+	over, release := s.enough(ctx, p)
+	defer release()
+	return s.DB.Jobs.Await(ctx, caller.ClientID, id, over)
+}
+
+// accept takes an action and answers the job that it has become: as soon as it has ended, if the caller waits for that long.
+func (s *server) accept(ctx context.Context, o db.Order) (*acceptedOutput, error) {
+	job, err := s.DB.Jobs.Accept(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	p := patienceOf(ctx)
+	if p > 0 {
+		awaited, err := s.job(ctx, o.Caller, job.ID, p)
+		if err == nil {
+			job = awaited
+		} else {
+			// It has been accepted all the same, which is what the caller must know.
+			s.Log.WarnContext(ctx, "the end of a job could not be awaited", "request_id", requestOf(ctx).id, "error", err)
+		}
+	}
+	code := http.StatusAccepted
+	if job.Status != db.Pending {
+		code = http.StatusOK
+	}
+	return &acceptedOutput{
+		Status:            code,
+		Location:          jobHref(job),
+		RetryAfter:        retryAfter(job),
+		PreferenceApplied: p.applied(),
+		Body:              Envelope[Job]{metaOf(ctx, code), jobAnswer(job)},
+	}, nil
 }
 
 func jobAnswer(j db.Job) Job {

@@ -35,6 +35,7 @@ func describe() huma.Config {
 				{Name: "Licences", Description: "Licences of the caller's legal entity; synchronous."},
 				{Name: "Service requests", Description: "Electronic referrals; actions are asynchronous: 202 and a job."},
 				{Name: "Jobs", Description: "How asynchronous actions end."},
+				{Name: "Events", Description: "What has happened, to be followed without missing anything."},
 			},
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
@@ -147,17 +148,39 @@ func describeExamples(document *huma.OpenAPI, op *huma.Operation, body, answer a
 			added.RequestBody.Content["application/json"].Example = body
 		}
 		code := cmp.Or(op.DefaultStatus, http.StatusOK)
-		added.Responses[strconv.Itoa(code)].Content["application/json"].Example = exampleAnswer(op, code, answer)
+		success := added.Responses[strconv.Itoa(code)]
+		success.Content["application/json"].Example = exampleOf(op, code, answer)
+		if code == http.StatusAccepted {
+			ended := *success
+			ended.Description = "The job has ended while the caller waited for it (Prefer: wait)"
+			ended.Content = map[string]*huma.MediaType{"application/json": {
+				Schema:  success.Content["application/json"].Schema,
+				Example: exampleOf(op, http.StatusOK, exampleProcessedJob()),
+			}}
+			added.Responses["200"] = &ended
+		}
+		if op.Method != http.MethodGet {
+			if success.Headers == nil {
+				success.Headers = map[string]*huma.Param{}
+			}
+			success.Headers[replayedHeader] = &huma.Param{
+				Description: "true: the answer that this request was given before", Schema: &huma.Schema{Type: huma.TypeString},
+			}
+		}
 	}
 }
 
-func exampleAnswer(op *huma.Operation, code int, data any) map[string]any {
+// exampleOf is an answer that succeeds; a list stands beside its paging, or, of events, beside the cursor they lead to.
+func exampleOf(op *huma.Operation, code int, answer any) map[string]any {
 	meta := exampleMeta(op, code)
-	if reflect.TypeOf(data).Kind() != reflect.Slice {
-		return map[string]any{"meta": meta, "data": data}
+	if reflect.TypeOf(answer).Kind() != reflect.Slice {
+		return map[string]any{"meta": meta, "data": answer}
 	}
 	meta.Type = "list"
-	return map[string]any{"meta": meta, "paging": pagingOf(db.Page{Number: 1, Size: 50}, int64(reflect.ValueOf(data).Len())), "data": data}
+	if _, ok := answer.([]Event); ok {
+		return map[string]any{"meta": meta, "data": answer, "cursor": cursorAt(42)}
+	}
+	return map[string]any{"meta": meta, "paging": pagingOf(db.Page{Number: 1, Size: 50}, int64(reflect.ValueOf(answer).Len())), "data": answer}
 }
 
 func exampleMeta(op *huma.Operation, code int) Meta {
@@ -170,6 +193,8 @@ func exampleInvalid(op *huma.Operation) []Invalid {
 		return []Invalid{{"$.page", "query_parameter", []Rule{castRule("integer", "string")}}}
 	case "createLicense", "updateLicense":
 		return []Invalid{{"$.issued_date", "json_data_property", []Rule{dateRule("2017-02-29")}}}
+	case "listEvents":
+		return []Invalid{{"$.after", "query_parameter", []Rule{{"format", []string{cursorPattern}, "string does not match the pattern " + cursorPattern}}}}
 	}
 	place := "$.id"
 	if op.Method != http.MethodGet {

@@ -40,12 +40,13 @@ func TestOperations(t *testing.T) {
 	var document struct {
 		OpenAPI string `yaml:"openapi"`
 		Paths   map[string]map[string]struct {
-			OperationID string                `yaml:"operationId"`
-			Summary     string                `yaml:"summary"`
-			Scope       string                `yaml:"x-required-scope"`
-			Security    []map[string][]string `yaml:"security"`
-			RequestBody *content              `yaml:"requestBody"`
-			Responses   map[string]content    `yaml:"responses"`
+			OperationID string                      `yaml:"operationId"`
+			Summary     string                      `yaml:"summary"`
+			Scope       string                      `yaml:"x-required-scope"`
+			Security    []map[string][]string       `yaml:"security"`
+			Parameters  []struct{ In, Name string } `yaml:"parameters"`
+			RequestBody *content                    `yaml:"requestBody"`
+			Responses   map[string]content          `yaml:"responses"`
 		} `yaml:"paths"`
 	}
 	must(t, yaml.Unmarshal(raw, &document))
@@ -65,8 +66,16 @@ func TestOperations(t *testing.T) {
 			if strings.HasSuffix(path, "}") || strings.Contains(path, "/actions/") { // it speaks of one thing, which may be missing
 				codes = append(codes, "404")
 			}
-			if list, _ := op.Responses["200"].Content["application/json"].Example.(map[string]any); strings.HasPrefix(op.OperationID, "list") && list["paging"] == nil {
-				t.Errorf("%s: the example has no paging", name)
+			list, _ := op.Responses["200"].Content["application/json"].Example.(map[string]any)
+			if strings.HasPrefix(op.OperationID, "list") && list["paging"] == nil && list["cursor"] == nil {
+				t.Errorf("%s: the example has neither paging nor cursor", name)
+			}
+			parameters := map[string]bool{}
+			for _, p := range op.Parameters {
+				parameters[p.In+" "+p.Name] = true
+			}
+			if parameters["header Idempotency-Key"] != (method != "get") {
+				t.Errorf("%s: parameters %v", name, parameters)
 			}
 			if method != "get" {
 				codes = append(codes, "400", "409", "413", "415")
@@ -93,8 +102,16 @@ func TestOperations(t *testing.T) {
 					t.Errorf("%s: example of %s: %s", name, code, example)
 				}
 			}
-			if success == 0 {
-				t.Errorf("%s: no success is described", name)
+			// What becomes a job is answered 200 instead of 202 when the caller has waited for its end.
+			successes := 1
+			if _, asynchronous := op.Responses["202"]; asynchronous {
+				successes = 2
+				if _, ok := op.Responses["200"]; !ok || !parameters["header Prefer"] {
+					t.Errorf("%s: the wait for its job is not described", name)
+				}
+			}
+			if success != successes {
+				t.Errorf("%s: %d kinds of success", name, success)
 			}
 			for _, code := range codes {
 				if _, ok := op.Responses[code]; !ok {

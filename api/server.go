@@ -34,6 +34,7 @@ type Config struct {
 	Log           *slog.Logger
 	RequireAPIKey bool
 	Ready         func(context.Context) error // nil error: ready to serve
+	Stopping      context.Context             // ends when requests are to wait no longer; nil: never
 }
 
 type server struct {
@@ -69,6 +70,7 @@ func (s *server) register() {
 	s.registerLicenses()
 	s.registerServiceRequests()
 	s.registerJobs()
+	s.registerEvents()
 }
 
 var requestID = regexp.MustCompile(`^[A-Za-z0-9._:/+=-]{1,128}$`)
@@ -205,8 +207,20 @@ func register[I, O any](s *server, e endpoint[I, O]) {
 		}
 		r, _ := humago.Unwrap(ctx)
 		ctx = huma.WithValue(ctx, queryFaultsKey{}, queryFaults(r.URL.RawQuery, ctx.Operation().Parameters))
-		next(huma.WithValue(ctx, callerKey{}, caller))
+		ctx = huma.WithValue(ctx, callerKey{}, caller)
+		ctx = huma.WithValue(ctx, preferKey{}, preferredWait(r.Header.Values("Prefer")))
+		if op.Method == http.MethodGet {
+			next(ctx)
+			return
+		}
+		s.once(ctx, caller, next)
 	}}
+	if op.Method != http.MethodGet {
+		op.Parameters = append(op.Parameters, idempotencyParameter())
+	}
+	if _, ok := any((*O)(nil)).(waits); ok {
+		op.Parameters = append(op.Parameters, preferParameter())
+	}
 	describeErrors(s.api.OpenAPI(), &op)
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		if len(queryFaultsOf(ctx)) > 0 {

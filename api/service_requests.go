@@ -350,14 +350,6 @@ func (s *server) registerServiceRequests() {
 	})
 }
 
-func (s *server) accept(ctx context.Context, o db.Order) (*acceptedOutput, error) {
-	job, err := s.DB.Jobs.Accept(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	return accepted(ctx, job), nil
-}
-
 func (s *server) getServiceRequest(ctx context.Context, _ db.Caller, in *getServiceRequestInput) (*serviceRequestOutput, error) {
 	found, err := s.DB.ServiceRequests.Get(ctx, in.PatientID.value(), in.ID.value())
 	if errors.Is(err, db.ErrNotFound) {

@@ -45,8 +45,11 @@ type DB struct {
 	Licenses        *Licenses
 	ServiceRequests *ServiceRequests
 	Jobs            *Jobs
+	Events          *Events
+	Idempotency     *Idempotency
 
 	pool     *pgxpool.Pool
+	news     *news
 	timeZone string
 	asOf     func() time.Time
 }
@@ -91,11 +94,17 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	d.Licenses = &Licenses{d}
 	d.ServiceRequests = &ServiceRequests{d}
 	d.Jobs = &Jobs{db: d, added: make(chan struct{}, 1)}
+	d.Events = &Events{d}
+	d.Idempotency = &Idempotency{d}
+	d.news = newNews(d)
 	return d, nil
 }
 
 // Close waits for the connections in use and closes all.
-func (d *DB) Close() { d.pool.Close() }
+func (d *DB) Close() {
+	d.news.close()
+	d.pool.Close()
+}
 
 // Ready tells whether the database answers and holds the schema of this version.
 func (d *DB) Ready(ctx context.Context, schemaVersion int64) error {

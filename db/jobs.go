@@ -97,7 +97,7 @@ func (j *Jobs) Accept(ctx context.Context, o Order) (Job, error) {
 			InsertedAt:       rows[0].InsertedAt,
 		}
 		job.ETA = j.estimate(ctx, job.InsertedAt)
-		j.signal()
+		signal(j.added)
 		return job, nil
 	}
 }
@@ -133,7 +133,26 @@ func (j *Jobs) Get(ctx context.Context, clientID, id uuid.UUID) (Job, error) {
 	return job, nil
 }
 
-// estimate adds the time that the latest jobs took to the moment of acceptance; a job that is overdue is given that time once more from
+// Await is Get that waits for the end of the job, until it has ended or enough is closed; then it takes a last look.
+func (j *Jobs) Await(ctx context.Context, clientID, id uuid.UUID, enough <-chan struct{}) (Job, error) {
+	w := j.db.news.wait(id, 0)
+	defer w.done()
+	for {
+		job, err := j.Get(ctx, clientID, id)
+		if err != nil || job.Status != Pending {
+			return job, err
+		}
+		select {
+		case <-ctx.Done():
+			return Job{}, ctx.Err()
+		case <-enough:
+			return j.Get(ctx, clientID, id)
+		case <-w.woken:
+		}
+	}
+}
+
+// estimate adds the time that jobs take at the moment to that of acceptance; a job that is overdue is given that time once more from
 // now. The measurement is at most a second old.
 func (j *Jobs) estimate(ctx context.Context, acceptedAt time.Time) time.Time {
 	j.mu.Lock()
@@ -145,8 +164,8 @@ func (j *Jobs) estimate(ctx context.Context, acceptedAt time.Time) time.Time {
 	j.mu.Unlock()
 	if stale {
 		// Without a measurement there is still an answer: the last one.
-		if mean, err := j.db.read().MeasureJobs(ctx); err == nil {
-			took = time.Duration(mean * float64(time.Second))
+		if seconds, err := j.db.read().MeasureJobs(ctx); err == nil {
+			took = time.Duration(seconds * float64(time.Second))
 			j.mu.Lock()
 			j.measured = took
 			j.mu.Unlock()
@@ -157,13 +176,6 @@ func (j *Jobs) estimate(ctx context.Context, acceptedAt time.Time) time.Time {
 		eta = now.Add(took)
 	}
 	return eta
-}
-
-func (j *Jobs) signal() {
-	select {
-	case j.added <- struct{}{}:
-	default: // a signal is waiting already
-	}
 }
 
 // Claim says which pending jobs Run may take.
@@ -205,6 +217,9 @@ func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) 
 		}
 		return err
 	})
+	if err == nil {
+		j.db.news.tell(taken)
+	}
 	return taken, err
 }
 
@@ -246,5 +261,9 @@ func (j *Jobs) CountAttempt(ctx context.Context, id uuid.UUID, pause time.Durati
 	if errors.Is(err, pgx.ErrNoRows) {
 		return true, nil
 	}
-	return JobStatus(row.Status) != Pending, err
+	ended = err == nil && JobStatus(row.Status) != Pending
+	if ended {
+		j.db.news.tell([]uuid.UUID{id})
+	}
+	return ended, err
 }

@@ -275,7 +275,7 @@ func TestCreateLicenseStoresWhatItAnswers(t *testing.T) {
 func eventsOf(t testing.TB, h *house, entity uuid.UUID) []map[string]any {
 	t.Helper()
 	return column[map[string]any](t, h, `
-		SELECT to_jsonb(e) - '{id,sequence_number,event_time}'::text[] FROM ops.events e WHERE entity_id = $1 ORDER BY sequence_number`, entity)
+		SELECT to_jsonb(e) - '{id,sequence_number,event_time,legal_entity_ids}'::text[] FROM ops.events e WHERE entity_id = $1 ORDER BY sequence_number`, entity)
 }
 
 func orNull[T any](p *T) any {

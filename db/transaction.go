@@ -52,6 +52,7 @@ func (d *DB) transact(ctx context.Context, name string, do func(*transaction) er
 	for try := 1; ; try++ {
 		err := d.try(ctx, do)
 		if err == nil {
+			signal(d.news.written)
 			return nil
 		}
 		if try == mostTries || !undoneByDatabase(err) || ctx.Err() != nil {

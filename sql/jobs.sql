@@ -91,10 +91,58 @@ SELECT id, action, service_request_id, patient_id, status, refusal, inserted_at,
 FROM ops.jobs
 WHERE id = @id AND client_id = @client_id;
 
--- name: MeasureJobs :one
--- How long the jobs that ended last took from acceptance to end, in seconds; 0 if none has ended yet.
+-- name: ListJobs :many
+-- Jobs for the operator: those that are pending, latest first, then those that ended, by their end, latest first. Run by the owner.
 -- Locks: none.
--- Index: jobs_ended_at_idx, its newest hundred entries.
+-- Index: jobs_pending_sequence_number_idx, jobs_ended_at_idx.
 -- Refusals: none.
-SELECT coalesce(avg(extract(epoch FROM latest.ended_at - latest.inserted_at)), 0)::float8 AS mean_seconds
-FROM (SELECT ended_at, inserted_at FROM ops.jobs WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT 100) AS latest;
+WITH pending AS (
+    SELECT * FROM ops.jobs WHERE status = 'pending' AND @status::text IN ('', 'pending') ORDER BY sequence_number DESC LIMIT @size_limit
+), ended AS (
+    SELECT * FROM ops.jobs WHERE ended_at IS NOT NULL AND @status::text IN ('', status) ORDER BY ended_at DESC LIMIT @size_limit
+)
+SELECT j.id, j.action, j.service_request_id, j.client_id, j.user_id, j.status, j.refusal, j.attempts, j.inserted_at, j.ended_at
+FROM (SELECT * FROM pending UNION ALL SELECT * FROM ended) AS j
+ORDER BY j.ended_at DESC NULLS FIRST, j.sequence_number DESC
+LIMIT @size_limit;
+
+-- name: MeasureJobs :one
+-- How long a job takes from acceptance to end, in seconds: the mean of those that ended last, or the age of the oldest that is pending, if
+-- that is more: while nothing ends, the mean knows nothing of it. Jobs that failed before are not the queue's fault. 0 if there are none.
+-- Locks: none.
+-- Index: jobs_ended_at_idx, its newest hundred entries; jobs_pending_sequence_number_idx, its oldest.
+-- Refusals: none.
+SELECT greatest(
+    (SELECT avg(extract(epoch FROM latest.ended_at - latest.inserted_at))
+     FROM (SELECT ended_at, inserted_at FROM ops.jobs WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT 100) AS latest),
+    (SELECT extract(epoch FROM statement_timestamp() - j.inserted_at)
+     FROM ops.jobs j WHERE j.status = 'pending' AND j.attempts = 0 ORDER BY j.sequence_number LIMIT 1),
+    0)::float8 AS seconds;
+
+-- name: RetryJob :one
+-- Makes a new job of the order of one that failed with internal_error, for the operator: a job's end is for ever. Nothing is added to any
+-- other job, or while an equal one is pending. No row: there is no such job. Run by the owner.
+-- Locks: the new row; waits for an equal request that is being added at the same time.
+-- Index: jobs_pkey, jobs_pending_request_key.
+-- Refusals: none; status and refusal say why nothing was added.
+WITH failed AS (
+    SELECT * FROM ops.jobs j WHERE j.id = @id
+), added AS (
+    INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
+    SELECT gen_random_uuid(), f.action, f.service_request_id, f.patient_id, f.client_id, f.user_id, f.body, f.request_digest
+    FROM failed f
+    WHERE f.status = 'failed' AND f.refusal = 'internal_error'
+    ON CONFLICT (service_request_id, request_digest) WHERE status = 'pending' DO NOTHING
+    RETURNING id
+)
+SELECT failed.status, failed.refusal, added.id AS retry_id
+FROM failed LEFT JOIN added ON true;
+
+-- name: ShowJob :one
+-- One job, for the operator. Run by the owner.
+-- Locks: none.
+-- Index: jobs_pkey.
+-- Refusals: none; no row means that there is none.
+SELECT id, action, service_request_id, client_id, user_id, status, refusal, attempts, inserted_at, ended_at
+FROM ops.jobs
+WHERE id = @id;

@@ -57,8 +57,8 @@ WITH judged AS (
     WHERE judged.refusal = ''
     RETURNING *
 ), event AS (
-    INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
-    SELECT 'License', created.id, '{"status": {"old_value": null, "new_value": "active"}}', created.inserted_by
+    INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
+    SELECT 'License', created.id, '{"status": {"old_value": null, "new_value": "active"}}', created.inserted_by, ARRAY[created.legal_entity_id]
     FROM created
 )
 SELECT judged.refusal, created.id, created.inserted_at

@@ -41,6 +41,7 @@ type cli struct {
 	Expire  expireCommand  `cmd:"" help:"Recall the service requests that have expired, once, and print how many."`
 	Token   tokenCommand   `cmd:"" help:"Issue and revoke access tokens."`
 	APIKey  apiKeyCommand  `cmd:"" name:"apikey" help:"Issue and revoke api keys of information systems."`
+	Jobs    jobsCommand    `cmd:"" help:"Look at asynchronous work, and try again what failed."`
 	OpenAPI openAPICommand `cmd:"" name:"openapi" help:"Print the API contract as YAML."`
 	Version versionCommand `cmd:"" help:"Print the build and the Go version."`
 	Help    helpCommand    `cmd:"" help:"Print this help; 'help config' prints the configuration."`

@@ -47,7 +47,7 @@ func loadDemo(ctx context.Context, env *environment, database *database) (*demo,
 		if _, err := bundle.Load(ctx, owner, "demo.json", bytes.NewReader(rows), bundle.Options{}); err != nil {
 			return err
 		}
-		scopes := strings.Fields("license:read license:write service_request:read service_request:use job:read")
+		scopes := strings.Fields("license:read license:write service_request:read service_request:use job:read event:read")
 		if d.Token, _, err = owner.Access.IssueToken(ctx, db.Caller{UserID: d.User, ClientID: d.LegalEntity}, scopes, demoTTL); err != nil {
 			return err
 		}

@@ -77,7 +77,7 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, d
 	pool := worker.New(app, env.log, runtime.GOMAXPROCS(0))
 	works := c.Role != "api"
 	apiConfig := api.Config{
-		DB: app, Log: env.log, RequireAPIKey: env.RequireAPIKey,
+		DB: app, Log: env.log, RequireAPIKey: env.RequireAPIKey, Stopping: ctx,
 		Ready: func(ctx context.Context) error {
 			if works && !pool.Alive() {
 				return errors.New("not all workers run")

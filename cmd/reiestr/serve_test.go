@@ -135,12 +135,16 @@ func (r *registry) release(p *process, id uuid.UUID) string {
 	return header.Get("Location")
 }
 
-func (r *registry) call(p *process, method, path string) (int, http.Header, string) {
+// call sends a request with header fields, names and values by turns.
+func (r *registry) call(p *process, method, path string, header ...string) (int, http.Header, string) {
 	r.t.Helper()
 	request, err := http.NewRequestWithContext(r.t.Context(), method, p.url+path, nil)
 	must(r.t, err)
 	request.Header.Set("Authorization", "Bearer "+r.token)
 	request.Header.Set("api-key", r.key)
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
 	response, err := http.DefaultClient.Do(request)
 	must(r.t, err)
 	defer response.Body.Close()

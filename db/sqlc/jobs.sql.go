@@ -262,18 +262,162 @@ func (q *Queries) GetJob(ctx context.Context, arg GetJobParams) (GetJobRow, erro
 	return i, err
 }
 
-const measureJobs = `-- name: MeasureJobs :one
-SELECT coalesce(avg(extract(epoch FROM latest.ended_at - latest.inserted_at)), 0)::float8 AS mean_seconds
-FROM (SELECT ended_at, inserted_at FROM ops.jobs WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT 100) AS latest
+const listJobs = `-- name: ListJobs :many
+WITH pending AS (
+    SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at FROM ops.jobs WHERE status = 'pending' AND $2::text IN ('', 'pending') ORDER BY sequence_number DESC LIMIT $1
+), ended AS (
+    SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at FROM ops.jobs WHERE ended_at IS NOT NULL AND $2::text IN ('', status) ORDER BY ended_at DESC LIMIT $1
+)
+SELECT j.id, j.action, j.service_request_id, j.client_id, j.user_id, j.status, j.refusal, j.attempts, j.inserted_at, j.ended_at
+FROM (SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at FROM pending UNION ALL SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at FROM ended) AS j
+ORDER BY j.ended_at DESC NULLS FIRST, j.sequence_number DESC
+LIMIT $1
 `
 
-// How long the jobs that ended last took from acceptance to end, in seconds; 0 if none has ended yet.
+type ListJobsParams struct {
+	SizeLimit int32
+	Status    string
+}
+
+type ListJobsRow struct {
+	ID               uuid.UUID
+	Action           string
+	ServiceRequestID uuid.UUID
+	ClientID         uuid.UUID
+	UserID           uuid.UUID
+	Status           string
+	Refusal          *string
+	Attempts         int16
+	InsertedAt       time.Time
+	EndedAt          *time.Time
+}
+
+// Jobs for the operator: those that are pending, latest first, then those that ended, by their end, latest first. Run by the owner.
 // Locks: none.
-// Index: jobs_ended_at_idx, its newest hundred entries.
+// Index: jobs_pending_sequence_number_idx, jobs_ended_at_idx.
+// Refusals: none.
+func (q *Queries) ListJobs(ctx context.Context, arg ListJobsParams) ([]ListJobsRow, error) {
+	rows, err := q.db.Query(ctx, listJobs, arg.SizeLimit, arg.Status)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListJobsRow
+	for rows.Next() {
+		var i ListJobsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Action,
+			&i.ServiceRequestID,
+			&i.ClientID,
+			&i.UserID,
+			&i.Status,
+			&i.Refusal,
+			&i.Attempts,
+			&i.InsertedAt,
+			&i.EndedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const measureJobs = `-- name: MeasureJobs :one
+SELECT greatest(
+    (SELECT avg(extract(epoch FROM latest.ended_at - latest.inserted_at))
+     FROM (SELECT ended_at, inserted_at FROM ops.jobs WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT 100) AS latest),
+    (SELECT extract(epoch FROM statement_timestamp() - j.inserted_at)
+     FROM ops.jobs j WHERE j.status = 'pending' AND j.attempts = 0 ORDER BY j.sequence_number LIMIT 1),
+    0)::float8 AS seconds
+`
+
+// How long a job takes from acceptance to end, in seconds: the mean of those that ended last, or the age of the oldest that is pending, if
+// that is more: while nothing ends, the mean knows nothing of it. Jobs that failed before are not the queue's fault. 0 if there are none.
+// Locks: none.
+// Index: jobs_ended_at_idx, its newest hundred entries; jobs_pending_sequence_number_idx, its oldest.
 // Refusals: none.
 func (q *Queries) MeasureJobs(ctx context.Context) (float64, error) {
 	row := q.db.QueryRow(ctx, measureJobs)
-	var mean_seconds float64
-	err := row.Scan(&mean_seconds)
-	return mean_seconds, err
+	var seconds float64
+	err := row.Scan(&seconds)
+	return seconds, err
+}
+
+const retryJob = `-- name: RetryJob :one
+WITH failed AS (
+    SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at FROM ops.jobs j WHERE j.id = $1
+), added AS (
+    INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
+    SELECT gen_random_uuid(), f.action, f.service_request_id, f.patient_id, f.client_id, f.user_id, f.body, f.request_digest
+    FROM failed f
+    WHERE f.status = 'failed' AND f.refusal = 'internal_error'
+    ON CONFLICT (service_request_id, request_digest) WHERE status = 'pending' DO NOTHING
+    RETURNING id
+)
+SELECT failed.status, failed.refusal, added.id AS retry_id
+FROM failed LEFT JOIN added ON true
+`
+
+type RetryJobRow struct {
+	Status  string
+	Refusal *string
+	RetryID uuid.NullUUID
+}
+
+// Makes a new job of the order of one that failed with internal_error, for the operator: a job's end is for ever. Nothing is added to any
+// other job, or while an equal one is pending. No row: there is no such job. Run by the owner.
+// Locks: the new row; waits for an equal request that is being added at the same time.
+// Index: jobs_pkey, jobs_pending_request_key.
+// Refusals: none; status and refusal say why nothing was added.
+func (q *Queries) RetryJob(ctx context.Context, id uuid.UUID) (RetryJobRow, error) {
+	row := q.db.QueryRow(ctx, retryJob, id)
+	var i RetryJobRow
+	err := row.Scan(&i.Status, &i.Refusal, &i.RetryID)
+	return i, err
+}
+
+const showJob = `-- name: ShowJob :one
+SELECT id, action, service_request_id, client_id, user_id, status, refusal, attempts, inserted_at, ended_at
+FROM ops.jobs
+WHERE id = $1
+`
+
+type ShowJobRow struct {
+	ID               uuid.UUID
+	Action           string
+	ServiceRequestID uuid.UUID
+	ClientID         uuid.UUID
+	UserID           uuid.UUID
+	Status           string
+	Refusal          *string
+	Attempts         int16
+	InsertedAt       time.Time
+	EndedAt          *time.Time
+}
+
+// One job, for the operator. Run by the owner.
+// Locks: none.
+// Index: jobs_pkey.
+// Refusals: none; no row means that there is none.
+func (q *Queries) ShowJob(ctx context.Context, id uuid.UUID) (ShowJobRow, error) {
+	row := q.db.QueryRow(ctx, showJob, id)
+	var i ShowJobRow
+	err := row.Scan(
+		&i.ID,
+		&i.Action,
+		&i.ServiceRequestID,
+		&i.ClientID,
+		&i.UserID,
+		&i.Status,
+		&i.Refusal,
+		&i.Attempts,
+		&i.InsertedAt,
+		&i.EndedAt,
+	)
+	return i, err
 }

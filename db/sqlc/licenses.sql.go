@@ -65,8 +65,8 @@ WITH judged AS (
     WHERE judged.refusal = ''
     RETURNING id, legal_entity_id, type, is_active, is_primary, license_number, issued_by, issued_date, issuer_status, expiry_date, active_from_date, what_licensed, order_no, inserted_at, inserted_by, updated_at, updated_by
 ), event AS (
-    INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
-    SELECT 'License', created.id, '{"status": {"old_value": null, "new_value": "active"}}', created.inserted_by
+    INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
+    SELECT 'License', created.id, '{"status": {"old_value": null, "new_value": "active"}}', created.inserted_by, ARRAY[created.legal_entity_id]
     FROM created
 )
 SELECT judged.refusal, created.id, created.inserted_at

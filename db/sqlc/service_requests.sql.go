@@ -33,21 +33,22 @@ WITH wanted AS (
     WHERE s.id = wanted.service_request_id
         AND s.status = 'active'
         AND (s.program_id IS NULL OR s.program_processing_status = 'in_progress' AND s.used_by_legal_entity_id = wanted.client_id)
-    RETURNING s.id, s.program_processing_status, s.status_reason, s.updated_by
+    RETURNING s.id, s.program_processing_status, s.status_reason, s.updated_by, ARRAY[s.used_by_legal_entity_id, s.requester_legal_entity_id] AS concerned
 ), history AS (
     INSERT INTO medical_events.service_request_history (service_request_id, status, program_processing_status, status_reason, inserted_by)
     SELECT id, 'completed', NULL, status_reason, updated_by FROM completed
     UNION ALL
     SELECT id, NULL, program_processing_status, NULL, updated_by FROM completed WHERE program_processing_status IS NOT NULL
 )
-INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
+INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
 SELECT
     'ServiceRequest',
     id,
     jsonb '{"status": {"old_value": "active", "new_value": "completed"}}'
         || CASE WHEN program_processing_status IS NULL THEN jsonb '{}'
             ELSE jsonb '{"program_processing_status": {"old_value": "in_progress", "new_value": "completed"}}' END,
-    updated_by
+    updated_by,
+    concerned
 FROM completed
 `
 
@@ -112,13 +113,13 @@ WITH candidates AS MATERIALIZED (
         AND s.status = 'active'
         AND s.expiration_date < ops.instant($1)
         AND (s.program_processing_status IS NULL OR s.program_processing_status = 'new')
-    RETURNING s.id, s.status_reason, s.updated_by
+    RETURNING s.id, s.status_reason, s.updated_by, ARRAY[s.used_by_legal_entity_id, s.requester_legal_entity_id] AS concerned
 ), history AS (
     INSERT INTO medical_events.service_request_history (service_request_id, status, status_reason, inserted_by)
     SELECT id, 'recalled', status_reason, updated_by FROM recalled
 ), event AS (
-    INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
-    SELECT 'ServiceRequest', id, '{"status": {"old_value": "active", "new_value": "recalled"}}', updated_by
+    INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
+    SELECT 'ServiceRequest', id, '{"status": {"old_value": "active", "new_value": "recalled"}}', updated_by, concerned
     FROM recalled
 )
 SELECT (SELECT count(*) FROM recalled) AS recalled, last.expiration_date, last.id
@@ -756,13 +757,13 @@ WITH wanted AS (
         AND s.status = 'active'
         AND s.program_processing_status = 'in_queue'
         AND s.used_by_legal_entity_id = wanted.client_id
-    RETURNING s.id, s.updated_by
+    RETURNING s.id, s.updated_by, ARRAY[s.used_by_legal_entity_id, s.requester_legal_entity_id] AS concerned
 ), history AS (
     INSERT INTO medical_events.service_request_history (service_request_id, program_processing_status, inserted_by)
     SELECT id, 'in_progress', updated_by FROM processed
 )
-INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
-SELECT 'ServiceRequest', id, '{"program_processing_status": {"old_value": "in_queue", "new_value": "in_progress"}}', updated_by
+INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
+SELECT 'ServiceRequest', id, '{"program_processing_status": {"old_value": "in_queue", "new_value": "in_progress"}}', updated_by, concerned
 FROM processed
 `
 
@@ -787,7 +788,9 @@ func (q *Queries) ProcessServiceRequests(ctx context.Context, arg ProcessService
 
 const releaseServiceRequests = `-- name: ReleaseServiceRequests :execrows
 WITH wanted AS (
-    SELECT unnest($1::uuid[]) AS service_request_id, unnest($2::uuid[]) AS user_id
+    SELECT s.id, s.used_by_legal_entity_id AS holder_id, asked.user_id
+    FROM (SELECT unnest($1::uuid[]) AS service_request_id, unnest($2::uuid[]) AS user_id) AS asked
+    JOIN medical_events.service_requests s ON s.id = asked.service_request_id
 ), released AS (
     UPDATE medical_events.service_requests s SET
         used_by_legal_entity_id = NULL,
@@ -797,14 +800,15 @@ WITH wanted AS (
         updated_at = statement_timestamp(),
         updated_by = wanted.user_id
     FROM wanted
-    WHERE s.id = wanted.service_request_id AND s.status = 'active' AND s.program_processing_status = 'in_queue'
-    RETURNING s.id, s.updated_by
+    WHERE s.id = wanted.id AND s.status = 'active' AND s.program_processing_status = 'in_queue'
+        AND s.used_by_legal_entity_id IS NOT DISTINCT FROM wanted.holder_id
+    RETURNING s.id, s.updated_by, ARRAY[wanted.holder_id, s.requester_legal_entity_id] AS concerned
 ), history AS (
     INSERT INTO medical_events.service_request_history (service_request_id, program_processing_status, inserted_by)
     SELECT id, 'new', updated_by FROM released
 )
-INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
-SELECT 'ServiceRequest', id, '{"program_processing_status": {"old_value": "in_queue", "new_value": "new"}}', updated_by
+INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
+SELECT 'ServiceRequest', id, '{"program_processing_status": {"old_value": "in_queue", "new_value": "new"}}', updated_by, concerned
 FROM released
 `
 
@@ -850,7 +854,7 @@ WITH wanted AS (
         AND s.used_by_legal_entity_id IS NULL
         AND s.program_processing_status IS NOT DISTINCT FROM wanted.old_status
         AND (wanted.old_status IS NULL OR wanted.old_status = 'new')
-    RETURNING s.id, s.used_by_legal_entity_id, s.used_by_employee_id, s.updated_by, wanted.old_status
+    RETURNING s.id, s.used_by_legal_entity_id, s.used_by_employee_id, s.requester_legal_entity_id, s.updated_by, wanted.old_status
 ), history AS (
     INSERT INTO medical_events.service_request_history
         (service_request_id, program_processing_status, used_by_legal_entity_id, used_by_employee_id, inserted_by)
@@ -860,12 +864,13 @@ WITH wanted AS (
     UNION ALL
     SELECT id, NULL, NULL, used_by_employee_id, updated_by FROM used WHERE used_by_employee_id IS NOT NULL
 )
-INSERT INTO ops.events (entity_type, entity_id, properties, changed_by)
+INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
 SELECT
     'ServiceRequest',
     id,
     jsonb_build_object('program_processing_status', jsonb_build_object('old_value', old_status, 'new_value', 'in_queue')),
-    updated_by
+    updated_by,
+    ARRAY[used_by_legal_entity_id, requester_legal_entity_id]
 FROM used
 `
 

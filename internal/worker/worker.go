@@ -22,6 +22,8 @@ const (
 	pollEvery = time.Second
 	// attemptPause is waited after the first unsuccessful attempt of a job; it doubles with each.
 	attemptPause = 200 * time.Millisecond
+	// forgetEvery is how often what is kept for a time only is removed.
+	forgetEvery = time.Minute
 	// channel is what processes that only accept notify (see Announce).
 	channel = "reiestr_jobs"
 )
@@ -56,6 +58,8 @@ func (p *Pool) Run(ctx context.Context) {
 	}
 	running.Go(func() { p.forward(ctx) })
 	running.Go(func() { p.listen(ctx) })
+	running.Go(func() { p.db.Announce(ctx, unannounced(ctx, p.log)) })
+	running.Go(func() { p.forget(ctx) })
 	running.Wait()
 }
 
@@ -79,6 +83,18 @@ func (p *Pool) listen(ctx context.Context) {
 			p.log.WarnContext(ctx, "not listening for jobs of other processes, trying again", "error", err)
 			pause(ctx, pollEvery)
 		}
+	}
+}
+
+// forget removes idempotency keys that are too old to be asked for.
+func (p *Pool) forget(ctx context.Context) {
+	for ctx.Err() == nil {
+		if n, err := p.db.Idempotency.Forget(ctx); err != nil && ctx.Err() == nil {
+			p.log.WarnContext(ctx, "idempotency keys not removed, trying again later", "error", err)
+		} else if n > 0 {
+			p.log.DebugContext(ctx, "idempotency keys removed", "keys", n)
+		}
+		pause(ctx, forgetEvery)
 	}
 }
 
@@ -179,10 +195,13 @@ func (p *Pool) count(ctx context.Context, alone []uuid.UUID, cause error) {
 	}
 }
 
-// Announce tells the workers of other processes about the jobs that this one accepts, for a process without workers. The notification is
-// sent by a connection of its own after the acceptance is durable, one for as many jobs as were accepted meanwhile: a NOTIFY inside the
-// accepting transactions would make their commits wait for each other.
+// Announce is for a process without workers: it tells the workers of other processes about the jobs that this one accepts, and does what
+// db.DB.Announce does. The notification is sent by a connection of its own after the acceptance is durable, one for as many jobs as were
+// accepted meanwhile: a NOTIFY inside the accepting transactions would make their commits wait for each other.
 func Announce(ctx context.Context, d *db.DB, log *slog.Logger) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { d.Announce(ctx, unannounced(ctx, log)) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -192,6 +211,12 @@ func Announce(ctx context.Context, d *db.DB, log *slog.Logger) {
 				log.WarnContext(ctx, "workers not notified, they will find the jobs by themselves", "error", err)
 			}
 		}
+	}
+}
+
+func unannounced(ctx context.Context, log *slog.Logger) func(error) {
+	return func(err error) {
+		log.WarnContext(ctx, "events not published or other processes not notified, they will look by themselves", "error", err)
 	}
 }
 

@@ -1,0 +1,127 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/db"
+)
+
+// Event tells of a change of a service request or a licence (contract, section 6).
+type Event struct {
+	ID         uuid.UUID         `json:"id" format:"uuid" doc:"Known already: the event was delivered before"`
+	EventType  string            `json:"event_type" enum:"StatusChangeEvent"`
+	EntityType string            `json:"entity_type" enum:"ServiceRequest,License"`
+	EntityID   uuid.UUID         `json:"entity_id" format:"uuid"`
+	Properties map[string]Change `json:"properties" doc:"status or program_processing_status, and what became of it"`
+	ChangedBy  uuid.UUID         `json:"changed_by" format:"uuid" doc:"User id"`
+	EventTime  time.Time         `json:"event_time"`
+}
+
+// Change is an element's old and new value.
+type Change struct {
+	OldValue *string `json:"old_value"`
+	NewValue *string `json:"new_value"`
+}
+
+// Cursor is a place in the feed of a legal entity.
+type Cursor string
+
+const cursorPattern = "^[0-7][0-9a-f]{15}$"
+
+// Schema describes it to huma, which checks it.
+func (Cursor) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{
+		Type: huma.TypeString, Pattern: cursorPattern, Examples: []any{cursorAt(42)},
+		Description: "Opaque place in the feed of the legal entity",
+	}
+}
+
+func cursorAt(position int64) Cursor { return Cursor(fmt.Sprintf("%016x", position)) }
+
+// position is the place that a cursor that has passed the schema stands for; none is the beginning.
+func (c Cursor) position() int64 {
+	n, _ := strconv.ParseInt(string(c), 16, 64)
+	return n
+}
+
+// EventFeed is a stretch of the feed.
+type EventFeed struct {
+	Meta   Meta    `json:"meta"`
+	Data   []Event `json:"data" nullable:"false" doc:"Oldest first; the events of one entity in the order of the changes"`
+	Cursor Cursor  `json:"cursor" doc:"To go on from: give it as after. Where there was nothing it is the one that was given"`
+}
+
+type listEventsInput struct {
+	After Cursor `query:"after" doc:"The cursor of the last answer; left out: from the beginning"`
+	Limit int    `query:"limit" minimum:"1" maximum:"300" default:"50" doc:"At most so many events"`
+}
+
+type eventsOutput struct {
+	PreferenceApplied string `header:"Preference-Applied" doc:"The wait that was heeded"`
+	Body              EventFeed
+}
+
+func (*eventsOutput) waits() {}
+
+func (s *server) registerEvents() {
+	register(s, endpoint[listEventsInput, eventsOutput]{
+		Operation: huma.Operation{
+			OperationID: "listEvents",
+			Method:      http.MethodGet,
+			Path:        "/api/events",
+			Tags:        []string{"Events"},
+			Summary:     "Read events",
+			Description: "What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. " +
+				"Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id.",
+		},
+		scope:         "event:read",
+		answerExample: exampleEvents(),
+		do:            s.listEvents,
+	})
+}
+
+func (s *server) listEvents(ctx context.Context, caller db.Caller, in *listEventsInput) (*eventsOutput, error) {
+	p := patienceOf(ctx)
+	var found []db.Event
+	var last int64
+	var err error
+	if p > 0 {
+		over, release := s.enough(ctx, p)
+		defer release()
+		found, last, err = s.DB.Events.Await(ctx, caller.ClientID, in.After.position(), in.Limit, over)
+	} else {
+		found, last, err = s.DB.Events.After(ctx, caller.ClientID, in.After.position(), in.Limit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	feed := EventFeed{Meta: metaOf(ctx, http.StatusOK), Data: make([]Event, len(found)), Cursor: cursorAt(last)}
+	feed.Meta.Type = "list"
+	for i, e := range found {
+		if feed.Data[i], err = eventAnswer(e); err != nil {
+			return nil, fmt.Errorf("event %s: %w", e.ID, err)
+		}
+	}
+	return &eventsOutput{p.applied(), feed}, nil
+}
+
+func eventAnswer(e db.Event) (Event, error) {
+	a := Event{ID: e.ID, EventType: e.Type, EntityType: e.EntityType, EntityID: e.EntityID, ChangedBy: e.ChangedBy, EventTime: e.Time.UTC()}
+	return a, json.Unmarshal(e.Properties, &a.Properties)
+}
+
+func exampleEvents() []Event {
+	isNew, queued := "new", "in_queue"
+	return []Event{{
+		ID: uuid.MustParse("e2a4c6d8-1b3f-4a5c-9d7e-0f1a2b3c4d5e"), EventType: "StatusChangeEvent", EntityType: "ServiceRequest", EntityID: exampleRequest,
+		Properties: map[string]Change{"program_processing_status": {&isNew, &queued}}, ChangedBy: exampleUser, EventTime: exampleMoment,
+	}}
+}

@@ -1,0 +1,87 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/google/uuid"
+)
+
+type feed struct {
+	Data []struct {
+		ID         uuid.UUID      `json:"id"`
+		EventType  string         `json:"event_type"`
+		EntityType string         `json:"entity_type"`
+		EntityID   uuid.UUID      `json:"entity_id"`
+		Properties map[string]any `json:"properties"`
+		ChangedBy  uuid.UUID      `json:"changed_by"`
+		EventTime  string         `json:"event_time"`
+	} `json:"data"`
+	Cursor string `json:"cursor"`
+}
+
+func (s *service) events(query, prefer string) (f feed, a answer) {
+	s.t.Helper()
+	a = s.do(call{method: "GET", path: "/api/events" + query, header: map[string]string{"Prefer": prefer}})
+	if a.code != 200 {
+		s.t.Fatalf("%s: %d %s", query, a.code, a.raw)
+	}
+	must(s.t, json.Unmarshal([]byte(a.raw), &f))
+	return f, a
+}
+
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	s := newService(t).work()
+	nothing, _ := s.events("", "")
+	if len(nothing.Data) != 0 || nothing.Cursor != "0000000000000000" {
+		t.Errorf("%+v", nothing)
+	}
+	_, id := s.serviceRequest("in_queue", held(s.clinic))
+	if a := s.do(s.release(id, "wait=30")); a.code != 200 {
+		t.Fatalf("%d %s", a.code, a.raw)
+	}
+	s.primaryLicense(s.clinic)
+	if a := s.do(license()); a.code != 201 {
+		t.Fatalf("%d %s", a.code, a.raw)
+	}
+	first, _ := s.events("?limit=1&after="+nothing.Cursor, "")
+	second, _ := s.events("?after="+first.Cursor, "")
+	if len(first.Data) != 1 || len(second.Data) != 1 {
+		t.Fatalf("%+v, %+v", first, second)
+	}
+	e := first.Data[0]
+	if e.EventType != "StatusChangeEvent" || e.EntityType != "ServiceRequest" || e.EntityID != id || e.ChangedBy != s.user || e.EventTime == "" ||
+		fmt.Sprint(e.Properties) != "map[program_processing_status:map[new_value:new old_value:in_queue]]" {
+		t.Errorf("%+v", e)
+	}
+	if e := second.Data[0]; e.EntityType != "License" || fmt.Sprint(e.Properties) != "map[status:map[new_value:active old_value:<nil>]]" {
+		t.Errorf("%+v", e)
+	}
+	last, a := s.events("?after="+second.Cursor, "wait=1")
+	if len(last.Data) != 0 || last.Cursor != second.Cursor || a.header.Get("Preference-Applied") != "wait=1" {
+		t.Errorf("%+v %v", last, a.header)
+	}
+
+	// Who waits is told as soon as something happens.
+	woken := make(chan feed, 1)
+	go func() {
+		f, _ := s.events("?after="+second.Cursor, "wait=30")
+		woken <- f
+	}()
+	_, next := s.serviceRequest("in_queue", held(s.clinic))
+	if a := s.do(s.release(next, "wait=30")); a.code != 200 {
+		t.Fatalf("%d %s", a.code, a.raw)
+	}
+	if f := <-woken; len(f.Data) != 1 || f.Data[0].EntityID != next {
+		t.Errorf("%+v", f)
+	}
+
+	for _, cursor := range []string{"x", "8000000000000000", "0000000000000000000", "000000000000000G"} {
+		s.invalid(call{method: "GET", path: "/api/events?after=" + cursor}, "$.after format string does not match the pattern ^[0-7][0-9a-f]{15}$")
+	}
+	s.invalid(call{method: "GET", path: "/api/events?limit=0"}, "$.limit range expected a number of at least 1")
+	s.invalid(call{method: "GET", path: "/api/events?limit=301"}, "$.limit range expected a number of at most 300")
+	s.invalid(call{method: "GET", path: "/api/events?before=1"}, "$.before schema schema does not allow additional properties")
+}

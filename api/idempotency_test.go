@@ -1,0 +1,135 @@
+package api_test
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+func (c call) with(header, value string) call {
+	added := map[string]string{header: value}
+	for name, value := range c.header {
+		if name != header {
+			added[name] = value
+		}
+	}
+	c.header = added
+	return c
+}
+
+// replayed expects the answer of before once more.
+func (s *service) replayed(c call, before answer) {
+	s.t.Helper()
+	a := s.do(c)
+	if a.code != before.code || a.raw != before.raw || a.header.Get("Idempotency-Replayed") != "true" || a.header.Get("Location") != before.header.Get("Location") {
+		s.t.Errorf("got %d %v %s\nwant %d %s", a.code, a.header, a.raw, before.code, before.raw)
+	}
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.primaryLicense(s.clinic)
+	create := license().with("Idempotency-Key", "k-1")
+	first := s.do(create)
+	if first.code != 201 || first.header.Get("Idempotency-Replayed") != "" {
+		t.Fatalf("%d %s", first.code, first.raw)
+	}
+	s.replayed(create, first)
+	s.replayed(create.with("Idempotency-Key", `"k-1"`), first)
+	s.refused(license("order_no", "К-2").with("Idempotency-Key", "k-1"), 422, "validation_failed", "Idempotency-Key was used for another request")
+	_, id := s.serviceRequest("in_queue", held(s.clinic))
+	s.refused(s.release(id, "").with("Idempotency-Key", "k-1"), 422, "validation_failed", "Idempotency-Key was used for another request")
+
+	// A refusal is a decision: it is given again also when the state has changed.
+	again := license().with("Idempotency-Key", "k-2")
+	refused := s.refused(again, 409, "request_conflict", "License with type PHARMACY_DRUGS is already present")
+	s.sql(`DELETE FROM prm.licenses WHERE NOT is_primary`)
+	s.replayed(again, refused)
+	faulty := call{method: "POST", path: "/api/licenses", body: `{}`}.with("Idempotency-Key", "k-3")
+	s.replayed(faulty, s.do(faulty))
+
+	// An action's job, also when an equal one would be another by now.
+	release := s.release(id, "").with("Idempotency-Key", "k-4")
+	accepted := s.do(release)
+	if accepted.code != 202 {
+		t.Fatalf("%d %s", accepted.code, accepted.raw)
+	}
+	s.work()
+	s.ended(accepted.header.Get("Location"))
+	s.replayed(release, accepted)
+
+	// Keys are the client's own.
+	other := uuid.New()
+	s.legalEntity(other, "OUTPATIENT", "ACTIVE")
+	s.primaryLicense(other)
+	if a := s.do(create.with("Authorization", "Bearer "+s.issue(other, "license:write", time.Hour))); a.code != 201 || a.header.Get("Idempotency-Replayed") != "" {
+		t.Errorf("another client: %d %s", a.code, a.raw)
+	}
+	for _, key := range []string{`""`, strings.Repeat("k", 256), "k\tk"} {
+		s.refused(license().with("Idempotency-Key", key), 400, "request_malformed", "Idempotency-Key must be one string of 1 to 255 printable ASCII characters")
+	}
+}
+
+// What came to no decision leaves the key free, and neither is a key looked at before it is known who calls.
+func TestIdempotencyKeyStaysFree(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.primaryLicense(s.clinic)
+	create := license().with("Idempotency-Key", "k")
+	if a := s.do(create.with("Authorization", "Bearer x").with("Idempotency-Key", `""`)); a.code != 401 {
+		t.Errorf("%d %s", a.code, a.raw)
+	}
+	if a := s.do(create.with("Authorization", "Bearer "+s.issue(s.clinic, "job:read", time.Hour)).with("Idempotency-Key", `""`)); a.code != 403 {
+		t.Errorf("%d %s", a.code, a.raw)
+	}
+	s.sql(`ALTER TABLE prm.licenses ADD CONSTRAINT broken CHECK (is_primary) NOT VALID`)
+	if a := s.do(create); a.code != 500 {
+		t.Errorf("%d %s", a.code, a.raw)
+	}
+	s.sql(`ALTER TABLE prm.licenses DROP CONSTRAINT broken`)
+	first := s.do(create)
+	if first.code != 201 || first.header.Get("Idempotency-Replayed") != "" {
+		t.Errorf("%d %s", first.code, first.raw)
+	}
+	s.replayed(create, first)
+}
+
+func TestAHundredWithOneIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.primaryLicense(s.clinic)
+	var all sync.WaitGroup
+	var done atomic.Int32
+	answers := make([]answer, 100)
+	for i := range answers {
+		all.Go(func() {
+			answers[i] = s.do(license().with("Idempotency-Key", "k"))
+			if answers[i].code == 201 && answers[i].header.Get("Idempotency-Replayed") == "" {
+				done.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if done.Load() != 1 {
+		t.Errorf("carried out %d times", done.Load())
+	}
+	var created string
+	for _, a := range answers {
+		switch {
+		case a.code == 201:
+			if created == "" {
+				created = a.raw
+			}
+			if a.raw != created {
+				t.Errorf("%s, another was answered %s", a.raw, created)
+			}
+		case a.code != 409 || a.body.Error.Message != "A request with this Idempotency-Key is being carried out":
+			t.Errorf("%d %s", a.code, a.raw)
+		}
+	}
+}

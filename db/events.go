@@ -1,0 +1,91 @@
+package db
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/db/sqlc"
+)
+
+// publishedAtOnce is how many events one transaction publishes.
+const publishedAtOnce = 1000
+
+// Event tells of a change (contract, section 6).
+type Event struct {
+	ID         uuid.UUID
+	Type       string
+	EntityType string
+	EntityID   uuid.UUID
+	Properties json.RawMessage // old and new value by element name
+	ChangedBy  uuid.UUID
+	Time       time.Time
+}
+
+// Events are what legal entities are told of.
+type Events struct{ db *DB }
+
+// After lists the events of a legal entity behind a position of its feed, oldest first, at most so many, and the position of the last, from
+// which to go on. Events that were committed before the call are among them.
+func (e *Events) After(ctx context.Context, clientID uuid.UUID, position int64, limit int) (found []Event, last int64, err error) {
+	if err := e.Publish(ctx); err != nil {
+		return nil, position, err
+	}
+	rows, err := e.db.read().ListEvents(ctx, sqlc.ListEventsParams{LegalEntityID: clientID, After: position, PageSize: int32(limit)})
+	if err != nil {
+		return nil, position, err
+	}
+	for _, r := range rows {
+		found = append(found, Event{
+			ID: r.ID, Type: r.EventType, EntityType: r.EntityType, EntityID: r.EntityID, Properties: r.Properties, ChangedBy: r.ChangedBy, Time: r.EventTime,
+		})
+		position = r.Position
+	}
+	return found, position, nil
+}
+
+// Await is After that waits for an event, until there is one or enough is closed; then it takes a last look.
+func (e *Events) Await(ctx context.Context, clientID uuid.UUID, position int64, limit int, enough <-chan struct{}) (found []Event, last int64, err error) {
+	w := e.db.news.wait(clientID, position)
+	defer w.done()
+	for {
+		found, last, err = e.After(ctx, clientID, position, limit)
+		if err != nil || len(found) > 0 {
+			return found, last, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, position, ctx.Err()
+		case <-enough:
+			return e.After(ctx, clientID, position, limit)
+		case <-w.woken:
+		}
+	}
+}
+
+// Publish gives all committed events that have none their places in the feeds, and wakes those who wait for them. One publisher works at
+// a time; the others wait for it.
+func (e *Events) Publish(ctx context.Context) error {
+	for {
+		if some, err := e.db.read().HasUnpublishedEvents(ctx); err != nil || !some {
+			return err
+		}
+		var published sqlc.PublishEventsRow
+		err := e.db.transact(ctx, "publish events", func(t *transaction) (err error) {
+			if err := t.soon().LockPublication(ctx); err != nil {
+				return err
+			}
+			published, err = t.last().PublishEvents(ctx, publishedAtOnce)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		e.db.news.tell(published.LegalEntityIds)
+		if published.Events < publishedAtOnce {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package db_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/db"
+)
+
+// follow reads a feed to its end from a position.
+func follow(t testing.TB, d *db.DB, client uuid.UUID, position int64, limit int) (events []db.Event, last int64) {
+	t.Helper()
+	for {
+		found, next, err := d.Events.After(t.Context(), client, position, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(found) == 0 {
+			if next != position {
+				t.Errorf("nothing found and %d became %d", position, next)
+			}
+			return events, position
+		}
+		if len(found) > limit || next <= position {
+			t.Errorf("%d found, limit %d, %d became %d", len(found), limit, position, next)
+		}
+		events, position = append(events, found...), next
+	}
+}
+
+func entities(events []db.Event) (ids []uuid.UUID) {
+	for _, e := range events {
+		ids = append(ids, e.EntityID)
+	}
+	return ids
+}
+
+func TestEventsReachWhomTheyConcern(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	requester, stranger := newLegalEntity(), newLegalEntity()
+	use, release := newUse(), newRelease()
+	for _, e := range []*errand{use, release} {
+		e.save(t, h)
+		h.exec(t, `UPDATE medical_events.service_requests SET requester_legal_entity_id = $2 WHERE id = $1`, e.request.id, requester.id)
+		if _, err := h.Jobs.Accept(t.Context(), e.order()); err != nil {
+			t.Fatal(err)
+		}
+		h.run(t, db.Claim{Size: 1})
+	}
+	owner := newLegalEntity()
+	h.save(t, owner, owner.primary())
+	license, err := h.Licenses.Create(t.Context(), owner.caller(), db.LicenseFields{
+		Type: "PHARMACY_DRUGS", IssuedBy: "МОЗ", IssuedDate: today, ActiveFromDate: today,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for client, want := range map[uuid.UUID][]uuid.UUID{
+		use.entity.id:     {use.request.id},
+		release.entity.id: {release.request.id}, // held it, and holds it no longer
+		requester.id:      {use.request.id, release.request.id},
+		owner.id:          {license.ID},
+		stranger.id:       nil,
+		use.other.id:      nil,
+	} {
+		if events, _ := follow(t, h.DB, client, 0, 100); !slices.Equal(entities(events), want) {
+			t.Errorf("told of %v, want %v", entities(events), want)
+		}
+	}
+	events, _ := follow(t, h.DB, owner.id, 0, 100)
+	if e := events[0]; e.Type != "StatusChangeEvent" || e.EntityType != "License" || string(e.Properties) != `{"status": {"new_value": "active", "old_value": null}}` {
+		t.Errorf("%+v", e)
+	}
+	if left := value[int](t, h, `SELECT count(*) FROM ops.unpublished_events`); left != 0 {
+		t.Errorf("%d are left to be published", left)
+	}
+}
+
+const insertEventFor = `INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
+	VALUES ('License', $1, jsonb_build_object('status', jsonb_build_object('new_value', $3::text)), gen_random_uuid(), ARRAY[$2::uuid, $2, NULL])`
+
+// What was written first may be committed last: it comes behind what was read meanwhile, and is not missed.
+func TestEventsCommittedOutOfOrder(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client := uuid.New()
+	first, second, third := uuid.New(), uuid.New(), uuid.New()
+	early, undone := h.begin(t), h.begin(t)
+	exec(t, early, insertEventFor, first, client, "")
+	exec(t, undone, insertEventFor, uuid.New(), client, "")
+	h.exec(t, insertEventFor, second, client, "")
+	events, position := follow(t, h.DB, client, 0, 10)
+	if !slices.Equal(entities(events), []uuid.UUID{second}) {
+		t.Errorf("told of %v", entities(events))
+	}
+	exec(t, undone, `rollback`)
+	if events, _ := follow(t, h.DB, client, position, 10); len(events) != 0 {
+		t.Errorf("told of %v", entities(events))
+	}
+	commit(t, early)
+	h.exec(t, insertEventFor, third, client, "")
+	if events, _ := follow(t, h.DB, client, position, 10); !slices.Equal(entities(events), []uuid.UUID{first, third}) {
+		t.Errorf("told of %v", entities(events))
+	}
+	// A consumer that comes back to another process gets the same, page by page.
+	if events, _ := follow(t, h.open(t, db.App, noon), client, 0, 1); !slices.Equal(entities(events), []uuid.UUID{second, first, third}) {
+		t.Errorf("told of %v", entities(events))
+	}
+}
+
+// A publisher that is under way is waited for: its places come before those of the next.
+func TestPublishersTakeTurns(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client, first, second := uuid.New(), uuid.New(), uuid.New()
+	tx := h.begin(t)
+	exec(t, tx, `SELECT pg_advisory_xact_lock(7236108426)`)
+	h.exec(t, insertEventFor, first, client, "")
+	answer := started(func() []db.Event {
+		events, _ := follow(t, h.DB, client, 0, 10)
+		return events
+	})
+	h.untilWaiting(t, 1)
+	h.exec(t, insertEventFor, second, client, "")
+	exec(t, tx, `rollback`)
+	if events := <-answer; !slices.Equal(entities(events), []uuid.UUID{first, second}) {
+		t.Errorf("told of %v", entities(events))
+	}
+}
+
+// Many change a few entities, each under its lock, while many read: every reader is told of every change once, those of an entity in order.
+func TestEventsOfAnEntityStayInOrder(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	const writers, changes, readers = 8, 15, 3
+	client := uuid.New()
+	rows := make([]serviceRequest, 3)
+	for i := range rows {
+		rows[i] = newServiceRequest()
+		h.save(t, rows[i])
+	}
+	var writing, reading sync.WaitGroup
+	for range writers {
+		writing.Go(func() {
+			for range changes {
+				entity := rows[rand.IntN(len(rows))].id
+				tx, err := h.owner.Begin(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, err = tx.Exec(t.Context(), `SELECT FROM medical_events.service_requests WHERE id = $1 FOR NO KEY UPDATE`, entity)
+				if err == nil {
+					_, err = tx.Exec(t.Context(), `INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
+						SELECT 'ServiceRequest', $1, jsonb_build_object('n', (SELECT count(*) FROM ops.events WHERE entity_id = $1)), gen_random_uuid(), ARRAY[$2::uuid]`, entity, client)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				if err := tx.Commit(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	written := make(chan struct{})
+	go func() { writing.Wait(); close(written) }()
+	for range readers {
+		reading.Go(func() {
+			d := h.open(t, db.App, noon)
+			var events []db.Event
+			var position int64
+			for last := false; ; {
+				select {
+				case <-written:
+					last = true
+				default:
+				}
+				var found []db.Event
+				found, position = follow(t, d, client, position, 7)
+				if events = append(events, found...); last {
+					break
+				}
+			}
+			seen := map[uuid.UUID]int{}
+			for _, e := range events {
+				if want := fmt.Sprintf(`{"n": %d}`, seen[e.EntityID]); string(e.Properties) != want {
+					t.Errorf("%s, want %s", e.Properties, want)
+				}
+				seen[e.EntityID]++
+			}
+			if len(events) != writers*changes {
+				t.Errorf("%d events, want %d", len(events), writers*changes)
+			}
+		})
+	}
+	reading.Wait()
+}
+
+func TestAwaitEvents(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"the same process", "another process"} {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			acting := h.DB
+			if where == "another process" {
+				acting = h.another(t)
+			} else {
+				announce(t, h.DB)
+			}
+			owner := newLegalEntity()
+			h.save(t, owner, owner.primary())
+			ctx, enough := patient(t)
+			answer := started(func() []db.Event {
+				events, _, err := h.Events.Await(ctx, owner.id, 0, 10, enough)
+				if err != nil {
+					t.Error(err)
+				}
+				return events
+			})
+			h.untilListening(t)
+			license, err := acting.Licenses.Create(t.Context(), owner.caller(), db.LicenseFields{
+				Type: "PHARMACY_DRUGS", IssuedBy: "МОЗ", IssuedDate: today, ActiveFromDate: today,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if events := <-answer; !slices.Equal(entities(events), []uuid.UUID{license.ID}) {
+				t.Errorf("told of %v", entities(events))
+			}
+		})
+	}
+}
+
+func TestAwaitEventsUntilEnough(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	enough, stop := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer stop()
+	events, position, err := h.Events.Await(t.Context(), uuid.New(), 7, 10, enough.Done())
+	if len(events) != 0 || position != 7 || err != nil {
+		t.Errorf("%v, %d, %v", events, position, err)
+	}
+}

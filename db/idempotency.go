@@ -1,0 +1,103 @@
+package db
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/db/sqlc"
+)
+
+const (
+	// keyLease is how long a request with a key may take until another one may believe that its process has died: longer than any answer
+	// takes, waiting for a job included.
+	keyLease = 60 * time.Second
+	// keyKept is how long an answer is kept for repetitions.
+	keyKept = 24 * time.Hour
+	// keysForgottenAtOnce is how many keys one statement removes.
+	keysForgottenAtOnce = 1000
+)
+
+var (
+	// ErrKeyRunning: an equal request with the key is being carried out.
+	ErrKeyRunning = errors.New("a request with this idempotency key is being carried out")
+	// ErrKeyOfAnother: the key was used for another request.
+	ErrKeyOfAnother = errors.New("the idempotency key was used for another request")
+)
+
+// Answer is what a request was answered with.
+type Answer struct {
+	Code   int
+	Header http.Header
+	Body   []byte
+}
+
+// Idempotency keeps the answers of requests that may be repeated.
+type Idempotency struct{ db *DB }
+
+// IdempotencyLease is the right to carry out a request with a key.
+type IdempotencyLease struct {
+	db           *DB
+	clientID, id uuid.UUID
+	key          string
+}
+
+// Claim asks for the right to carry out a request, known by its digest, with a key of a client. Either there is a lease, or the answer that
+// the request was given before, or an error: ErrKeyRunning, ErrKeyOfAnother.
+func (i *Idempotency) Claim(ctx context.Context, clientID uuid.UUID, key string, digest [32]byte) (*IdempotencyLease, *Answer, error) {
+	lease := &IdempotencyLease{db: i.db, clientID: clientID, id: uuid.New(), key: key}
+	for {
+		rows, err := i.db.read().ClaimIdempotencyKey(ctx, sqlc.ClaimIdempotencyKeyParams{
+			ClientID: clientID, Key: key, RequestDigest: digest[:], LeaseID: lease.id, LeaseSeconds: keyLease.Seconds(), KeptSeconds: keyKept.Seconds(),
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(rows) == 0 {
+			continue // it was taken or freed at this moment
+		}
+		found := rows[0]
+		switch {
+		case found.LeaseID == lease.id:
+			return lease, nil, nil
+		case !bytes.Equal(found.RequestDigest, digest[:]):
+			return nil, nil, ErrKeyOfAnother
+		case found.Code == 0:
+			return nil, nil, ErrKeyRunning
+		}
+		answer := &Answer{Code: int(found.Code), Body: found.Body}
+		return nil, answer, json.Unmarshal(found.Header, &answer.Header)
+	}
+}
+
+// Keep writes down the answer, for repetitions of the request. ErrNotFound: the lease has ended and somebody else has it.
+func (l *IdempotencyLease) Keep(ctx context.Context, a Answer) error {
+	header, err := json.Marshal(a.Header)
+	if err != nil {
+		return err
+	}
+	return oneRow(l.db.read().KeepIdempotentAnswer(ctx, sqlc.KeepIdempotentAnswerParams{
+		ClientID: l.clientID, Key: l.key, LeaseID: l.id, Code: int16(a.Code), Header: header, Body: a.Body,
+	}))
+}
+
+// Free gives the key back: the request came to no decision and may be tried again.
+func (l *IdempotencyLease) Free(ctx context.Context) error {
+	return l.db.read().FreeIdempotencyKey(ctx, sqlc.FreeIdempotencyKeyParams{ClientID: l.clientID, Key: l.key, LeaseID: l.id})
+}
+
+// Forget removes the keys that are older than a day, in batches, and tells how many.
+func (i *Idempotency) Forget(ctx context.Context) (forgotten int64, err error) {
+	for {
+		n, err := i.db.read().ForgetIdempotencyKeys(ctx, sqlc.ForgetIdempotencyKeysParams{KeptSeconds: keyKept.Seconds(), BatchSize: keysForgottenAtOnce})
+		forgotten += n
+		if err != nil || n < keysForgottenAtOnce {
+			return forgotten, err
+		}
+	}
+}

@@ -1,0 +1,245 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/reiestr/reiestr/db"
+)
+
+// another is the database as another process sees it, which tells what happens in it.
+func (h *house) another(t testing.TB) *db.DB {
+	t.Helper()
+	d := h.open(t, db.App, noon)
+	announce(t, d)
+	return d
+}
+
+// announce does it until the test ends.
+func announce(t testing.TB, d *db.DB) {
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		d.Announce(ctx, func(err error) { t.Error(err) })
+		close(ended)
+	}()
+	t.Cleanup(func() { stop(); <-ended })
+}
+
+const listening = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN "reiestr_news"'`
+
+// untilListening returns when the waiting process hears the others.
+func (h *house) untilListening(t testing.TB) {
+	t.Helper()
+	login := *h
+	login.owner = h.pool(t, "none") // a role sees of others' sessions that they are there, not what they do
+	login.until(t, "somebody listens", `SELECT (`+listening+`) = 1`)
+	login.owner.Close()
+}
+
+// patient is far longer than anything here takes.
+func patient(t testing.TB) (context.Context, <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx, nil
+}
+
+type awaited struct {
+	job db.Job
+	err error
+}
+
+func await(t testing.TB, d *db.DB, e *errand, job db.Job) <-chan awaited {
+	ctx, enough := patient(t)
+	return started(func() awaited {
+		got, err := d.Jobs.Await(ctx, e.entity.id, job.ID, enough)
+		return awaited{got, err}
+	})
+}
+
+func TestAwaitTheEndInTheSameProcess(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]db.Job{
+		"processed": {Status: db.Processed},
+		"refused":   {Status: db.Failed, Refusal: db.ServiceRequestNotFound},
+		"given up":  {Status: db.Failed, Refusal: db.InternalError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			e := newUse()
+			answer := await(t, h.DB, e, e.accept(t, h))
+			h.untilListening(t)
+			ends[name](t, h, e) // the equal order is the same job
+			if got := <-answer; got.err != nil || got.job.Status != want.Status || got.job.Refusal != want.Refusal {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+func TestAwaitTheEndInAnotherProcess(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	other := h.another(t)
+	e := newUse()
+	answer := await(t, h.DB, e, e.accept(t, h))
+	h.untilListening(t)
+	if _, err := other.Jobs.Run(t.Context(), db.Claim{Size: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-answer; got.err != nil || got.job.Status != db.Processed {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Nobody tells of the end, and the connection that would have heard of it is cut: the net finds it.
+func TestAwaitWithALostListener(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	silent := h.open(t, db.App, noon)
+	e := newUse()
+	answer := await(t, h.DB, e, e.accept(t, h))
+	h.untilListening(t)
+	if _, err := silent.Jobs.Run(t.Context(), db.Claim{Size: 1}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case got := <-answer:
+		t.Fatalf("told by whom? %+v", got)
+	default:
+	}
+	exec(t, h.pool(t, "none"), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN "reiestr_news"'`)
+	if got := <-answer; got.err != nil || got.job.Status != db.Processed {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestAwaitUntilEnough(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	e := newUse()
+	job := e.accept(t, h)
+	enough, stop := context.WithCancel(t.Context())
+	answer := started(func() awaited {
+		got, err := h.Jobs.Await(t.Context(), e.entity.id, job.ID, enough.Done())
+		return awaited{got, err}
+	})
+	h.untilListening(t)
+	stop()
+	if got := <-answer; got.err != nil || got.job.Status != db.Pending {
+		t.Errorf("%+v", got)
+	}
+	if _, err := h.Jobs.Await(t.Context(), e.other.id, job.ID, nil); err != db.ErrNotFound {
+		t.Errorf("another client: %v", err)
+	}
+}
+
+// Two hundred wait with four connections, none of which they hold, and one more that listens for all.
+func TestAwaitByManyOnASmallPool(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	small, err := db.Open(t.Context(), db.Config{URL: h.url, TimeZone: "Europe/Kyiv", AsOf: func() time.Time { return noon }, MaxConns: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(small.Close)
+	var answers []<-chan awaited
+	for range 10 {
+		e := newUse()
+		job := e.accept(t, h)
+		for range 20 {
+			answers = append(answers, await(t, small, e, job))
+		}
+	}
+	h.untilListening(t)
+	if _, err := small.AllowedCodes(t.Context(), db.LicenseTypeUnknown); err != nil {
+		t.Errorf("no connection is left for others: %v", err)
+	}
+	other := h.another(t)
+	for taken := 0; taken < 10; {
+		ids, err := other.Jobs.Run(t.Context(), db.Claim{Size: 50})
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken += len(ids)
+	}
+	for _, answer := range answers {
+		if got := <-answer; got.err != nil || got.job.Status != db.Processed {
+			t.Fatalf("%+v", got)
+		}
+	}
+}
+
+// Not parallel: other tests' goroutines would be taken for leaks.
+func TestAwaitLeavesNothingBehind(t *testing.T) {
+	h := newHouse(t)
+	e := newUse()
+	job := e.accept(t, h)
+	before := goleak.IgnoreCurrent()
+	d, err := db.Open(t.Context(), db.Config{URL: h.url, TimeZone: "Europe/Kyiv"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, gone := context.WithCancel(t.Context())
+	answer := started(func() awaited {
+		got, err := d.Jobs.Await(ctx, e.entity.id, job.ID, nil)
+		return awaited{got, err}
+	})
+	h.untilListening(t)
+	gone()
+	if got := <-answer; !errors.Is(got.err, context.Canceled) {
+		t.Errorf("%+v", got)
+	}
+	d.Close()
+	h.owner.Reset() // its connections' goroutines are not what is looked for
+	goleak.VerifyNone(t, before)
+}
+
+func TestEstimate(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var jobs []db.Job
+	var errands []*errand
+	for range 3 {
+		e := newUse()
+		errands, jobs = append(errands, e), append(jobs, e.accept(t, h))
+	}
+	// eta of the third, as a process that has not measured yet tells it, in seconds from its acceptance.
+	eta := func() float64 {
+		t.Helper()
+		got, err := h.open(t, db.App, noon).Jobs.Get(t.Context(), errands[2].entity.id, jobs[2].ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.ETA.Sub(jobs[2].InsertedAt).Seconds()
+	}
+	near := func(got, want float64) {
+		t.Helper()
+		if got < want-1 || got > want+30 { // the test takes some time itself
+			t.Errorf("expected after %.1f s, want %.0f", got, want)
+		}
+	}
+	near(eta(), 0)
+	for i, took := range []int{100, 300} { // the mean is 200
+		h.exec(t, `UPDATE ops.jobs SET status = 'processed', ended_at = inserted_at + make_interval(secs => $2) WHERE id = $1`, jobs[i].ID, took)
+	}
+	near(eta(), 200)
+	// The queue stands still: the age of its oldest job says more than what came before.
+	stuck := newUse()
+	h.exec(t, `UPDATE ops.jobs SET inserted_at = inserted_at - interval '900 seconds' WHERE id = $1`, stuck.accept(t, h).ID)
+	h.exec(t, `UPDATE ops.jobs SET attempts = 1 WHERE id = $1`, jobs[2].ID)
+	near(eta(), 900)
+	// One that failed before is no measure for the others.
+	h.exec(t, `UPDATE ops.jobs SET attempts = 1 WHERE status = 'pending'`)
+	near(eta(), 200)
+	// Of an ended job it is its end.
+	got, err := h.Jobs.Get(t.Context(), errands[1].entity.id, jobs[1].ID)
+	if err != nil || got.ETA.Sub(got.InsertedAt) != 300*time.Second {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

@@ -1,0 +1,53 @@
+-- Events: written by the effects with the change itself, put into the feed by one publisher at a time, read by position. Why a consumer
+-- misses nothing: docs/decisions/0011-waiting-repeating-following.md.
+
+-- name: HasUnpublishedEvents :one
+-- Whether there is anything to publish, so that the publisher's lock is taken only where there is.
+-- Locks: none.
+-- Index: unpublished_events_pkey.
+-- Refusals: none.
+SELECT EXISTS (SELECT FROM ops.unpublished_events);
+
+-- name: ListEvents :many
+-- The events that a legal entity is told of, behind a position.
+-- Locks: none.
+-- Index: event_feed_pkey, events_pkey.
+-- Refusals: none.
+SELECT f.position, e.id, e.event_type, e.entity_type, e.entity_id, e.properties, e.changed_by, e.event_time
+FROM ops.event_feed f
+JOIN ops.events e ON e.id = f.event_id
+WHERE f.legal_entity_id = @legal_entity_id AND f.position > @after
+ORDER BY f.position
+LIMIT @page_size;
+
+-- name: LockPublication :exec
+-- Makes this transaction the one publisher. PublishEvents follows in a statement of its own, whose snapshot sees all that the publisher
+-- before has published.
+-- Locks: the advisory lock of publication, to the end of the transaction. Nothing is locked behind it that anybody else waits for.
+-- Index: none.
+-- Refusals: none.
+SELECT pg_advisory_xact_lock(7236108426);
+
+-- name: PublishEvents :one
+-- Gives the oldest committed events that are not in the feed yet their places at its end, in the order of their sequence numbers, one for
+-- each legal entity they concern. Tells how many events it took and whom they concern. Runs after LockPublication.
+-- Locks: the rows it takes away, which nobody else touches; the new rows.
+-- Index: unpublished_events_pkey, events_pkey.
+-- Refusals: none.
+WITH taken AS (
+    DELETE FROM ops.unpublished_events
+    WHERE sequence_number = ANY (ARRAY(SELECT u.sequence_number FROM ops.unpublished_events u ORDER BY u.sequence_number LIMIT @batch_size))
+    RETURNING sequence_number, event_id
+), fed AS (
+    INSERT INTO ops.event_feed (legal_entity_id, event_id)
+    SELECT concerned.legal_entity_id, taken.event_id
+    FROM taken
+    JOIN ops.events e ON e.id = taken.event_id
+    CROSS JOIN LATERAL (SELECT DISTINCT unnest(e.legal_entity_ids) AS legal_entity_id) AS concerned
+    WHERE concerned.legal_entity_id IS NOT NULL
+    ORDER BY taken.sequence_number
+    RETURNING legal_entity_id
+)
+SELECT
+    (SELECT count(*) FROM taken)::int AS events,
+    ARRAY(SELECT DISTINCT fed.legal_entity_id FROM fed)::uuid[] AS legal_entity_ids;

@@ -1,0 +1,12 @@
+-- News: what requests of this process wait for.
+
+-- name: FindNews :many
+-- Which of the things that are waited for have happened: jobs that have ended, legal entities that have events behind a position. One
+-- query for all who wait in a process, for the time in which it hears no notifications.
+-- Locks: none.
+-- Index: jobs_pkey, event_feed_pkey.
+-- Refusals: none.
+SELECT DISTINCT waited.id::uuid AS id
+FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@positions::bigint[]) AS position) AS waited
+WHERE EXISTS (SELECT FROM ops.jobs j WHERE j.id = waited.id AND j.status <> 'pending')
+    OR EXISTS (SELECT FROM ops.event_feed f WHERE f.legal_entity_id = waited.id AND f.position > waited.position);
