@@ -77,6 +77,7 @@ func (s *server) getJob(ctx context.Context, caller db.Caller, in *getJobInput) 
 
 // accepted answers an action with the job that it has become.
 func accepted(ctx context.Context, job db.Job) *acceptedOutput {
+	requestOf(ctx).note.Job = job.ID
 	return &acceptedOutput{
 		Location:   jobHref(job),
 		RetryAfter: retryAfter(job),

@@ -61,7 +61,7 @@ func TestOperations(t *testing.T) {
 			if len(op.Security) != 1 || len(op.Security[0]["token"]) != 1 || op.Security[0]["token"][0] != op.Scope {
 				t.Errorf("%s: security %v", name, op.Security)
 			}
-			codes := []string{"401", "403", "404", "406", "422", "500", "503"}
+			codes := []string{"401", "403", "404", "406", "422", "429", "500", "503"}
 			if method != "get" {
 				codes = append(codes, "400", "409", "413", "415")
 				if op.RequestBody == nil || op.RequestBody.Content["application/json"].Example == nil {

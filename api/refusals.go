@@ -81,6 +81,7 @@ func refusalFault(r db.Refusal) (code int, f Fault) {
 
 // refused answers a refusal at once.
 func refused(ctx context.Context, r db.Refusal) *Failure {
+	requestOf(ctx).note.Refusal = r
 	code, fault := refusalFault(r)
 	return failure(ctx, code, fault)
 }
