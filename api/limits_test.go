@@ -82,6 +82,9 @@ func TestRequestTimeout(t *testing.T) {
 	if took := time.Since(start); took > 4*time.Second || a.header.Get("Retry-After") == "" {
 		t.Errorf("took %v, headers %v", took, a.header)
 	}
+	for waits := true; waits; { // until the server has been told
+		must(t, holder.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid)`).Scan(&waits))
+	}
 	must(t, holder.Rollback(t.Context()))
 	if a := s.do(license()); a.code != 201 {
 		t.Errorf("%d %s", a.code, a.raw)
