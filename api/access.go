@@ -31,7 +31,11 @@ func (s *server) authorize(ctx huma.Context, scope string) (db.Caller, *Failure)
 	token = strings.TrimSpace(token)
 	apiKey := r.Header.Get("api-key")
 
-	grant, err := s.DB.Access.Check(ctx.Context(), token, apiKey)
+	var source TokenSource = s.DB.Access
+	if s.Issuer != nil && strings.Count(token, ".") == 2 { // a JWT; an opaque token has no dots
+		source = s.Issuer
+	}
+	grant, err := source.Check(ctx.Context(), token, apiKey)
 	switch {
 	case len(header) > 1 || errors.Is(err, db.ErrNotFound):
 		return denied(bearerRealm+`, error="invalid_token"`, "Unauthorized: invalid access token")

@@ -25,7 +25,14 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
+// TestMain makes the test binary an OIDC issuer when a test asks for one.
+func TestMain(m *testing.M) {
+	if os.Getenv("REIESTR_TEST_IS_ISSUER") == "1" {
+		beIssuer()
+		return
+	}
+	os.Exit(testdb.Main(m))
+}
 
 const allScopes = "license:read license:write service_request:read service_request:use service_request:makeinprogress service_request:complete job:read event:read"
 

@@ -39,14 +39,14 @@ func TestClientCreatesLicense(t *testing.T) {
 		Type: "PHARMACY_DRUGS", IssuedBy: "Держлікслужба", IssuedDate: date("2022-01-01"), ActiveFromDate: date("2022-02-02"), LicenseNumber: &number,
 	}
 
-	missing, err := c.CreateLicenseWithResponse(t.Context(), body)
+	missing, err := c.CreateLicenseWithResponse(t.Context(), nil, body)
 	must(t, err)
 	if f := missing.JSON404; f == nil || f.Error.Type != client.FaultTypeNotFound || f.Error.Message != "No active primary license found for legal entity" || f.Error.Invalid != nil {
 		t.Errorf("without a primary licence: %s %s", missing.Status(), missing.Body)
 	}
 
 	s.primaryLicense(s.clinic)
-	created, err := c.CreateLicenseWithResponse(t.Context(), body)
+	created, err := c.CreateLicenseWithResponse(t.Context(), nil, body)
 	must(t, err)
 	if created.JSON201 == nil {
 		t.Fatalf("%s %s", created.Status(), created.Body)
@@ -60,7 +60,7 @@ func TestClientCreatesLicense(t *testing.T) {
 		t.Errorf("meta %+v, headers %+v", created.JSON201.Meta, created.Headers201)
 	}
 
-	again, err := c.CreateLicenseWithResponse(t.Context(), body)
+	again, err := c.CreateLicenseWithResponse(t.Context(), nil, body)
 	must(t, err)
 	if f := again.JSON409; f == nil || f.Error.Type != client.FaultTypeRequestConflict || f.Error.Message != "License with type PHARMACY_DRUGS is already present" {
 		t.Errorf("once more: %s %s", again.Status(), again.Body)
@@ -68,26 +68,26 @@ func TestClientCreatesLicense(t *testing.T) {
 
 	body.IssuedDate, body.Type = date("2022-03-03"), "PHARMACY_DRUGS"
 	s.sql(`DELETE FROM prm.licenses WHERE NOT is_primary`)
-	late, err := c.CreateLicenseWithResponse(t.Context(), body)
+	late, err := c.CreateLicenseWithResponse(t.Context(), nil, body)
 	must(t, err)
 	if f := late.JSON422; f == nil || f.Error.Invalid == nil || (*f.Error.Invalid)[0].Entry != "$.issued_date" || (*f.Error.Invalid)[0].Rules[0].Rule != client.RuleRuleInvalid {
 		t.Errorf("issued too late: %s %s", late.Status(), late.Body)
 	}
 
-	malformed, err := c.CreateLicenseWithBodyWithResponse(t.Context(), "application/json", strings.NewReader("{"))
+	malformed, err := c.CreateLicenseWithBodyWithResponse(t.Context(), nil, "application/json", strings.NewReader("{"))
 	must(t, err)
 	if f := malformed.JSON400; f == nil || f.Error.Type != client.FaultTypeRequestMalformed {
 		t.Errorf("half a body: %s %s", malformed.Status(), malformed.Body)
 	}
 
 	s.token = s.issue(s.clinic, "job:read", time.Hour)
-	poor, err := s.client().CreateLicenseWithResponse(t.Context(), body)
+	poor, err := s.client().CreateLicenseWithResponse(t.Context(), nil, body)
 	must(t, err)
 	if poor.JSON403 == nil || poor.Headers403.WWWAuthenticate != `Bearer error="insufficient_scope", scope="license:write"` {
 		t.Errorf("without the scope: %s %s", poor.Status(), poor.Body)
 	}
 	s.token = "guess"
-	unknown, err := s.client().CreateLicenseWithResponse(t.Context(), body)
+	unknown, err := s.client().CreateLicenseWithResponse(t.Context(), nil, body)
 	must(t, err)
 	if unknown.JSON401 == nil || unknown.Headers401.WWWAuthenticate != `Bearer realm="reiestr", error="invalid_token"` {
 		t.Errorf("unknown token: %s %s", unknown.Status(), unknown.Body)
@@ -115,7 +115,7 @@ func TestClientReserves(t *testing.T) {
 			t.Errorf("accepted %+v, Location %s", accepted.Data, location)
 		}
 		s.ended(location)
-		job, err := c.GetJobWithResponse(t.Context(), uuid.MustParse(strings.TrimPrefix(location, "/api/jobs/")))
+		job, err := c.GetJobWithResponse(t.Context(), uuid.MustParse(strings.TrimPrefix(location, "/api/jobs/")), nil)
 		must(t, err)
 		if job.JSON200 == nil {
 			t.Fatalf("%s %s", job.Status(), job.Body)
@@ -128,7 +128,7 @@ func TestClientReserves(t *testing.T) {
 		t.Errorf("at first: %+v", r)
 	}
 
-	used, err := c.UseServiceRequestWithResponse(t.Context(), id, use)
+	used, err := c.UseServiceRequestWithResponse(t.Context(), id, nil, use)
 	must(t, err)
 	if used.JSON202 == nil {
 		t.Fatalf("%s %s", used.Status(), used.Body)
@@ -142,13 +142,13 @@ func TestClientReserves(t *testing.T) {
 	}
 	// What was read can be sent back as it is.
 	use.UsedByLegalEntity = *held.UsedByLegalEntity
-	refused, err := c.UseServiceRequestWithResponse(t.Context(), id, use)
+	refused, err := c.UseServiceRequestWithResponse(t.Context(), id, nil, use)
 	must(t, err)
 	if refused.JSON409 == nil || refused.JSON409.Error.Message != "Service request is already used" {
 		t.Errorf("used again: %s %s", refused.Status(), refused.Body)
 	}
 
-	first, err := c.ReleaseServiceRequestWithResponse(t.Context(), id, client.ServiceRequestRelease{})
+	first, err := c.ReleaseServiceRequestWithResponse(t.Context(), id, nil, client.ServiceRequestRelease{})
 	must(t, err)
 	if first.JSON202 == nil {
 		t.Fatalf("%s %s", first.Status(), first.Body)
@@ -175,19 +175,19 @@ func TestClientReadsFailedJob(t *testing.T) {
 	s := newService(t)
 	c := s.client()
 	_, id := s.serviceRequest("in_queue", held(s.clinic))
-	accepted, err := c.ReleaseServiceRequestWithBodyWithResponse(t.Context(), id, "application/json", strings.NewReader(""))
+	accepted, err := c.ReleaseServiceRequestWithBodyWithResponse(t.Context(), id, nil, "application/json", strings.NewReader(""))
 	must(t, err)
 	if accepted.JSON202 == nil {
 		t.Fatalf("%s %s", accepted.Status(), accepted.Body)
 	}
 	s.sql(`UPDATE medical_events.service_requests SET status = 'recalled'`)
 	s.work().ended(accepted.Headers202.Location)
-	job, err := c.GetJobWithResponse(t.Context(), uuid.MustParse(strings.TrimPrefix(accepted.Headers202.Location, "/api/jobs/")))
+	job, err := c.GetJobWithResponse(t.Context(), uuid.MustParse(strings.TrimPrefix(accepted.Headers202.Location, "/api/jobs/")), nil)
 	must(t, err)
 	if job.JSON200 == nil || job.JSON200.Data.Status != client.JobStatusFailed || *job.JSON200.Data.StatusCode != 409 || job.JSON200.Data.Error.Message != "Invalid service request status" {
 		t.Errorf("%s %s", job.Status(), job.Body)
 	}
-	unknown, err := c.GetJobWithResponse(t.Context(), uuid.New())
+	unknown, err := c.GetJobWithResponse(t.Context(), uuid.New(), nil)
 	must(t, err)
 	if unknown.JSON404 == nil || unknown.JSON404.Error.Type != client.FaultTypeNotFound {
 		text, _ := json.Marshal(unknown.JSON404)

@@ -113,14 +113,18 @@ func (f *Failure) write(w http.ResponseWriter) {
 
 // request is what every layer below the outermost handler may know of the request.
 type request struct {
-	id  string
-	url string
+	id   string
+	url  string
+	note *Answered // what the layers below have to tell
 }
 
 type requestKey struct{}
 
 func requestOf(ctx context.Context) request {
 	r, _ := ctx.Value(requestKey{}).(request)
+	if r.note == nil { // net/http refused it before it was identified
+		r.note = &Answered{}
+	}
 	return r
 }
 

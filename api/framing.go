@@ -43,8 +43,11 @@ func (c conn) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	id := uuid.NewString()
-	f := failure(context.WithValue(context.Background(), requestKey{}, request{id: id}), code,
-		Fault{Type: "request_malformed", Message: http.StatusText(code)})
+	kind := "request_malformed"
+	if code == http.StatusRequestHeaderFieldsTooLarge {
+		kind = "request_too_large"
+	}
+	f := failure(context.WithValue(context.Background(), requestKey{}, request{id: id}), code, Fault{Type: kind, Message: http.StatusText(code)})
 	body, err := json.Marshal(f)
 	if err != nil {
 		return c.Conn.Write(p)

@@ -101,6 +101,7 @@ func (s *server) accept(ctx context.Context, o db.Order) (*acceptedOutput, error
 	if err != nil {
 		return nil, err
 	}
+	requestOf(ctx).note.Job = job.ID
 	p := patienceOf(ctx)
 	if p > 0 {
 		awaited, err := s.job(ctx, o.Caller, job.ID, p)

@@ -48,6 +48,65 @@ var usages = map[string]usage{
 		code:    202,
 		another: outcome{code: 409, kind: "request_conflict", message: "Service request is used by another legal entity"},
 	},
+	"updateLicense": {
+		prepare: func(s *service) call {
+			s.primaryLicense(s.clinic)
+			var created struct{ ID string }
+			must(s.t, json.Unmarshal(s.do(license()).body.Data, &created))
+			return call{method: "PATCH", path: "/api/licenses/" + created.ID, body: `{"type": "PHARMACY_DRUGS", "is_primary": false, "order_no": "К-2"}`}
+		},
+		code:    200,
+		another: outcome{code: 409, kind: "request_conflict", message: "License doesn't correspond to your legal entity"},
+	},
+	"listLicenses": {
+		prepare: func(s *service) call {
+			s.primaryLicense(s.clinic)
+			return call{method: "GET", path: "/api/licenses"}
+		},
+		code:    200,
+		another: outcome{code: 200, data: "[]"},
+	},
+	"processServiceRequest": {
+		prepare: func(s *service) call {
+			_, id := s.serviceRequest("in_queue", held(s.clinic))
+			return act(id, "process", "")
+		},
+		code:    202,
+		another: outcome{code: 409, kind: "request_conflict", message: "Service request is used by another legal entity"},
+	},
+	"completeServiceRequest": {
+		prepare: func(s *service) call {
+			_, id := s.serviceRequest("in_progress", held(s.clinic))
+			return act(id, "complete", completion)
+		},
+		code:    202,
+		another: outcome{code: 409, kind: "request_conflict", message: "Service request is used by another legal entity"},
+	},
+	"listServiceRequests": {
+		prepare: func(s *service) call {
+			s.serviceRequest("new", uuid.NullUUID{})
+			return call{method: "GET", path: "/api/service_requests?requisition=R-1"}
+		},
+		code:    200,
+		another: outcome{code: 200}, // whoever knows the requisition may find it
+	},
+	"listPatientServiceRequests": {
+		prepare: func(s *service) call {
+			patient, _ := s.serviceRequest("new", uuid.NullUUID{})
+			return call{method: "GET", path: "/api/patients/" + patient.String() + "/service_requests"}
+		},
+		code:    200,
+		another: outcome{code: 200}, // a service request may be read by whoever may use it
+	},
+	"listEvents": {
+		prepare: func(s *service) call {
+			s.primaryLicense(s.clinic)
+			s.do(license())
+			return call{method: "GET", path: "/api/events"}
+		},
+		code:    200,
+		another: outcome{code: 200, data: "[]"},
+	},
 	"getServiceRequest": {
 		prepare: func(s *service) call {
 			patient, id := s.serviceRequest("new", uuid.NullUUID{})

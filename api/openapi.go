@@ -40,7 +40,7 @@ func describe() huma.Config {
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"token":  {Type: "http", Scheme: "bearer", Description: "Opaque access token of a user of a legal entity, with scopes."},
+					"token":  {Type: "http", Scheme: "bearer", Description: "Access token of a user of a legal entity, with scopes: an opaque one, or a JWT of the OIDC issuer that the operator has configured."},
 					"apiKey": {Type: "apiKey", In: "header", Name: "api-key", Description: "Key of the calling information system."},
 				},
 			},
@@ -62,6 +62,7 @@ var errorTexts = map[int]struct{ kind, description, message string }{
 	http.StatusRequestEntityTooLarge: {"request_too_large", "The body is larger than 1 MiB", "The body is larger than 1048576 bytes"},
 	http.StatusUnsupportedMediaType:  {"content_type_invalid", "The body is not sent as JSON", "Content-Type must be application/json"},
 	http.StatusUnprocessableEntity:   {"validation_failed", "Path, query or body does not fit, or a rule about a value says no", schemaMessage},
+	http.StatusTooManyRequests:       {"too_many_requests", "The client asks more than the limit allows, where the operator has set one", tooManyMessage},
 	http.StatusInternalServerError:   {"internal_error", "Internal error; details are in the log only", "Internal error. Quote the request id when you report it."},
 	http.StatusServiceUnavailable:    {"service_unavailable", "The database cannot be reached, or a lock took too long", "The service is not available at the moment. Try again later."},
 }
@@ -100,7 +101,7 @@ var ruleExamples = map[string]map[int]string{
 // the same everywhere.
 func describeErrors(document *huma.OpenAPI, op *huma.Operation) {
 	codes := append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotAcceptable, http.StatusUnprocessableEntity,
-		http.StatusInternalServerError, http.StatusServiceUnavailable}, op.Errors...)
+		http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}, op.Errors...)
 	if op.Method != http.MethodGet {
 		codes = append(codes, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
@@ -127,11 +128,19 @@ func describeErrors(document *huma.OpenAPI, op *huma.Operation) {
 			}}},
 		}
 		for header, description := range map[int]map[string]string{
-			http.StatusUnauthorized:       {"WWW-Authenticate": "How to authenticate (RFC 6750)"},
-			http.StatusForbidden:          {"WWW-Authenticate": "The scope that is missing (RFC 6750)"},
+			http.StatusUnauthorized: {"WWW-Authenticate": "How to authenticate (RFC 6750)"},
+			http.StatusForbidden:    {"WWW-Authenticate": "The scope that is missing (RFC 6750)"},
+			http.StatusTooManyRequests: {
+				"Retry-After":      "Seconds to wait before trying again",
+				"RateLimit":        "What is left of the limit, and the seconds until it is whole again",
+				"RateLimit-Policy": "The limit: requests (q) in seconds (w)",
+			},
 			http.StatusServiceUnavailable: {"Retry-After": "Seconds to wait before trying again"},
 		}[code] {
-			response.Headers = map[string]*huma.Param{header: {Description: description, Schema: &huma.Schema{Type: huma.TypeString}}}
+			if response.Headers == nil {
+				response.Headers = map[string]*huma.Param{}
+			}
+			response.Headers[header] = &huma.Param{Description: description, Schema: &huma.Schema{Type: huma.TypeString}}
 		}
 		op.Responses[strconv.Itoa(code)] = response
 	}

@@ -62,7 +62,7 @@ func TestOperations(t *testing.T) {
 			if len(op.Security) != 1 || len(op.Security[0]["token"]) != 1 || op.Security[0]["token"][0] != op.Scope {
 				t.Errorf("%s: security %v", name, op.Security)
 			}
-			codes := []string{"401", "403", "406", "422", "500", "503"}
+			codes := []string{"401", "403", "406", "422", "429", "500", "503"}
 			if strings.HasSuffix(path, "}") || strings.Contains(path, "/actions/") { // it speaks of one thing, which may be missing
 				codes = append(codes, "404")
 			}

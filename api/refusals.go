@@ -96,6 +96,7 @@ func refusalFault(r db.Refusal, allowed []string) (code int, f Fault) {
 
 // refused answers a refusal at once.
 func refused(ctx context.Context, r db.Refusal, allowed []string) *Failure {
+	requestOf(ctx).note.Refusal = r
 	code, fault := refusalFault(r, allowed)
 	return failure(ctx, code, fault)
 }

@@ -4,6 +4,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -26,6 +27,10 @@ import (
 const (
 	maxBodyBytes = 1 << 20
 	bodyTimeout  = 15 * time.Second // to send all of a body
+
+	// requestTimeout is what a request may take in all, waitTimeout what it may wait on top of that if the caller wishes (Prefer).
+	requestTimeout = 25 * time.Second
+	waitTimeout    = 30 * time.Second
 )
 
 // Config says what the API serves from and how.
@@ -35,18 +40,31 @@ type Config struct {
 	RequireAPIKey bool
 	Ready         func(context.Context) error // nil error: ready to serve
 	Stopping      context.Context             // ends when requests are to wait no longer; nil: never
+
+	Issuer         TokenSource                     // of bearer tokens that are JWTs; nil: there are none
+	RatePerSecond  float64                         // requests that each client may make; 0: any number
+	RateBurst      int                             // requests that a client may make at once; at least RatePerSecond
+	BodyTimeout    time.Duration                   // to send all of a body; default 15 s
+	RequestTimeout time.Duration                   // for an answer; default 25 s
+	Metrics        http.Handler                    // of GET /metrics; nil: none
+	Answered       func(context.Context, Answered) // told of every answer; nil: nobody is
 }
 
 type server struct {
 	Config
-	api huma.API
+	api     huma.API
+	limiter *limiter // nil: no limit
 }
 
 // New makes the handler of everything the service answers.
 func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 	s := &server{Config: c, api: humago.New(mux, describe())}
+	if c.RatePerSecond > 0 {
+		s.limiter = newLimiter(c.RatePerSecond, c.RateBurst)
+	}
 	s.register()
+	docs(mux)
 
 	document := newDocument(s.api.OpenAPI())
 	mux.HandleFunc("GET /openapi.json", document.serve("application/json", document.json))
@@ -63,6 +81,9 @@ func Health(c Config) http.Handler {
 func (s *server) serve(mux *http.ServeMux) http.Handler {
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
+	if s.Metrics != nil {
+		mux.Handle("GET /metrics", s.Metrics)
+	}
 	return s.identify(s.recover(exact(mux)))
 }
 
@@ -84,18 +105,25 @@ func (s *server) identify(next http.Handler) http.Handler {
 		}
 		w.Header().Set("X-Request-Id", id)
 		if r.ContentLength != 0 {
-			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) //nolint:errcheck // a connection without deadlines is a test's
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(cmp.Or(s.BodyTimeout, bodyTimeout))) //nolint:errcheck // a connection without deadlines is a test's
 		}
+		timeout := cmp.Or(s.RequestTimeout, requestTimeout)
+		if r.Header.Get("Prefer") != "" {
+			timeout += waitTimeout
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
+		defer cancel()
 		scheme := "http"
 		if r.TLS != nil {
 			scheme = "https"
 		}
-		ctx := context.WithValue(r.Context(), requestKey{}, request{id: id, url: scheme + "://" + r.Host + r.URL.RequestURI()})
+		note := &Answered{RequestID: id, Method: r.Method}
+		ctx = context.WithValue(ctx, requestKey{}, request{id: id, url: scheme + "://" + r.Host + r.URL.RequestURI(), note: note})
 		start := time.Now()
 		seen := &statusRecorder{ResponseWriter: w}
 		next.ServeHTTP(seen, r.WithContext(ctx))
-		s.Log.LogAttrs(ctx, slog.LevelDebug, "request", slog.String("request_id", id), slog.String("method", r.Method),
-			slog.String("path", r.URL.Path), slog.Int("code", seen.status), slog.Duration("took", time.Since(start)))
+		note.Code, note.Took = seen.status, time.Since(start)
+		s.answered(ctx, r.URL.Path, *note)
 	})
 }
 
@@ -193,7 +221,14 @@ func register[I, O any](s *server, e endpoint[I, O]) {
 	op.MaxBodyBytes = maxBodyBytes + 1 // huma refuses a body of just that size; body has refused larger ones
 	op.BodyReadTimeout = -1            // none: body has read it, and a deadline that passes later would cancel the request
 	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
+		_, w := humago.Unwrap(ctx)
+		note := requestOf(ctx.Context()).note
+		note.Operation, note.Route = op.OperationID, op.Path
 		caller, fail := s.authorize(ctx, e.scope)
+		if fail == nil {
+			note.Client = caller.ClientID
+			fail = s.limit(ctx.Context(), caller.ClientID, w)
+		}
 		if fail == nil {
 			fail = acceptable(ctx)
 		}
@@ -201,7 +236,6 @@ func register[I, O any](s *server, e endpoint[I, O]) {
 			fail = body(ctx)
 		}
 		if fail != nil {
-			_, w := humago.Unwrap(ctx)
 			fail.write(w)
 			return
 		}

@@ -18,6 +18,39 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for EventEntityType.
+const (
+	EventEntityTypeLicense        EventEntityType = "License"
+	EventEntityTypeServiceRequest EventEntityType = "ServiceRequest"
+)
+
+// Valid indicates whether the value is a known member of the EventEntityType enum.
+func (e EventEntityType) Valid() bool {
+	switch e {
+	case EventEntityTypeLicense:
+		return true
+	case EventEntityTypeServiceRequest:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for EventEventType.
+const (
+	EventEventTypeStatusChangeEvent EventEventType = "StatusChangeEvent"
+)
+
+// Valid indicates whether the value is a known member of the EventEventType enum.
+func (e EventEventType) Valid() bool {
+	switch e {
+	case EventEventTypeStatusChangeEvent:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FaultType.
 const (
 	FaultTypeAccessDenied       FaultType = "access_denied"
@@ -231,6 +264,60 @@ func (e ServiceRequestStatus) Valid() bool {
 	}
 }
 
+// Defines values for ListPatientServiceRequestsParamsStatus.
+const (
+	ListPatientServiceRequestsParamsStatusActive         ListPatientServiceRequestsParamsStatus = "active"
+	ListPatientServiceRequestsParamsStatusCompleted      ListPatientServiceRequestsParamsStatus = "completed"
+	ListPatientServiceRequestsParamsStatusEnteredInError ListPatientServiceRequestsParamsStatus = "entered_in_error"
+	ListPatientServiceRequestsParamsStatusRecalled       ListPatientServiceRequestsParamsStatus = "recalled"
+)
+
+// Valid indicates whether the value is a known member of the ListPatientServiceRequestsParamsStatus enum.
+func (e ListPatientServiceRequestsParamsStatus) Valid() bool {
+	switch e {
+	case ListPatientServiceRequestsParamsStatusActive:
+		return true
+	case ListPatientServiceRequestsParamsStatusCompleted:
+		return true
+	case ListPatientServiceRequestsParamsStatusEnteredInError:
+		return true
+	case ListPatientServiceRequestsParamsStatusRecalled:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListServiceRequestsParamsStatus.
+const (
+	ListServiceRequestsParamsStatusActive         ListServiceRequestsParamsStatus = "active"
+	ListServiceRequestsParamsStatusCompleted      ListServiceRequestsParamsStatus = "completed"
+	ListServiceRequestsParamsStatusEnteredInError ListServiceRequestsParamsStatus = "entered_in_error"
+	ListServiceRequestsParamsStatusRecalled       ListServiceRequestsParamsStatus = "recalled"
+)
+
+// Valid indicates whether the value is a known member of the ListServiceRequestsParamsStatus enum.
+func (e ListServiceRequestsParamsStatus) Valid() bool {
+	switch e {
+	case ListServiceRequestsParamsStatusActive:
+		return true
+	case ListServiceRequestsParamsStatusCompleted:
+		return true
+	case ListServiceRequestsParamsStatusEnteredInError:
+		return true
+	case ListServiceRequestsParamsStatusRecalled:
+		return true
+	default:
+		return false
+	}
+}
+
+// Change defines model for Change.
+type Change struct {
+	NewValue *string `json:"new_value"`
+	OldValue *string `json:"old_value"`
+}
+
 // CodeableConcept defines model for CodeableConcept.
 type CodeableConcept struct {
 	Coding []Coding `json:"coding"`
@@ -262,6 +349,40 @@ type EnvelopeLicense struct {
 type EnvelopeServiceRequest struct {
 	Data ServiceRequest `json:"data"`
 	Meta Meta           `json:"meta"`
+}
+
+// Event defines model for Event.
+type Event struct {
+	// ChangedBy User id
+	ChangedBy  openapi_types.UUID `json:"changed_by"`
+	EntityId   openapi_types.UUID `json:"entity_id"`
+	EntityType EventEntityType    `json:"entity_type"`
+	EventTime  time.Time          `json:"event_time"`
+	EventType  EventEventType     `json:"event_type"`
+
+	// Id Known already: the event was delivered before
+	Id openapi_types.UUID `json:"id"`
+
+	// Properties status or program_processing_status, and what became of it
+	Properties map[string]Change `json:"properties"`
+}
+
+// EventEntityType defines model for Event.EntityType.
+type EventEntityType string
+
+// EventEventType defines model for Event.EventType.
+type EventEventType string
+
+// EventFeed defines model for EventFeed.
+type EventFeed struct {
+	// Cursor To go on from: give it as after. Where there was nothing it is the one that was given
+	//
+	// Examples: 000000000000002a
+	Cursor string `json:"cursor"`
+
+	// Data Oldest first; the events of one entity in the order of the changes
+	Data []Event `json:"data"`
+	Meta Meta    `json:"meta"`
 }
 
 // Failure defines model for Failure.
@@ -407,6 +528,49 @@ type LicenseCreation struct {
 	AdditionalProperties map[string]interface{} `json:"-"`
 }
 
+// LicenseUpdate defines model for LicenseUpdate.
+type LicenseUpdate struct {
+	// ActiveFromDate Not after expiry_date
+	//
+	// Examples: 2026-02-28
+	ActiveFromDate *openapi_types.Date `json:"active_from_date,omitempty"`
+
+	// ExpiryDate Today or later
+	//
+	// Examples: 2026-02-28
+	ExpiryDate *openapi_types.Date `json:"expiry_date,omitempty"`
+
+	// IsPrimary Only false: an additional licence stays one
+	//
+	// Examples: false
+	IsPrimary bool `json:"is_primary"`
+
+	// IssuedBy Examples: Держлікслужба
+	IssuedBy *string `json:"issued_by,omitempty"`
+
+	// IssuedDate Not after active_from_date
+	//
+	// Examples: 2026-02-28
+	IssuedDate *openapi_types.Date `json:"issued_date,omitempty"`
+
+	// LicenseNumber Empty: none any more
+	//
+	// Examples: АЕ 123456
+	LicenseNumber *string `json:"license_number,omitempty"`
+
+	// OrderNo Examples: К-123
+	OrderNo *string `json:"order_no,omitempty"`
+
+	// Type That of the licence: it cannot be changed
+	//
+	// Examples: PHARMACY_DRUGS
+	Type string `json:"type"`
+
+	// WhatLicensed Examples: реалізація наркотичних засобів
+	WhatLicensed         *string                `json:"what_licensed,omitempty"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
 // Link defines model for Link.
 type Link struct {
 	Entity LinkEntity `json:"entity"`
@@ -417,6 +581,20 @@ type Link struct {
 
 // LinkEntity defines model for Link.Entity.
 type LinkEntity string
+
+// ListEnvelopeLicense defines model for ListEnvelopeLicense.
+type ListEnvelopeLicense struct {
+	Data   []License `json:"data"`
+	Meta   Meta      `json:"meta"`
+	Paging Paging    `json:"paging"`
+}
+
+// ListEnvelopeServiceRequest defines model for ListEnvelopeServiceRequest.
+type ListEnvelopeServiceRequest struct {
+	Data   []ServiceRequest `json:"data"`
+	Meta   Meta             `json:"meta"`
+	Paging Paging           `json:"paging"`
+}
 
 // Meta defines model for Meta.
 type Meta struct {
@@ -445,6 +623,29 @@ type Meta struct {
 //
 // Examples: object
 type MetaType string
+
+// Paging defines model for Paging.
+type Paging struct {
+	// PageNumber The page that was asked for
+	//
+	// Examples: 1
+	PageNumber int64 `json:"page_number"`
+
+	// PageSize Entries of a full page
+	//
+	// Examples: 50
+	PageSize int64 `json:"page_size"`
+
+	// TotalEntries Entries on all pages
+	//
+	// Examples: 1
+	TotalEntries int64 `json:"total_entries"`
+
+	// TotalPages An empty list has one page
+	//
+	// Examples: 1
+	TotalPages int64 `json:"total_pages"`
+}
 
 // Period defines model for Period.
 type Period struct {
@@ -562,6 +763,22 @@ type ServiceRequestProgramProcessingStatus string
 // ServiceRequestStatus defines model for ServiceRequest.Status.
 type ServiceRequestStatus string
 
+// ServiceRequestCompletion defines model for ServiceRequestCompletion.
+type ServiceRequestCompletion struct {
+	// CompletedWith An encounter, where the type is left out, a diagnostic_report or a procedure; needs program_service
+	CompletedWith *Reference `json:"completed_with,omitempty"`
+
+	// ProgramService Service of the programme that was rendered
+	ProgramService *Reference `json:"program_service,omitempty"`
+
+	// StatusReason One coding, of dictionary eHealth/service_request_complete_reasons
+	StatusReason         *CodeableConcept       `json:"status_reason,omitempty"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// ServiceRequestProcess defines model for ServiceRequestProcess.
+type ServiceRequestProcess map[string]interface{}
+
 // ServiceRequestRelease defines model for ServiceRequestRelease.
 type ServiceRequestRelease map[string]interface{}
 
@@ -602,8 +819,130 @@ type UsedByLegalEntityHistoryItem struct {
 	UsedByLegalEntity Reference          `json:"used_by_legal_entity"`
 }
 
+// ListEventsParams defines parameters for ListEvents.
+type ListEventsParams struct {
+	// After The cursor of the last answer; left out: from the beginning
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+
+	// Limit At most so many events
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Prefer wait=<seconds> (RFC 7240): answer when there is something to tell, after so many seconds at the latest. More than 30 counts as 30; anything else is ignored.
+	Prefer *string `json:"Prefer,omitempty"`
+}
+
+// GetJobParams defines parameters for GetJob.
+type GetJobParams struct {
+	// Prefer wait=<seconds> (RFC 7240): answer when there is something to tell, after so many seconds at the latest. More than 30 counts as 30; anything else is ignored.
+	Prefer *string `json:"Prefer,omitempty"`
+}
+
+// ListLicensesParams defines parameters for ListLicenses.
+type ListLicensesParams struct {
+	Id *openapi_types.UUID `form:"id,omitempty" json:"id,omitempty"`
+
+	// LicenseNumber Exactly this number
+	LicenseNumber *string `form:"license_number,omitempty" json:"license_number,omitempty"`
+
+	// Type Dictionary LICENSE_TYPE
+	Type      *string `form:"type,omitempty" json:"type,omitempty"`
+	IsPrimary *bool   `form:"is_primary,omitempty" json:"is_primary,omitempty"`
+
+	// Page A page behind the last is empty
+	Page     *int64 `form:"page,omitempty" json:"page,omitempty"`
+	PageSize *int64 `form:"page_size,omitempty" json:"page_size,omitempty"`
+}
+
+// CreateLicenseParams defines parameters for CreateLicense.
+type CreateLicenseParams struct {
+	// IdempotencyKey Chosen by the client, once for each request that it may repeat. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice; 409 while the first is being carried out; 422 if the key was used for another request.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
+// UpdateLicenseParams defines parameters for UpdateLicense.
+type UpdateLicenseParams struct {
+	// IdempotencyKey Chosen by the client, once for each request that it may repeat. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice; 409 while the first is being carried out; 422 if the key was used for another request.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
+// ListPatientServiceRequestsParams defines parameters for ListPatientServiceRequests.
+type ListPatientServiceRequestsParams struct {
+	// Status Left out: all
+	Status               *ListPatientServiceRequestsParamsStatus `form:"status,omitempty" json:"status,omitempty"`
+	RequesterLegalEntity *openapi_types.UUID                     `form:"requester_legal_entity,omitempty" json:"requester_legal_entity,omitempty"`
+	UsedByLegalEntity    *openapi_types.UUID                     `form:"used_by_legal_entity,omitempty" json:"used_by_legal_entity,omitempty"`
+
+	// Code The service
+	Code *openapi_types.UUID `form:"code,omitempty" json:"code,omitempty"`
+
+	// Page A page behind the last is empty
+	Page     *int64 `form:"page,omitempty" json:"page,omitempty"`
+	PageSize *int64 `form:"page_size,omitempty" json:"page_size,omitempty"`
+}
+
+// ListPatientServiceRequestsParamsStatus defines parameters for ListPatientServiceRequests.
+type ListPatientServiceRequestsParamsStatus string
+
+// ListServiceRequestsParams defines parameters for ListServiceRequests.
+type ListServiceRequestsParams struct {
+	Requisition string                           `form:"requisition" json:"requisition"`
+	Status      *ListServiceRequestsParamsStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// Page A page behind the last is empty
+	Page     *int64 `form:"page,omitempty" json:"page,omitempty"`
+	PageSize *int64 `form:"page_size,omitempty" json:"page_size,omitempty"`
+}
+
+// ListServiceRequestsParamsStatus defines parameters for ListServiceRequests.
+type ListServiceRequestsParamsStatus string
+
+// CompleteServiceRequestParams defines parameters for CompleteServiceRequest.
+type CompleteServiceRequestParams struct {
+	// IdempotencyKey Chosen by the client, once for each request that it may repeat. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice; 409 while the first is being carried out; 422 if the key was used for another request.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+
+	// Prefer wait=<seconds> (RFC 7240): answer when there is something to tell, after so many seconds at the latest. More than 30 counts as 30; anything else is ignored.
+	Prefer *string `json:"Prefer,omitempty"`
+}
+
+// ProcessServiceRequestParams defines parameters for ProcessServiceRequest.
+type ProcessServiceRequestParams struct {
+	// IdempotencyKey Chosen by the client, once for each request that it may repeat. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice; 409 while the first is being carried out; 422 if the key was used for another request.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+
+	// Prefer wait=<seconds> (RFC 7240): answer when there is something to tell, after so many seconds at the latest. More than 30 counts as 30; anything else is ignored.
+	Prefer *string `json:"Prefer,omitempty"`
+}
+
+// ReleaseServiceRequestParams defines parameters for ReleaseServiceRequest.
+type ReleaseServiceRequestParams struct {
+	// IdempotencyKey Chosen by the client, once for each request that it may repeat. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice; 409 while the first is being carried out; 422 if the key was used for another request.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+
+	// Prefer wait=<seconds> (RFC 7240): answer when there is something to tell, after so many seconds at the latest. More than 30 counts as 30; anything else is ignored.
+	Prefer *string `json:"Prefer,omitempty"`
+}
+
+// UseServiceRequestParams defines parameters for UseServiceRequest.
+type UseServiceRequestParams struct {
+	// IdempotencyKey Chosen by the client, once for each request that it may repeat. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice; 409 while the first is being carried out; 422 if the key was used for another request.
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+
+	// Prefer wait=<seconds> (RFC 7240): answer when there is something to tell, after so many seconds at the latest. More than 30 counts as 30; anything else is ignored.
+	Prefer *string `json:"Prefer,omitempty"`
+}
+
 // CreateLicenseJSONRequestBody defines body for CreateLicense for application/json ContentType.
 type CreateLicenseJSONRequestBody = LicenseCreation
+
+// UpdateLicenseJSONRequestBody defines body for UpdateLicense for application/json ContentType.
+type UpdateLicenseJSONRequestBody = LicenseUpdate
+
+// CompleteServiceRequestJSONRequestBody defines body for CompleteServiceRequest for application/json ContentType.
+type CompleteServiceRequestJSONRequestBody = ServiceRequestCompletion
+
+// ProcessServiceRequestJSONRequestBody defines body for ProcessServiceRequest for application/json ContentType.
+type ProcessServiceRequestJSONRequestBody = ServiceRequestProcess
 
 // ReleaseServiceRequestJSONRequestBody defines body for ReleaseServiceRequest for application/json ContentType.
 type ReleaseServiceRequestJSONRequestBody = ServiceRequestRelease
@@ -777,6 +1116,288 @@ func (a LicenseCreation) MarshalJSON() ([]byte, error) {
 		object["what_licensed"], err = json.Marshal(a.WhatLicensed)
 		if err != nil {
 			return nil, fmt.Errorf("error marshaling 'what_licensed': %w", err)
+		}
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
+
+// Getter for additional properties for LicenseUpdate. Returns the specified
+// element and whether it was found
+func (a LicenseUpdate) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for LicenseUpdate
+func (a *LicenseUpdate) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for LicenseUpdate to handle AdditionalProperties
+func (a *LicenseUpdate) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["active_from_date"]; found {
+		err = json.Unmarshal(raw, &a.ActiveFromDate)
+		if err != nil {
+			return fmt.Errorf("error reading 'active_from_date': %w", err)
+		}
+		delete(object, "active_from_date")
+	}
+
+	if raw, found := object["expiry_date"]; found {
+		err = json.Unmarshal(raw, &a.ExpiryDate)
+		if err != nil {
+			return fmt.Errorf("error reading 'expiry_date': %w", err)
+		}
+		delete(object, "expiry_date")
+	}
+
+	if raw, found := object["is_primary"]; found {
+		err = json.Unmarshal(raw, &a.IsPrimary)
+		if err != nil {
+			return fmt.Errorf("error reading 'is_primary': %w", err)
+		}
+		delete(object, "is_primary")
+	}
+
+	if raw, found := object["issued_by"]; found {
+		err = json.Unmarshal(raw, &a.IssuedBy)
+		if err != nil {
+			return fmt.Errorf("error reading 'issued_by': %w", err)
+		}
+		delete(object, "issued_by")
+	}
+
+	if raw, found := object["issued_date"]; found {
+		err = json.Unmarshal(raw, &a.IssuedDate)
+		if err != nil {
+			return fmt.Errorf("error reading 'issued_date': %w", err)
+		}
+		delete(object, "issued_date")
+	}
+
+	if raw, found := object["license_number"]; found {
+		err = json.Unmarshal(raw, &a.LicenseNumber)
+		if err != nil {
+			return fmt.Errorf("error reading 'license_number': %w", err)
+		}
+		delete(object, "license_number")
+	}
+
+	if raw, found := object["order_no"]; found {
+		err = json.Unmarshal(raw, &a.OrderNo)
+		if err != nil {
+			return fmt.Errorf("error reading 'order_no': %w", err)
+		}
+		delete(object, "order_no")
+	}
+
+	if raw, found := object["type"]; found {
+		err = json.Unmarshal(raw, &a.Type)
+		if err != nil {
+			return fmt.Errorf("error reading 'type': %w", err)
+		}
+		delete(object, "type")
+	}
+
+	if raw, found := object["what_licensed"]; found {
+		err = json.Unmarshal(raw, &a.WhatLicensed)
+		if err != nil {
+			return fmt.Errorf("error reading 'what_licensed': %w", err)
+		}
+		delete(object, "what_licensed")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for LicenseUpdate to handle AdditionalProperties
+func (a LicenseUpdate) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	if a.ActiveFromDate != nil {
+		object["active_from_date"], err = json.Marshal(a.ActiveFromDate)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'active_from_date': %w", err)
+		}
+	}
+
+	if a.ExpiryDate != nil {
+		object["expiry_date"], err = json.Marshal(a.ExpiryDate)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'expiry_date': %w", err)
+		}
+	}
+
+	object["is_primary"], err = json.Marshal(a.IsPrimary)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'is_primary': %w", err)
+	}
+
+	if a.IssuedBy != nil {
+		object["issued_by"], err = json.Marshal(a.IssuedBy)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'issued_by': %w", err)
+		}
+	}
+
+	if a.IssuedDate != nil {
+		object["issued_date"], err = json.Marshal(a.IssuedDate)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'issued_date': %w", err)
+		}
+	}
+
+	if a.LicenseNumber != nil {
+		object["license_number"], err = json.Marshal(a.LicenseNumber)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'license_number': %w", err)
+		}
+	}
+
+	if a.OrderNo != nil {
+		object["order_no"], err = json.Marshal(a.OrderNo)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'order_no': %w", err)
+		}
+	}
+
+	object["type"], err = json.Marshal(a.Type)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'type': %w", err)
+	}
+
+	if a.WhatLicensed != nil {
+		object["what_licensed"], err = json.Marshal(a.WhatLicensed)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'what_licensed': %w", err)
+		}
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
+
+// Getter for additional properties for ServiceRequestCompletion. Returns the specified
+// element and whether it was found
+func (a ServiceRequestCompletion) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for ServiceRequestCompletion
+func (a *ServiceRequestCompletion) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for ServiceRequestCompletion to handle AdditionalProperties
+func (a *ServiceRequestCompletion) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["completed_with"]; found {
+		err = json.Unmarshal(raw, &a.CompletedWith)
+		if err != nil {
+			return fmt.Errorf("error reading 'completed_with': %w", err)
+		}
+		delete(object, "completed_with")
+	}
+
+	if raw, found := object["program_service"]; found {
+		err = json.Unmarshal(raw, &a.ProgramService)
+		if err != nil {
+			return fmt.Errorf("error reading 'program_service': %w", err)
+		}
+		delete(object, "program_service")
+	}
+
+	if raw, found := object["status_reason"]; found {
+		err = json.Unmarshal(raw, &a.StatusReason)
+		if err != nil {
+			return fmt.Errorf("error reading 'status_reason': %w", err)
+		}
+		delete(object, "status_reason")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for ServiceRequestCompletion to handle AdditionalProperties
+func (a ServiceRequestCompletion) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	if a.CompletedWith != nil {
+		object["completed_with"], err = json.Marshal(a.CompletedWith)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'completed_with': %w", err)
+		}
+	}
+
+	if a.ProgramService != nil {
+		object["program_service"], err = json.Marshal(a.ProgramService)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'program_service': %w", err)
+		}
+	}
+
+	if a.StatusReason != nil {
+		object["status_reason"], err = json.Marshal(a.StatusReason)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'status_reason': %w", err)
 		}
 	}
 
@@ -974,12 +1595,26 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
+	// ListEvents Read events
+	//
+	// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id.
+	//
+	// Corresponds with GET /api/events (the `ListEvents` operationId).
+	ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetJob Read a job
 	//
 	// The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it.
 	//
 	// Corresponds with GET /api/jobs/{id} (the `GetJob` operationId).
-	GetJob(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetJob(ctx context.Context, id openapi_types.UUID, params *GetJobParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListLicenses List licences
+	//
+	// The active licences of the caller's legal entity, in the order in which they were registered. All filters are exact, and all that are given have to fit.
+	//
+	// Corresponds with GET /api/licenses (the `ListLicenses` operationId).
+	ListLicenses(ctx context.Context, params *ListLicensesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateLicenseWithBody Create an additional licence
 	//
@@ -988,7 +1623,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /api/licenses (the `CreateLicense` operationId).
-	CreateLicenseWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateLicenseWithBody(ctx context.Context, params *CreateLicenseParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateLicense Create an additional licence
 	//
@@ -997,12 +1632,80 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /api/licenses (the `CreateLicense` operationId).
-	CreateLicense(ctx context.Context, body CreateLicenseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateLicense(ctx context.Context, params *CreateLicenseParams, body CreateLicenseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateLicenseWithBody Update an additional licence
+	//
+	// Changes an additional licence of the caller's legal entity; what is left out stays as it is. Checks, in this order: schema; legal entity active or suspended; the licence exists; it is additional, and stays so; it is the legal entity's; type unchanged; an active primary licence; issued not after active from; active from not after expiry; not expired today.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /api/licenses/{id} (the `UpdateLicense` operationId).
+	UpdateLicenseWithBody(ctx context.Context, id openapi_types.UUID, params *UpdateLicenseParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateLicense Update an additional licence
+	//
+	// Changes an additional licence of the caller's legal entity; what is left out stays as it is. Checks, in this order: schema; legal entity active or suspended; the licence exists; it is additional, and stays so; it is the legal entity's; type unchanged; an active primary licence; issued not after active from; active from not after expiry; not expired today.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /api/licenses/{id} (the `UpdateLicense` operationId).
+	UpdateLicense(ctx context.Context, id openapi_types.UUID, params *UpdateLicenseParams, body UpdateLicenseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListPatientServiceRequests List the service requests of a patient
+	//
+	// The service requests of a patient, newest first. All filters that are given have to fit. A patient nobody knows has none.
+	//
+	// Corresponds with GET /api/patients/{patient_id}/service_requests (the `ListPatientServiceRequests` operationId).
+	ListPatientServiceRequests(ctx context.Context, patientId openapi_types.UUID, params *ListPatientServiceRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetServiceRequest Read a service request of a patient
 	//
 	// Corresponds with GET /api/patients/{patient_id}/service_requests/{id} (the `GetServiceRequest` operationId).
 	GetServiceRequest(ctx context.Context, patientId openapi_types.UUID, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListServiceRequests Find service requests by requisition
+	//
+	// The service requests of a requisition, newest first. Whoever knows the requisition may find them, whatever the legal entity.
+	//
+	// Corresponds with GET /api/service_requests (the `ListServiceRequests` operationId).
+	ListServiceRequests(ctx context.Context, params *ListServiceRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CompleteServiceRequestWithBody Complete a service request
+	//
+	// Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; with a program: held by the caller's legal entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/complete (the `CompleteServiceRequest` operationId).
+	CompleteServiceRequestWithBody(ctx context.Context, serviceRequestId openapi_types.UUID, params *CompleteServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CompleteServiceRequest Complete a service request
+	//
+	// Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; with a program: held by the caller's legal entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/complete (the `CompleteServiceRequest` operationId).
+	CompleteServiceRequest(ctx context.Context, serviceRequestId openapi_types.UUID, params *CompleteServiceRequestParams, body CompleteServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ProcessServiceRequestWithBody Process: begin to serve a reserved service request
+	//
+	// Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity. No body is needed.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/process (the `ProcessServiceRequest` operationId).
+	ProcessServiceRequestWithBody(ctx context.Context, serviceRequestId openapi_types.UUID, params *ProcessServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ProcessServiceRequest Process: begin to serve a reserved service request
+	//
+	// Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity. No body is needed.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/process (the `ProcessServiceRequest` operationId).
+	ProcessServiceRequest(ctx context.Context, serviceRequestId openapi_types.UUID, params *ProcessServiceRequestParams, body ProcessServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ReleaseServiceRequestWithBody Release: give a reservation back
 	//
@@ -1011,7 +1714,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/release (the `ReleaseServiceRequest` operationId).
-	ReleaseServiceRequestWithBody(ctx context.Context, serviceRequestId openapi_types.UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ReleaseServiceRequestWithBody(ctx context.Context, serviceRequestId openapi_types.UUID, params *ReleaseServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ReleaseServiceRequest Release: give a reservation back
 	//
@@ -1020,7 +1723,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/release (the `ReleaseServiceRequest` operationId).
-	ReleaseServiceRequest(ctx context.Context, serviceRequestId openapi_types.UUID, body ReleaseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ReleaseServiceRequest(ctx context.Context, serviceRequestId openapi_types.UUID, params *ReleaseServiceRequestParams, body ReleaseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UseServiceRequestWithBody Use: reserve a service request
 	//
@@ -1029,7 +1732,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/use (the `UseServiceRequest` operationId).
-	UseServiceRequestWithBody(ctx context.Context, serviceRequestId openapi_types.UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UseServiceRequestWithBody(ctx context.Context, serviceRequestId openapi_types.UUID, params *UseServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UseServiceRequest Use: reserve a service request
 	//
@@ -1038,7 +1741,24 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/use (the `UseServiceRequest` operationId).
-	UseServiceRequest(ctx context.Context, serviceRequestId openapi_types.UUID, body UseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UseServiceRequest(ctx context.Context, serviceRequestId openapi_types.UUID, params *UseServiceRequestParams, body UseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// ListEvents Read events
+//
+// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id.
+//
+// Corresponds with GET /api/events (the `ListEvents` operationId).
+func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // GetJob Read a job
@@ -1046,8 +1766,25 @@ type ClientInterface interface {
 // The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it.
 //
 // Corresponds with GET /api/jobs/{id} (the `GetJob` operationId).
-func (c *Client) GetJob(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetJobRequest(c.Server, id)
+func (c *Client) GetJob(ctx context.Context, id openapi_types.UUID, params *GetJobParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetJobRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListLicenses List licences
+//
+// The active licences of the caller's legal entity, in the order in which they were registered. All filters are exact, and all that are given have to fit.
+//
+// Corresponds with GET /api/licenses (the `ListLicenses` operationId).
+func (c *Client) ListLicenses(ctx context.Context, params *ListLicensesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListLicensesRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -1065,8 +1802,8 @@ func (c *Client) GetJob(ctx context.Context, id openapi_types.UUID, reqEditors .
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /api/licenses (the `CreateLicense` operationId).
-func (c *Client) CreateLicenseWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateLicenseRequestWithBody(c.Server, contentType, body)
+func (c *Client) CreateLicenseWithBody(ctx context.Context, params *CreateLicenseParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateLicenseRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1084,8 +1821,63 @@ func (c *Client) CreateLicenseWithBody(ctx context.Context, contentType string, 
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /api/licenses (the `CreateLicense` operationId).
-func (c *Client) CreateLicense(ctx context.Context, body CreateLicenseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateLicenseRequest(c.Server, body)
+func (c *Client) CreateLicense(ctx context.Context, params *CreateLicenseParams, body CreateLicenseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateLicenseRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateLicenseWithBody Update an additional licence
+//
+// Changes an additional licence of the caller's legal entity; what is left out stays as it is. Checks, in this order: schema; legal entity active or suspended; the licence exists; it is additional, and stays so; it is the legal entity's; type unchanged; an active primary licence; issued not after active from; active from not after expiry; not expired today.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /api/licenses/{id} (the `UpdateLicense` operationId).
+func (c *Client) UpdateLicenseWithBody(ctx context.Context, id openapi_types.UUID, params *UpdateLicenseParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateLicenseRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateLicense Update an additional licence
+//
+// Changes an additional licence of the caller's legal entity; what is left out stays as it is. Checks, in this order: schema; legal entity active or suspended; the licence exists; it is additional, and stays so; it is the legal entity's; type unchanged; an active primary licence; issued not after active from; active from not after expiry; not expired today.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /api/licenses/{id} (the `UpdateLicense` operationId).
+func (c *Client) UpdateLicense(ctx context.Context, id openapi_types.UUID, params *UpdateLicenseParams, body UpdateLicenseJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateLicenseRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListPatientServiceRequests List the service requests of a patient
+//
+// The service requests of a patient, newest first. All filters that are given have to fit. A patient nobody knows has none.
+//
+// Corresponds with GET /api/patients/{patient_id}/service_requests (the `ListPatientServiceRequests` operationId).
+func (c *Client) ListPatientServiceRequests(ctx context.Context, patientId openapi_types.UUID, params *ListPatientServiceRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPatientServiceRequestsRequest(c.Server, patientId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -1111,6 +1903,99 @@ func (c *Client) GetServiceRequest(ctx context.Context, patientId openapi_types.
 	return c.Client.Do(req)
 }
 
+// ListServiceRequests Find service requests by requisition
+//
+// The service requests of a requisition, newest first. Whoever knows the requisition may find them, whatever the legal entity.
+//
+// Corresponds with GET /api/service_requests (the `ListServiceRequests` operationId).
+func (c *Client) ListServiceRequests(ctx context.Context, params *ListServiceRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListServiceRequestsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CompleteServiceRequestWithBody Complete a service request
+//
+// Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; with a program: held by the caller's legal entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/complete (the `CompleteServiceRequest` operationId).
+func (c *Client) CompleteServiceRequestWithBody(ctx context.Context, serviceRequestId openapi_types.UUID, params *CompleteServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCompleteServiceRequestRequestWithBody(c.Server, serviceRequestId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CompleteServiceRequest Complete a service request
+//
+// Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; with a program: held by the caller's legal entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/complete (the `CompleteServiceRequest` operationId).
+func (c *Client) CompleteServiceRequest(ctx context.Context, serviceRequestId openapi_types.UUID, params *CompleteServiceRequestParams, body CompleteServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCompleteServiceRequestRequest(c.Server, serviceRequestId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ProcessServiceRequestWithBody Process: begin to serve a reserved service request
+//
+// Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity. No body is needed.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/process (the `ProcessServiceRequest` operationId).
+func (c *Client) ProcessServiceRequestWithBody(ctx context.Context, serviceRequestId openapi_types.UUID, params *ProcessServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewProcessServiceRequestRequestWithBody(c.Server, serviceRequestId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ProcessServiceRequest Process: begin to serve a reserved service request
+//
+// Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity. No body is needed.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/process (the `ProcessServiceRequest` operationId).
+func (c *Client) ProcessServiceRequest(ctx context.Context, serviceRequestId openapi_types.UUID, params *ProcessServiceRequestParams, body ProcessServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewProcessServiceRequestRequest(c.Server, serviceRequestId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ReleaseServiceRequestWithBody Release: give a reservation back
 //
 // Gives a reserved service request back, so that it can be used again. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity, where the registry asks for it. No body is needed.
@@ -1118,8 +2003,8 @@ func (c *Client) GetServiceRequest(ctx context.Context, patientId openapi_types.
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PATCH /api/service_requests/{service_request_id}/actions/release (the `ReleaseServiceRequest` operationId).
-func (c *Client) ReleaseServiceRequestWithBody(ctx context.Context, serviceRequestId openapi_types.UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewReleaseServiceRequestRequestWithBody(c.Server, serviceRequestId, contentType, body)
+func (c *Client) ReleaseServiceRequestWithBody(ctx context.Context, serviceRequestId openapi_types.UUID, params *ReleaseServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReleaseServiceRequestRequestWithBody(c.Server, serviceRequestId, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1137,8 +2022,8 @@ func (c *Client) ReleaseServiceRequestWithBody(ctx context.Context, serviceReque
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PATCH /api/service_requests/{service_request_id}/actions/release (the `ReleaseServiceRequest` operationId).
-func (c *Client) ReleaseServiceRequest(ctx context.Context, serviceRequestId openapi_types.UUID, body ReleaseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewReleaseServiceRequestRequest(c.Server, serviceRequestId, body)
+func (c *Client) ReleaseServiceRequest(ctx context.Context, serviceRequestId openapi_types.UUID, params *ReleaseServiceRequestParams, body ReleaseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReleaseServiceRequestRequest(c.Server, serviceRequestId, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1156,8 +2041,8 @@ func (c *Client) ReleaseServiceRequest(ctx context.Context, serviceRequestId ope
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PATCH /api/service_requests/{service_request_id}/actions/use (the `UseServiceRequest` operationId).
-func (c *Client) UseServiceRequestWithBody(ctx context.Context, serviceRequestId openapi_types.UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUseServiceRequestRequestWithBody(c.Server, serviceRequestId, contentType, body)
+func (c *Client) UseServiceRequestWithBody(ctx context.Context, serviceRequestId openapi_types.UUID, params *UseServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUseServiceRequestRequestWithBody(c.Server, serviceRequestId, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1175,8 +2060,8 @@ func (c *Client) UseServiceRequestWithBody(ctx context.Context, serviceRequestId
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PATCH /api/service_requests/{service_request_id}/actions/use (the `UseServiceRequest` operationId).
-func (c *Client) UseServiceRequest(ctx context.Context, serviceRequestId openapi_types.UUID, body UseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUseServiceRequestRequest(c.Server, serviceRequestId, body)
+func (c *Client) UseServiceRequest(ctx context.Context, serviceRequestId openapi_types.UUID, params *UseServiceRequestParams, body UseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUseServiceRequestRequest(c.Server, serviceRequestId, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1187,8 +2072,89 @@ func (c *Client) UseServiceRequest(ctx context.Context, serviceRequestId openapi
 	return c.Client.Do(req)
 }
 
+// NewListEventsRequest constructs an http.Request for the ListEvents method
+func NewListEventsRequest(server string, params *ListEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.Prefer != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetJobRequest constructs an http.Request for the GetJob method
-func NewGetJobRequest(server string, id openapi_types.UUID) (*http.Request, error) {
+func NewGetJobRequest(server string, id openapi_types.UUID, params *GetJobParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -1218,22 +2184,151 @@ func NewGetJobRequest(server string, id openapi_types.UUID) (*http.Request, erro
 		return nil, err
 	}
 
+	if params != nil {
+
+		if params.Prefer != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListLicensesRequest constructs an http.Request for the ListLicenses method
+func NewListLicensesRequest(server string, params *ListLicensesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/licenses")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Id != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "id", *params.Id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.LicenseNumber != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "license_number", *params.LicenseNumber, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Type != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "type", *params.Type, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.IsPrimary != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "is_primary", *params.IsPrimary, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageSize != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "page_size", *params.PageSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
 	return req, nil
 }
 
 // NewCreateLicenseRequest calls the generic CreateLicense builder with application/json body
-func NewCreateLicenseRequest(server string, body CreateLicenseJSONRequestBody) (*http.Request, error) {
+func NewCreateLicenseRequest(server string, params *CreateLicenseParams, body CreateLicenseJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateLicenseRequestWithBody(server, "application/json", bodyReader)
+	return NewCreateLicenseRequestWithBody(server, params, "application/json", bodyReader)
 }
 
 // NewCreateLicenseRequestWithBody constructs an http.Request for the CreateLicense method, with any body, and a specified content type
-func NewCreateLicenseRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateLicenseRequestWithBody(server string, params *CreateLicenseParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -1257,6 +2352,204 @@ func NewCreateLicenseRequestWithBody(server string, contentType string, body io.
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewUpdateLicenseRequest calls the generic UpdateLicense builder with application/json body
+func NewUpdateLicenseRequest(server string, id openapi_types.UUID, params *UpdateLicenseParams, body UpdateLicenseJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateLicenseRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateLicenseRequestWithBody constructs an http.Request for the UpdateLicense method, with any body, and a specified content type
+func NewUpdateLicenseRequestWithBody(server string, id openapi_types.UUID, params *UpdateLicenseParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/licenses/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListPatientServiceRequestsRequest constructs an http.Request for the ListPatientServiceRequests method
+func NewListPatientServiceRequestsRequest(server string, patientId openapi_types.UUID, params *ListPatientServiceRequestsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "patient_id", patientId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/patients/%s/service_requests", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.RequesterLegalEntity != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "requester_legal_entity", *params.RequesterLegalEntity, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.UsedByLegalEntity != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "used_by_legal_entity", *params.UsedByLegalEntity, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Code != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "code", *params.Code, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageSize != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "page_size", *params.PageSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -1302,19 +2595,251 @@ func NewGetServiceRequestRequest(server string, patientId openapi_types.UUID, id
 	return req, nil
 }
 
-// NewReleaseServiceRequestRequest calls the generic ReleaseServiceRequest builder with application/json body
-func NewReleaseServiceRequestRequest(server string, serviceRequestId openapi_types.UUID, body ReleaseServiceRequestJSONRequestBody) (*http.Request, error) {
+// NewListServiceRequestsRequest constructs an http.Request for the ListServiceRequests method
+func NewListServiceRequestsRequest(server string, params *ListServiceRequestsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/service_requests")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", false, "requisition", params.Requisition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageSize != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "page_size", *params.PageSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCompleteServiceRequestRequest calls the generic CompleteServiceRequest builder with application/json body
+func NewCompleteServiceRequestRequest(server string, serviceRequestId openapi_types.UUID, params *CompleteServiceRequestParams, body CompleteServiceRequestJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewReleaseServiceRequestRequestWithBody(server, serviceRequestId, "application/json", bodyReader)
+	return NewCompleteServiceRequestRequestWithBody(server, serviceRequestId, params, "application/json", bodyReader)
+}
+
+// NewCompleteServiceRequestRequestWithBody constructs an http.Request for the CompleteServiceRequest method, with any body, and a specified content type
+func NewCompleteServiceRequestRequestWithBody(server string, serviceRequestId openapi_types.UUID, params *CompleteServiceRequestParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "service_request_id", serviceRequestId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/service_requests/%s/actions/complete", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.Prefer != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewProcessServiceRequestRequest calls the generic ProcessServiceRequest builder with application/json body
+func NewProcessServiceRequestRequest(server string, serviceRequestId openapi_types.UUID, params *ProcessServiceRequestParams, body ProcessServiceRequestJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewProcessServiceRequestRequestWithBody(server, serviceRequestId, params, "application/json", bodyReader)
+}
+
+// NewProcessServiceRequestRequestWithBody constructs an http.Request for the ProcessServiceRequest method, with any body, and a specified content type
+func NewProcessServiceRequestRequestWithBody(server string, serviceRequestId openapi_types.UUID, params *ProcessServiceRequestParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "service_request_id", serviceRequestId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/service_requests/%s/actions/process", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.Prefer != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewReleaseServiceRequestRequest calls the generic ReleaseServiceRequest builder with application/json body
+func NewReleaseServiceRequestRequest(server string, serviceRequestId openapi_types.UUID, params *ReleaseServiceRequestParams, body ReleaseServiceRequestJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReleaseServiceRequestRequestWithBody(server, serviceRequestId, params, "application/json", bodyReader)
 }
 
 // NewReleaseServiceRequestRequestWithBody constructs an http.Request for the ReleaseServiceRequest method, with any body, and a specified content type
-func NewReleaseServiceRequestRequestWithBody(server string, serviceRequestId openapi_types.UUID, contentType string, body io.Reader) (*http.Request, error) {
+func NewReleaseServiceRequestRequestWithBody(server string, serviceRequestId openapi_types.UUID, params *ReleaseServiceRequestParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -1346,22 +2871,48 @@ func NewReleaseServiceRequestRequestWithBody(server string, serviceRequestId ope
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.Prefer != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam1)
+		}
+
+	}
+
 	return req, nil
 }
 
 // NewUseServiceRequestRequest calls the generic UseServiceRequest builder with application/json body
-func NewUseServiceRequestRequest(server string, serviceRequestId openapi_types.UUID, body UseServiceRequestJSONRequestBody) (*http.Request, error) {
+func NewUseServiceRequestRequest(server string, serviceRequestId openapi_types.UUID, params *UseServiceRequestParams, body UseServiceRequestJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewUseServiceRequestRequestWithBody(server, serviceRequestId, "application/json", bodyReader)
+	return NewUseServiceRequestRequestWithBody(server, serviceRequestId, params, "application/json", bodyReader)
 }
 
 // NewUseServiceRequestRequestWithBody constructs an http.Request for the UseServiceRequest method, with any body, and a specified content type
-func NewUseServiceRequestRequestWithBody(server string, serviceRequestId openapi_types.UUID, contentType string, body io.Reader) (*http.Request, error) {
+func NewUseServiceRequestRequestWithBody(server string, serviceRequestId openapi_types.UUID, params *UseServiceRequestParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -1392,6 +2943,32 @@ func NewUseServiceRequestRequestWithBody(server string, serviceRequestId openapi
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.Prefer != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam1)
+		}
+
+	}
 
 	return req, nil
 }
@@ -1440,6 +3017,15 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// ListEventsWithResponse Read events
+	//
+	// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/events (the `ListEvents` operationId).
+	ListEventsWithResponse(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*ListEventsResponse, error)
+
 	// GetJobWithResponse Read a job
 	//
 	// The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it.
@@ -1447,7 +3033,16 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/jobs/{id} (the `GetJob` operationId).
-	GetJobWithResponse(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*GetJobResponse, error)
+	GetJobWithResponse(ctx context.Context, id openapi_types.UUID, params *GetJobParams, reqEditors ...RequestEditorFn) (*GetJobResponse, error)
+
+	// ListLicensesWithResponse List licences
+	//
+	// The active licences of the caller's legal entity, in the order in which they were registered. All filters are exact, and all that are given have to fit.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/licenses (the `ListLicenses` operationId).
+	ListLicensesWithResponse(ctx context.Context, params *ListLicensesParams, reqEditors ...RequestEditorFn) (*ListLicensesResponse, error)
 
 	// CreateLicenseWithBodyWithResponse Create an additional licence
 	//
@@ -1456,7 +3051,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/licenses (the `CreateLicense` operationId).
-	CreateLicenseWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLicenseResponse, error)
+	CreateLicenseWithBodyWithResponse(ctx context.Context, params *CreateLicenseParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLicenseResponse, error)
 
 	// CreateLicenseWithResponse Create an additional licence
 	//
@@ -1465,7 +3060,34 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/licenses (the `CreateLicense` operationId).
-	CreateLicenseWithResponse(ctx context.Context, body CreateLicenseJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLicenseResponse, error)
+	CreateLicenseWithResponse(ctx context.Context, params *CreateLicenseParams, body CreateLicenseJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLicenseResponse, error)
+
+	// UpdateLicenseWithBodyWithResponse Update an additional licence
+	//
+	// Changes an additional licence of the caller's legal entity; what is left out stays as it is. Checks, in this order: schema; legal entity active or suspended; the licence exists; it is additional, and stays so; it is the legal entity's; type unchanged; an active primary licence; issued not after active from; active from not after expiry; not expired today.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/licenses/{id} (the `UpdateLicense` operationId).
+	UpdateLicenseWithBodyWithResponse(ctx context.Context, id openapi_types.UUID, params *UpdateLicenseParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateLicenseResponse, error)
+
+	// UpdateLicenseWithResponse Update an additional licence
+	//
+	// Changes an additional licence of the caller's legal entity; what is left out stays as it is. Checks, in this order: schema; legal entity active or suspended; the licence exists; it is additional, and stays so; it is the legal entity's; type unchanged; an active primary licence; issued not after active from; active from not after expiry; not expired today.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/licenses/{id} (the `UpdateLicense` operationId).
+	UpdateLicenseWithResponse(ctx context.Context, id openapi_types.UUID, params *UpdateLicenseParams, body UpdateLicenseJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLicenseResponse, error)
+
+	// ListPatientServiceRequestsWithResponse List the service requests of a patient
+	//
+	// The service requests of a patient, newest first. All filters that are given have to fit. A patient nobody knows has none.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/patients/{patient_id}/service_requests (the `ListPatientServiceRequests` operationId).
+	ListPatientServiceRequestsWithResponse(ctx context.Context, patientId openapi_types.UUID, params *ListPatientServiceRequestsParams, reqEditors ...RequestEditorFn) (*ListPatientServiceRequestsResponse, error)
 
 	// GetServiceRequestWithResponse Read a service request of a patient
 	//
@@ -1474,6 +3096,51 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/patients/{patient_id}/service_requests/{id} (the `GetServiceRequest` operationId).
 	GetServiceRequestWithResponse(ctx context.Context, patientId openapi_types.UUID, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*GetServiceRequestResponse, error)
 
+	// ListServiceRequestsWithResponse Find service requests by requisition
+	//
+	// The service requests of a requisition, newest first. Whoever knows the requisition may find them, whatever the legal entity.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/service_requests (the `ListServiceRequests` operationId).
+	ListServiceRequestsWithResponse(ctx context.Context, params *ListServiceRequestsParams, reqEditors ...RequestEditorFn) (*ListServiceRequestsResponse, error)
+
+	// CompleteServiceRequestWithBodyWithResponse Complete a service request
+	//
+	// Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; with a program: held by the caller's legal entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/complete (the `CompleteServiceRequest` operationId).
+	CompleteServiceRequestWithBodyWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *CompleteServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CompleteServiceRequestResponse, error)
+
+	// CompleteServiceRequestWithResponse Complete a service request
+	//
+	// Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; with a program: held by the caller's legal entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/complete (the `CompleteServiceRequest` operationId).
+	CompleteServiceRequestWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *CompleteServiceRequestParams, body CompleteServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*CompleteServiceRequestResponse, error)
+
+	// ProcessServiceRequestWithBodyWithResponse Process: begin to serve a reserved service request
+	//
+	// Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity. No body is needed.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/process (the `ProcessServiceRequest` operationId).
+	ProcessServiceRequestWithBodyWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *ProcessServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ProcessServiceRequestResponse, error)
+
+	// ProcessServiceRequestWithResponse Process: begin to serve a reserved service request
+	//
+	// Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity. No body is needed.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/process (the `ProcessServiceRequest` operationId).
+	ProcessServiceRequestWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *ProcessServiceRequestParams, body ProcessServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*ProcessServiceRequestResponse, error)
+
 	// ReleaseServiceRequestWithBodyWithResponse Release: give a reservation back
 	//
 	// Gives a reserved service request back, so that it can be used again. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity, where the registry asks for it. No body is needed.
@@ -1481,7 +3148,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/release (the `ReleaseServiceRequest` operationId).
-	ReleaseServiceRequestWithBodyWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReleaseServiceRequestResponse, error)
+	ReleaseServiceRequestWithBodyWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *ReleaseServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReleaseServiceRequestResponse, error)
 
 	// ReleaseServiceRequestWithResponse Release: give a reservation back
 	//
@@ -1490,7 +3157,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/release (the `ReleaseServiceRequest` operationId).
-	ReleaseServiceRequestWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, body ReleaseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*ReleaseServiceRequestResponse, error)
+	ReleaseServiceRequestWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *ReleaseServiceRequestParams, body ReleaseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*ReleaseServiceRequestResponse, error)
 
 	// UseServiceRequestWithBodyWithResponse Use: reserve a service request
 	//
@@ -1499,7 +3166,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/use (the `UseServiceRequest` operationId).
-	UseServiceRequestWithBodyWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UseServiceRequestResponse, error)
+	UseServiceRequestWithBodyWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *UseServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UseServiceRequestResponse, error)
 
 	// UseServiceRequestWithResponse Use: reserve a service request
 	//
@@ -1508,13 +3175,167 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/use (the `UseServiceRequest` operationId).
-	UseServiceRequestWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, body UseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*UseServiceRequestResponse, error)
+	UseServiceRequestWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *UseServiceRequestParams, body UseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*UseServiceRequestResponse, error)
+}
+
+// ListEventsResponse200Headers the declared response headers of an HTTP 200 response for ListEvents
+type ListEventsResponse200Headers struct {
+	PreferenceApplied *string
+	XRequestId        string
+}
+
+// ListEventsResponse401Headers the declared response headers of an HTTP 401 response for ListEvents
+type ListEventsResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// ListEventsResponse403Headers the declared response headers of an HTTP 403 response for ListEvents
+type ListEventsResponse403Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// ListEventsResponse406Headers the declared response headers of an HTTP 406 response for ListEvents
+type ListEventsResponse406Headers struct {
+	XRequestId string
+}
+
+// ListEventsResponse422Headers the declared response headers of an HTTP 422 response for ListEvents
+type ListEventsResponse422Headers struct {
+	XRequestId string
+}
+
+// ListEventsResponse429Headers the declared response headers of an HTTP 429 response for ListEvents
+type ListEventsResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      string
+	XRequestId      string
+}
+
+// ListEventsResponse500Headers the declared response headers of an HTTP 500 response for ListEvents
+type ListEventsResponse500Headers struct {
+	XRequestId string
+}
+
+// ListEventsResponse503Headers the declared response headers of an HTTP 503 response for ListEvents
+type ListEventsResponse503Headers struct {
+	RetryAfter string
+	XRequestId string
+}
+
+type ListEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *EventFeed
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Failure
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Failure
+	// JSON406 the response for an HTTP 406 `application/json` response
+	JSON406 *Failure
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *Failure
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Failure
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Failure
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Failure
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListEventsResponse200Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListEventsResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListEventsResponse403Headers
+	// Headers406 the parsed response headers for an HTTP 406 response
+	Headers406 *ListEventsResponse406Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *ListEventsResponse422Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ListEventsResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListEventsResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListEventsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListEventsResponse) GetJSON200() *EventFeed {
+	return r.JSON200
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListEventsResponse) GetJSON401() *Failure {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListEventsResponse) GetJSON403() *Failure {
+	return r.JSON403
+}
+
+// GetJSON406 returns the response for an HTTP 406 `application/json` response
+func (r ListEventsResponse) GetJSON406() *Failure {
+	return r.JSON406
+}
+
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r ListEventsResponse) GetJSON422() *Failure {
+	return r.JSON422
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r ListEventsResponse) GetJSON429() *Failure {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListEventsResponse) GetJSON500() *Failure {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListEventsResponse) GetJSON503() *Failure {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 // GetJobResponse200Headers the declared response headers of an HTTP 200 response for GetJob
 type GetJobResponse200Headers struct {
-	RetryAfter *string
-	XRequestId string
+	PreferenceApplied *string
+	RetryAfter        *string
+	XRequestId        string
 }
 
 // GetJobResponse401Headers the declared response headers of an HTTP 401 response for GetJob
@@ -1544,6 +3365,14 @@ type GetJobResponse422Headers struct {
 	XRequestId string
 }
 
+// GetJobResponse429Headers the declared response headers of an HTTP 429 response for GetJob
+type GetJobResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      string
+	XRequestId      string
+}
+
 // GetJobResponse500Headers the declared response headers of an HTTP 500 response for GetJob
 type GetJobResponse500Headers struct {
 	XRequestId string
@@ -1570,6 +3399,8 @@ type GetJobResponse struct {
 	JSON406 *Failure
 	// JSON422 the response for an HTTP 422 `application/json` response
 	JSON422 *Failure
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Failure
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *Failure
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -1586,6 +3417,8 @@ type GetJobResponse struct {
 	Headers406 *GetJobResponse406Headers
 	// Headers422 the parsed response headers for an HTTP 422 response
 	Headers422 *GetJobResponse422Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetJobResponse429Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetJobResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -1620,6 +3453,11 @@ func (r GetJobResponse) GetJSON406() *Failure {
 // GetJSON422 returns the response for an HTTP 422 `application/json` response
 func (r GetJobResponse) GetJSON422() *Failure {
 	return r.JSON422
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetJobResponse) GetJSON429() *Failure {
+	return r.JSON429
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -1661,9 +3499,162 @@ func (r GetJobResponse) ContentType() string {
 	return ""
 }
 
+// ListLicensesResponse200Headers the declared response headers of an HTTP 200 response for ListLicenses
+type ListLicensesResponse200Headers struct {
+	XRequestId string
+}
+
+// ListLicensesResponse401Headers the declared response headers of an HTTP 401 response for ListLicenses
+type ListLicensesResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// ListLicensesResponse403Headers the declared response headers of an HTTP 403 response for ListLicenses
+type ListLicensesResponse403Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// ListLicensesResponse406Headers the declared response headers of an HTTP 406 response for ListLicenses
+type ListLicensesResponse406Headers struct {
+	XRequestId string
+}
+
+// ListLicensesResponse422Headers the declared response headers of an HTTP 422 response for ListLicenses
+type ListLicensesResponse422Headers struct {
+	XRequestId string
+}
+
+// ListLicensesResponse429Headers the declared response headers of an HTTP 429 response for ListLicenses
+type ListLicensesResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      string
+	XRequestId      string
+}
+
+// ListLicensesResponse500Headers the declared response headers of an HTTP 500 response for ListLicenses
+type ListLicensesResponse500Headers struct {
+	XRequestId string
+}
+
+// ListLicensesResponse503Headers the declared response headers of an HTTP 503 response for ListLicenses
+type ListLicensesResponse503Headers struct {
+	RetryAfter string
+	XRequestId string
+}
+
+type ListLicensesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListEnvelopeLicense
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Failure
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Failure
+	// JSON406 the response for an HTTP 406 `application/json` response
+	JSON406 *Failure
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *Failure
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Failure
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Failure
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Failure
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListLicensesResponse200Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListLicensesResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListLicensesResponse403Headers
+	// Headers406 the parsed response headers for an HTTP 406 response
+	Headers406 *ListLicensesResponse406Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *ListLicensesResponse422Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ListLicensesResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListLicensesResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListLicensesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListLicensesResponse) GetJSON200() *ListEnvelopeLicense {
+	return r.JSON200
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListLicensesResponse) GetJSON401() *Failure {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListLicensesResponse) GetJSON403() *Failure {
+	return r.JSON403
+}
+
+// GetJSON406 returns the response for an HTTP 406 `application/json` response
+func (r ListLicensesResponse) GetJSON406() *Failure {
+	return r.JSON406
+}
+
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r ListLicensesResponse) GetJSON422() *Failure {
+	return r.JSON422
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r ListLicensesResponse) GetJSON429() *Failure {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListLicensesResponse) GetJSON500() *Failure {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListLicensesResponse) GetJSON503() *Failure {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListLicensesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListLicensesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListLicensesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListLicensesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreateLicenseResponse201Headers the declared response headers of an HTTP 201 response for CreateLicense
 type CreateLicenseResponse201Headers struct {
-	XRequestId string
+	IdempotencyReplayed *string
+	XRequestId          string
 }
 
 // CreateLicenseResponse400Headers the declared response headers of an HTTP 400 response for CreateLicense
@@ -1713,6 +3704,14 @@ type CreateLicenseResponse422Headers struct {
 	XRequestId string
 }
 
+// CreateLicenseResponse429Headers the declared response headers of an HTTP 429 response for CreateLicense
+type CreateLicenseResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      string
+	XRequestId      string
+}
+
 // CreateLicenseResponse500Headers the declared response headers of an HTTP 500 response for CreateLicense
 type CreateLicenseResponse500Headers struct {
 	XRequestId string
@@ -1747,6 +3746,8 @@ type CreateLicenseResponse struct {
 	JSON415 *Failure
 	// JSON422 the response for an HTTP 422 `application/json` response
 	JSON422 *Failure
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Failure
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *Failure
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -1771,6 +3772,8 @@ type CreateLicenseResponse struct {
 	Headers415 *CreateLicenseResponse415Headers
 	// Headers422 the parsed response headers for an HTTP 422 response
 	Headers422 *CreateLicenseResponse422Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *CreateLicenseResponse429Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *CreateLicenseResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -1827,6 +3830,11 @@ func (r CreateLicenseResponse) GetJSON422() *Failure {
 	return r.JSON422
 }
 
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r CreateLicenseResponse) GetJSON429() *Failure {
+	return r.JSON429
+}
+
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
 func (r CreateLicenseResponse) GetJSON500() *Failure {
 	return r.JSON500
@@ -1866,6 +3874,381 @@ func (r CreateLicenseResponse) ContentType() string {
 	return ""
 }
 
+// UpdateLicenseResponse200Headers the declared response headers of an HTTP 200 response for UpdateLicense
+type UpdateLicenseResponse200Headers struct {
+	IdempotencyReplayed *string
+	XRequestId          string
+}
+
+// UpdateLicenseResponse400Headers the declared response headers of an HTTP 400 response for UpdateLicense
+type UpdateLicenseResponse400Headers struct {
+	XRequestId string
+}
+
+// UpdateLicenseResponse401Headers the declared response headers of an HTTP 401 response for UpdateLicense
+type UpdateLicenseResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// UpdateLicenseResponse403Headers the declared response headers of an HTTP 403 response for UpdateLicense
+type UpdateLicenseResponse403Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// UpdateLicenseResponse404Headers the declared response headers of an HTTP 404 response for UpdateLicense
+type UpdateLicenseResponse404Headers struct {
+	XRequestId string
+}
+
+// UpdateLicenseResponse406Headers the declared response headers of an HTTP 406 response for UpdateLicense
+type UpdateLicenseResponse406Headers struct {
+	XRequestId string
+}
+
+// UpdateLicenseResponse409Headers the declared response headers of an HTTP 409 response for UpdateLicense
+type UpdateLicenseResponse409Headers struct {
+	XRequestId string
+}
+
+// UpdateLicenseResponse413Headers the declared response headers of an HTTP 413 response for UpdateLicense
+type UpdateLicenseResponse413Headers struct {
+	XRequestId string
+}
+
+// UpdateLicenseResponse415Headers the declared response headers of an HTTP 415 response for UpdateLicense
+type UpdateLicenseResponse415Headers struct {
+	XRequestId string
+}
+
+// UpdateLicenseResponse422Headers the declared response headers of an HTTP 422 response for UpdateLicense
+type UpdateLicenseResponse422Headers struct {
+	XRequestId string
+}
+
+// UpdateLicenseResponse429Headers the declared response headers of an HTTP 429 response for UpdateLicense
+type UpdateLicenseResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      string
+	XRequestId      string
+}
+
+// UpdateLicenseResponse500Headers the declared response headers of an HTTP 500 response for UpdateLicense
+type UpdateLicenseResponse500Headers struct {
+	XRequestId string
+}
+
+// UpdateLicenseResponse503Headers the declared response headers of an HTTP 503 response for UpdateLicense
+type UpdateLicenseResponse503Headers struct {
+	RetryAfter string
+	XRequestId string
+}
+
+type UpdateLicenseResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *EnvelopeLicense
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *Failure
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Failure
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Failure
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *Failure
+	// JSON406 the response for an HTTP 406 `application/json` response
+	JSON406 *Failure
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Failure
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *Failure
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *Failure
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *Failure
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Failure
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Failure
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Failure
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateLicenseResponse200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *UpdateLicenseResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *UpdateLicenseResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *UpdateLicenseResponse403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *UpdateLicenseResponse404Headers
+	// Headers406 the parsed response headers for an HTTP 406 response
+	Headers406 *UpdateLicenseResponse406Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *UpdateLicenseResponse409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *UpdateLicenseResponse413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *UpdateLicenseResponse415Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *UpdateLicenseResponse422Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *UpdateLicenseResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *UpdateLicenseResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *UpdateLicenseResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateLicenseResponse) GetJSON200() *EnvelopeLicense {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r UpdateLicenseResponse) GetJSON400() *Failure {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r UpdateLicenseResponse) GetJSON401() *Failure {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r UpdateLicenseResponse) GetJSON403() *Failure {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r UpdateLicenseResponse) GetJSON404() *Failure {
+	return r.JSON404
+}
+
+// GetJSON406 returns the response for an HTTP 406 `application/json` response
+func (r UpdateLicenseResponse) GetJSON406() *Failure {
+	return r.JSON406
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r UpdateLicenseResponse) GetJSON409() *Failure {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r UpdateLicenseResponse) GetJSON413() *Failure {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r UpdateLicenseResponse) GetJSON415() *Failure {
+	return r.JSON415
+}
+
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r UpdateLicenseResponse) GetJSON422() *Failure {
+	return r.JSON422
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r UpdateLicenseResponse) GetJSON429() *Failure {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r UpdateLicenseResponse) GetJSON500() *Failure {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r UpdateLicenseResponse) GetJSON503() *Failure {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateLicenseResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateLicenseResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateLicenseResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateLicenseResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListPatientServiceRequestsResponse200Headers the declared response headers of an HTTP 200 response for ListPatientServiceRequests
+type ListPatientServiceRequestsResponse200Headers struct {
+	XRequestId string
+}
+
+// ListPatientServiceRequestsResponse401Headers the declared response headers of an HTTP 401 response for ListPatientServiceRequests
+type ListPatientServiceRequestsResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// ListPatientServiceRequestsResponse403Headers the declared response headers of an HTTP 403 response for ListPatientServiceRequests
+type ListPatientServiceRequestsResponse403Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// ListPatientServiceRequestsResponse406Headers the declared response headers of an HTTP 406 response for ListPatientServiceRequests
+type ListPatientServiceRequestsResponse406Headers struct {
+	XRequestId string
+}
+
+// ListPatientServiceRequestsResponse422Headers the declared response headers of an HTTP 422 response for ListPatientServiceRequests
+type ListPatientServiceRequestsResponse422Headers struct {
+	XRequestId string
+}
+
+// ListPatientServiceRequestsResponse429Headers the declared response headers of an HTTP 429 response for ListPatientServiceRequests
+type ListPatientServiceRequestsResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      string
+	XRequestId      string
+}
+
+// ListPatientServiceRequestsResponse500Headers the declared response headers of an HTTP 500 response for ListPatientServiceRequests
+type ListPatientServiceRequestsResponse500Headers struct {
+	XRequestId string
+}
+
+// ListPatientServiceRequestsResponse503Headers the declared response headers of an HTTP 503 response for ListPatientServiceRequests
+type ListPatientServiceRequestsResponse503Headers struct {
+	RetryAfter string
+	XRequestId string
+}
+
+type ListPatientServiceRequestsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListEnvelopeServiceRequest
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Failure
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Failure
+	// JSON406 the response for an HTTP 406 `application/json` response
+	JSON406 *Failure
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *Failure
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Failure
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Failure
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Failure
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListPatientServiceRequestsResponse200Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListPatientServiceRequestsResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListPatientServiceRequestsResponse403Headers
+	// Headers406 the parsed response headers for an HTTP 406 response
+	Headers406 *ListPatientServiceRequestsResponse406Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *ListPatientServiceRequestsResponse422Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ListPatientServiceRequestsResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListPatientServiceRequestsResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListPatientServiceRequestsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListPatientServiceRequestsResponse) GetJSON200() *ListEnvelopeServiceRequest {
+	return r.JSON200
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListPatientServiceRequestsResponse) GetJSON401() *Failure {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListPatientServiceRequestsResponse) GetJSON403() *Failure {
+	return r.JSON403
+}
+
+// GetJSON406 returns the response for an HTTP 406 `application/json` response
+func (r ListPatientServiceRequestsResponse) GetJSON406() *Failure {
+	return r.JSON406
+}
+
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r ListPatientServiceRequestsResponse) GetJSON422() *Failure {
+	return r.JSON422
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r ListPatientServiceRequestsResponse) GetJSON429() *Failure {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListPatientServiceRequestsResponse) GetJSON500() *Failure {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListPatientServiceRequestsResponse) GetJSON503() *Failure {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListPatientServiceRequestsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListPatientServiceRequestsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListPatientServiceRequestsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListPatientServiceRequestsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetServiceRequestResponse200Headers the declared response headers of an HTTP 200 response for GetServiceRequest
 type GetServiceRequestResponse200Headers struct {
 	XRequestId string
@@ -1898,6 +4281,14 @@ type GetServiceRequestResponse422Headers struct {
 	XRequestId string
 }
 
+// GetServiceRequestResponse429Headers the declared response headers of an HTTP 429 response for GetServiceRequest
+type GetServiceRequestResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      string
+	XRequestId      string
+}
+
 // GetServiceRequestResponse500Headers the declared response headers of an HTTP 500 response for GetServiceRequest
 type GetServiceRequestResponse500Headers struct {
 	XRequestId string
@@ -1924,6 +4315,8 @@ type GetServiceRequestResponse struct {
 	JSON406 *Failure
 	// JSON422 the response for an HTTP 422 `application/json` response
 	JSON422 *Failure
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Failure
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *Failure
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -1940,6 +4333,8 @@ type GetServiceRequestResponse struct {
 	Headers406 *GetServiceRequestResponse406Headers
 	// Headers422 the parsed response headers for an HTTP 422 response
 	Headers422 *GetServiceRequestResponse422Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetServiceRequestResponse429Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetServiceRequestResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -1974,6 +4369,11 @@ func (r GetServiceRequestResponse) GetJSON406() *Failure {
 // GetJSON422 returns the response for an HTTP 422 `application/json` response
 func (r GetServiceRequestResponse) GetJSON422() *Failure {
 	return r.JSON422
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetServiceRequestResponse) GetJSON429() *Failure {
+	return r.JSON429
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -2015,11 +4415,662 @@ func (r GetServiceRequestResponse) ContentType() string {
 	return ""
 }
 
+// ListServiceRequestsResponse200Headers the declared response headers of an HTTP 200 response for ListServiceRequests
+type ListServiceRequestsResponse200Headers struct {
+	XRequestId string
+}
+
+// ListServiceRequestsResponse401Headers the declared response headers of an HTTP 401 response for ListServiceRequests
+type ListServiceRequestsResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// ListServiceRequestsResponse403Headers the declared response headers of an HTTP 403 response for ListServiceRequests
+type ListServiceRequestsResponse403Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// ListServiceRequestsResponse406Headers the declared response headers of an HTTP 406 response for ListServiceRequests
+type ListServiceRequestsResponse406Headers struct {
+	XRequestId string
+}
+
+// ListServiceRequestsResponse422Headers the declared response headers of an HTTP 422 response for ListServiceRequests
+type ListServiceRequestsResponse422Headers struct {
+	XRequestId string
+}
+
+// ListServiceRequestsResponse429Headers the declared response headers of an HTTP 429 response for ListServiceRequests
+type ListServiceRequestsResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      string
+	XRequestId      string
+}
+
+// ListServiceRequestsResponse500Headers the declared response headers of an HTTP 500 response for ListServiceRequests
+type ListServiceRequestsResponse500Headers struct {
+	XRequestId string
+}
+
+// ListServiceRequestsResponse503Headers the declared response headers of an HTTP 503 response for ListServiceRequests
+type ListServiceRequestsResponse503Headers struct {
+	RetryAfter string
+	XRequestId string
+}
+
+type ListServiceRequestsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListEnvelopeServiceRequest
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Failure
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Failure
+	// JSON406 the response for an HTTP 406 `application/json` response
+	JSON406 *Failure
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *Failure
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Failure
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Failure
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Failure
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListServiceRequestsResponse200Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListServiceRequestsResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListServiceRequestsResponse403Headers
+	// Headers406 the parsed response headers for an HTTP 406 response
+	Headers406 *ListServiceRequestsResponse406Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *ListServiceRequestsResponse422Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ListServiceRequestsResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListServiceRequestsResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListServiceRequestsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListServiceRequestsResponse) GetJSON200() *ListEnvelopeServiceRequest {
+	return r.JSON200
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListServiceRequestsResponse) GetJSON401() *Failure {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListServiceRequestsResponse) GetJSON403() *Failure {
+	return r.JSON403
+}
+
+// GetJSON406 returns the response for an HTTP 406 `application/json` response
+func (r ListServiceRequestsResponse) GetJSON406() *Failure {
+	return r.JSON406
+}
+
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r ListServiceRequestsResponse) GetJSON422() *Failure {
+	return r.JSON422
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r ListServiceRequestsResponse) GetJSON429() *Failure {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListServiceRequestsResponse) GetJSON500() *Failure {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListServiceRequestsResponse) GetJSON503() *Failure {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListServiceRequestsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListServiceRequestsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListServiceRequestsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListServiceRequestsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CompleteServiceRequestResponse200Headers the declared response headers of an HTTP 200 response for CompleteServiceRequest
+type CompleteServiceRequestResponse200Headers struct {
+	IdempotencyReplayed *string
+	Location            string
+	PreferenceApplied   *string
+	RetryAfter          *string
+	XRequestId          string
+}
+
+// CompleteServiceRequestResponse202Headers the declared response headers of an HTTP 202 response for CompleteServiceRequest
+type CompleteServiceRequestResponse202Headers struct {
+	IdempotencyReplayed *string
+	Location            string
+	PreferenceApplied   *string
+	RetryAfter          *string
+	XRequestId          string
+}
+
+// CompleteServiceRequestResponse400Headers the declared response headers of an HTTP 400 response for CompleteServiceRequest
+type CompleteServiceRequestResponse400Headers struct {
+	XRequestId string
+}
+
+// CompleteServiceRequestResponse401Headers the declared response headers of an HTTP 401 response for CompleteServiceRequest
+type CompleteServiceRequestResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// CompleteServiceRequestResponse403Headers the declared response headers of an HTTP 403 response for CompleteServiceRequest
+type CompleteServiceRequestResponse403Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// CompleteServiceRequestResponse404Headers the declared response headers of an HTTP 404 response for CompleteServiceRequest
+type CompleteServiceRequestResponse404Headers struct {
+	XRequestId string
+}
+
+// CompleteServiceRequestResponse406Headers the declared response headers of an HTTP 406 response for CompleteServiceRequest
+type CompleteServiceRequestResponse406Headers struct {
+	XRequestId string
+}
+
+// CompleteServiceRequestResponse409Headers the declared response headers of an HTTP 409 response for CompleteServiceRequest
+type CompleteServiceRequestResponse409Headers struct {
+	XRequestId string
+}
+
+// CompleteServiceRequestResponse413Headers the declared response headers of an HTTP 413 response for CompleteServiceRequest
+type CompleteServiceRequestResponse413Headers struct {
+	XRequestId string
+}
+
+// CompleteServiceRequestResponse415Headers the declared response headers of an HTTP 415 response for CompleteServiceRequest
+type CompleteServiceRequestResponse415Headers struct {
+	XRequestId string
+}
+
+// CompleteServiceRequestResponse422Headers the declared response headers of an HTTP 422 response for CompleteServiceRequest
+type CompleteServiceRequestResponse422Headers struct {
+	XRequestId string
+}
+
+// CompleteServiceRequestResponse429Headers the declared response headers of an HTTP 429 response for CompleteServiceRequest
+type CompleteServiceRequestResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      string
+	XRequestId      string
+}
+
+// CompleteServiceRequestResponse500Headers the declared response headers of an HTTP 500 response for CompleteServiceRequest
+type CompleteServiceRequestResponse500Headers struct {
+	XRequestId string
+}
+
+// CompleteServiceRequestResponse503Headers the declared response headers of an HTTP 503 response for CompleteServiceRequest
+type CompleteServiceRequestResponse503Headers struct {
+	RetryAfter string
+	XRequestId string
+}
+
+type CompleteServiceRequestResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *EnvelopeJob
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *EnvelopeJob
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *Failure
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Failure
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Failure
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *Failure
+	// JSON406 the response for an HTTP 406 `application/json` response
+	JSON406 *Failure
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Failure
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *Failure
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *Failure
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *Failure
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Failure
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Failure
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Failure
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CompleteServiceRequestResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *CompleteServiceRequestResponse202Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *CompleteServiceRequestResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *CompleteServiceRequestResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *CompleteServiceRequestResponse403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *CompleteServiceRequestResponse404Headers
+	// Headers406 the parsed response headers for an HTTP 406 response
+	Headers406 *CompleteServiceRequestResponse406Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *CompleteServiceRequestResponse409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *CompleteServiceRequestResponse413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *CompleteServiceRequestResponse415Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *CompleteServiceRequestResponse422Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *CompleteServiceRequestResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *CompleteServiceRequestResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *CompleteServiceRequestResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON200() *EnvelopeJob {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON202() *EnvelopeJob {
+	return r.JSON202
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON400() *Failure {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON401() *Failure {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON403() *Failure {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON404() *Failure {
+	return r.JSON404
+}
+
+// GetJSON406 returns the response for an HTTP 406 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON406() *Failure {
+	return r.JSON406
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON409() *Failure {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON413() *Failure {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON415() *Failure {
+	return r.JSON415
+}
+
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON422() *Failure {
+	return r.JSON422
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON429() *Failure {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON500() *Failure {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r CompleteServiceRequestResponse) GetJSON503() *Failure {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r CompleteServiceRequestResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CompleteServiceRequestResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CompleteServiceRequestResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CompleteServiceRequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ProcessServiceRequestResponse200Headers the declared response headers of an HTTP 200 response for ProcessServiceRequest
+type ProcessServiceRequestResponse200Headers struct {
+	IdempotencyReplayed *string
+	Location            string
+	PreferenceApplied   *string
+	RetryAfter          *string
+	XRequestId          string
+}
+
+// ProcessServiceRequestResponse202Headers the declared response headers of an HTTP 202 response for ProcessServiceRequest
+type ProcessServiceRequestResponse202Headers struct {
+	IdempotencyReplayed *string
+	Location            string
+	PreferenceApplied   *string
+	RetryAfter          *string
+	XRequestId          string
+}
+
+// ProcessServiceRequestResponse400Headers the declared response headers of an HTTP 400 response for ProcessServiceRequest
+type ProcessServiceRequestResponse400Headers struct {
+	XRequestId string
+}
+
+// ProcessServiceRequestResponse401Headers the declared response headers of an HTTP 401 response for ProcessServiceRequest
+type ProcessServiceRequestResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// ProcessServiceRequestResponse403Headers the declared response headers of an HTTP 403 response for ProcessServiceRequest
+type ProcessServiceRequestResponse403Headers struct {
+	WWWAuthenticate string
+	XRequestId      string
+}
+
+// ProcessServiceRequestResponse404Headers the declared response headers of an HTTP 404 response for ProcessServiceRequest
+type ProcessServiceRequestResponse404Headers struct {
+	XRequestId string
+}
+
+// ProcessServiceRequestResponse406Headers the declared response headers of an HTTP 406 response for ProcessServiceRequest
+type ProcessServiceRequestResponse406Headers struct {
+	XRequestId string
+}
+
+// ProcessServiceRequestResponse409Headers the declared response headers of an HTTP 409 response for ProcessServiceRequest
+type ProcessServiceRequestResponse409Headers struct {
+	XRequestId string
+}
+
+// ProcessServiceRequestResponse413Headers the declared response headers of an HTTP 413 response for ProcessServiceRequest
+type ProcessServiceRequestResponse413Headers struct {
+	XRequestId string
+}
+
+// ProcessServiceRequestResponse415Headers the declared response headers of an HTTP 415 response for ProcessServiceRequest
+type ProcessServiceRequestResponse415Headers struct {
+	XRequestId string
+}
+
+// ProcessServiceRequestResponse422Headers the declared response headers of an HTTP 422 response for ProcessServiceRequest
+type ProcessServiceRequestResponse422Headers struct {
+	XRequestId string
+}
+
+// ProcessServiceRequestResponse429Headers the declared response headers of an HTTP 429 response for ProcessServiceRequest
+type ProcessServiceRequestResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      string
+	XRequestId      string
+}
+
+// ProcessServiceRequestResponse500Headers the declared response headers of an HTTP 500 response for ProcessServiceRequest
+type ProcessServiceRequestResponse500Headers struct {
+	XRequestId string
+}
+
+// ProcessServiceRequestResponse503Headers the declared response headers of an HTTP 503 response for ProcessServiceRequest
+type ProcessServiceRequestResponse503Headers struct {
+	RetryAfter string
+	XRequestId string
+}
+
+type ProcessServiceRequestResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *EnvelopeJob
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *EnvelopeJob
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *Failure
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Failure
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Failure
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *Failure
+	// JSON406 the response for an HTTP 406 `application/json` response
+	JSON406 *Failure
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Failure
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *Failure
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *Failure
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *Failure
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Failure
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Failure
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Failure
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ProcessServiceRequestResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *ProcessServiceRequestResponse202Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ProcessServiceRequestResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ProcessServiceRequestResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ProcessServiceRequestResponse403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *ProcessServiceRequestResponse404Headers
+	// Headers406 the parsed response headers for an HTTP 406 response
+	Headers406 *ProcessServiceRequestResponse406Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *ProcessServiceRequestResponse409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ProcessServiceRequestResponse413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *ProcessServiceRequestResponse415Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *ProcessServiceRequestResponse422Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ProcessServiceRequestResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ProcessServiceRequestResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ProcessServiceRequestResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON200() *EnvelopeJob {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON202() *EnvelopeJob {
+	return r.JSON202
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON400() *Failure {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON401() *Failure {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON403() *Failure {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON404() *Failure {
+	return r.JSON404
+}
+
+// GetJSON406 returns the response for an HTTP 406 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON406() *Failure {
+	return r.JSON406
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON409() *Failure {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON413() *Failure {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON415() *Failure {
+	return r.JSON415
+}
+
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON422() *Failure {
+	return r.JSON422
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON429() *Failure {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON500() *Failure {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ProcessServiceRequestResponse) GetJSON503() *Failure {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ProcessServiceRequestResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ProcessServiceRequestResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ProcessServiceRequestResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ProcessServiceRequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReleaseServiceRequestResponse200Headers the declared response headers of an HTTP 200 response for ReleaseServiceRequest
+type ReleaseServiceRequestResponse200Headers struct {
+	IdempotencyReplayed *string
+	Location            string
+	PreferenceApplied   *string
+	RetryAfter          *string
+	XRequestId          string
+}
+
 // ReleaseServiceRequestResponse202Headers the declared response headers of an HTTP 202 response for ReleaseServiceRequest
 type ReleaseServiceRequestResponse202Headers struct {
-	Location   string
-	RetryAfter *string
-	XRequestId string
+	IdempotencyReplayed *string
+	Location            string
+	PreferenceApplied   *string
+	RetryAfter          *string
+	XRequestId          string
 }
 
 // ReleaseServiceRequestResponse400Headers the declared response headers of an HTTP 400 response for ReleaseServiceRequest
@@ -2069,6 +5120,14 @@ type ReleaseServiceRequestResponse422Headers struct {
 	XRequestId string
 }
 
+// ReleaseServiceRequestResponse429Headers the declared response headers of an HTTP 429 response for ReleaseServiceRequest
+type ReleaseServiceRequestResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      string
+	XRequestId      string
+}
+
 // ReleaseServiceRequestResponse500Headers the declared response headers of an HTTP 500 response for ReleaseServiceRequest
 type ReleaseServiceRequestResponse500Headers struct {
 	XRequestId string
@@ -2083,6 +5142,8 @@ type ReleaseServiceRequestResponse503Headers struct {
 type ReleaseServiceRequestResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *EnvelopeJob
 	// JSON202 the response for an HTTP 202 `application/json` response
 	JSON202 *EnvelopeJob
 	// JSON400 the response for an HTTP 400 `application/json` response
@@ -2103,10 +5164,14 @@ type ReleaseServiceRequestResponse struct {
 	JSON415 *Failure
 	// JSON422 the response for an HTTP 422 `application/json` response
 	JSON422 *Failure
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Failure
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *Failure
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Failure
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ReleaseServiceRequestResponse200Headers
 	// Headers202 the parsed response headers for an HTTP 202 response
 	Headers202 *ReleaseServiceRequestResponse202Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
@@ -2127,10 +5192,17 @@ type ReleaseServiceRequestResponse struct {
 	Headers415 *ReleaseServiceRequestResponse415Headers
 	// Headers422 the parsed response headers for an HTTP 422 response
 	Headers422 *ReleaseServiceRequestResponse422Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ReleaseServiceRequestResponse429Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ReleaseServiceRequestResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *ReleaseServiceRequestResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReleaseServiceRequestResponse) GetJSON200() *EnvelopeJob {
+	return r.JSON200
 }
 
 // GetJSON202 returns the response for an HTTP 202 `application/json` response
@@ -2183,6 +5255,11 @@ func (r ReleaseServiceRequestResponse) GetJSON422() *Failure {
 	return r.JSON422
 }
 
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r ReleaseServiceRequestResponse) GetJSON429() *Failure {
+	return r.JSON429
+}
+
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
 func (r ReleaseServiceRequestResponse) GetJSON500() *Failure {
 	return r.JSON500
@@ -2222,11 +5299,22 @@ func (r ReleaseServiceRequestResponse) ContentType() string {
 	return ""
 }
 
+// UseServiceRequestResponse200Headers the declared response headers of an HTTP 200 response for UseServiceRequest
+type UseServiceRequestResponse200Headers struct {
+	IdempotencyReplayed *string
+	Location            string
+	PreferenceApplied   *string
+	RetryAfter          *string
+	XRequestId          string
+}
+
 // UseServiceRequestResponse202Headers the declared response headers of an HTTP 202 response for UseServiceRequest
 type UseServiceRequestResponse202Headers struct {
-	Location   string
-	RetryAfter *string
-	XRequestId string
+	IdempotencyReplayed *string
+	Location            string
+	PreferenceApplied   *string
+	RetryAfter          *string
+	XRequestId          string
 }
 
 // UseServiceRequestResponse400Headers the declared response headers of an HTTP 400 response for UseServiceRequest
@@ -2276,6 +5364,14 @@ type UseServiceRequestResponse422Headers struct {
 	XRequestId string
 }
 
+// UseServiceRequestResponse429Headers the declared response headers of an HTTP 429 response for UseServiceRequest
+type UseServiceRequestResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      string
+	XRequestId      string
+}
+
 // UseServiceRequestResponse500Headers the declared response headers of an HTTP 500 response for UseServiceRequest
 type UseServiceRequestResponse500Headers struct {
 	XRequestId string
@@ -2290,6 +5386,8 @@ type UseServiceRequestResponse503Headers struct {
 type UseServiceRequestResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *EnvelopeJob
 	// JSON202 the response for an HTTP 202 `application/json` response
 	JSON202 *EnvelopeJob
 	// JSON400 the response for an HTTP 400 `application/json` response
@@ -2310,10 +5408,14 @@ type UseServiceRequestResponse struct {
 	JSON415 *Failure
 	// JSON422 the response for an HTTP 422 `application/json` response
 	JSON422 *Failure
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Failure
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *Failure
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Failure
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UseServiceRequestResponse200Headers
 	// Headers202 the parsed response headers for an HTTP 202 response
 	Headers202 *UseServiceRequestResponse202Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
@@ -2334,10 +5436,17 @@ type UseServiceRequestResponse struct {
 	Headers415 *UseServiceRequestResponse415Headers
 	// Headers422 the parsed response headers for an HTTP 422 response
 	Headers422 *UseServiceRequestResponse422Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *UseServiceRequestResponse429Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *UseServiceRequestResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *UseServiceRequestResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UseServiceRequestResponse) GetJSON200() *EnvelopeJob {
+	return r.JSON200
 }
 
 // GetJSON202 returns the response for an HTTP 202 `application/json` response
@@ -2390,6 +5499,11 @@ func (r UseServiceRequestResponse) GetJSON422() *Failure {
 	return r.JSON422
 }
 
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r UseServiceRequestResponse) GetJSON429() *Failure {
+	return r.JSON429
+}
+
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
 func (r UseServiceRequestResponse) GetJSON500() *Failure {
 	return r.JSON500
@@ -2429,6 +5543,21 @@ func (r UseServiceRequestResponse) ContentType() string {
 	return ""
 }
 
+// ListEventsWithResponse Read events
+//
+// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/events (the `ListEvents` operationId).
+func (c *ClientWithResponses) ListEventsWithResponse(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*ListEventsResponse, error) {
+	rsp, err := c.ListEvents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListEventsResponse(rsp)
+}
+
 // GetJobWithResponse Read a job
 //
 // The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it.
@@ -2436,12 +5565,27 @@ func (r UseServiceRequestResponse) ContentType() string {
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /api/jobs/{id} (the `GetJob` operationId).
-func (c *ClientWithResponses) GetJobWithResponse(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*GetJobResponse, error) {
-	rsp, err := c.GetJob(ctx, id, reqEditors...)
+func (c *ClientWithResponses) GetJobWithResponse(ctx context.Context, id openapi_types.UUID, params *GetJobParams, reqEditors ...RequestEditorFn) (*GetJobResponse, error) {
+	rsp, err := c.GetJob(ctx, id, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseGetJobResponse(rsp)
+}
+
+// ListLicensesWithResponse List licences
+//
+// The active licences of the caller's legal entity, in the order in which they were registered. All filters are exact, and all that are given have to fit.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/licenses (the `ListLicenses` operationId).
+func (c *ClientWithResponses) ListLicensesWithResponse(ctx context.Context, params *ListLicensesParams, reqEditors ...RequestEditorFn) (*ListLicensesResponse, error) {
+	rsp, err := c.ListLicenses(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListLicensesResponse(rsp)
 }
 
 // CreateLicenseWithBodyWithResponse Create an additional licence
@@ -2451,8 +5595,8 @@ func (c *ClientWithResponses) GetJobWithResponse(ctx context.Context, id openapi
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/licenses (the `CreateLicense` operationId).
-func (c *ClientWithResponses) CreateLicenseWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLicenseResponse, error) {
-	rsp, err := c.CreateLicenseWithBody(ctx, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateLicenseWithBodyWithResponse(ctx context.Context, params *CreateLicenseParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLicenseResponse, error) {
+	rsp, err := c.CreateLicenseWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -2466,12 +5610,57 @@ func (c *ClientWithResponses) CreateLicenseWithBodyWithResponse(ctx context.Cont
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/licenses (the `CreateLicense` operationId).
-func (c *ClientWithResponses) CreateLicenseWithResponse(ctx context.Context, body CreateLicenseJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLicenseResponse, error) {
-	rsp, err := c.CreateLicense(ctx, body, reqEditors...)
+func (c *ClientWithResponses) CreateLicenseWithResponse(ctx context.Context, params *CreateLicenseParams, body CreateLicenseJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLicenseResponse, error) {
+	rsp, err := c.CreateLicense(ctx, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseCreateLicenseResponse(rsp)
+}
+
+// UpdateLicenseWithBodyWithResponse Update an additional licence
+//
+// Changes an additional licence of the caller's legal entity; what is left out stays as it is. Checks, in this order: schema; legal entity active or suspended; the licence exists; it is additional, and stays so; it is the legal entity's; type unchanged; an active primary licence; issued not after active from; active from not after expiry; not expired today.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/licenses/{id} (the `UpdateLicense` operationId).
+func (c *ClientWithResponses) UpdateLicenseWithBodyWithResponse(ctx context.Context, id openapi_types.UUID, params *UpdateLicenseParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateLicenseResponse, error) {
+	rsp, err := c.UpdateLicenseWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateLicenseResponse(rsp)
+}
+
+// UpdateLicenseWithResponse Update an additional licence
+//
+// Changes an additional licence of the caller's legal entity; what is left out stays as it is. Checks, in this order: schema; legal entity active or suspended; the licence exists; it is additional, and stays so; it is the legal entity's; type unchanged; an active primary licence; issued not after active from; active from not after expiry; not expired today.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/licenses/{id} (the `UpdateLicense` operationId).
+func (c *ClientWithResponses) UpdateLicenseWithResponse(ctx context.Context, id openapi_types.UUID, params *UpdateLicenseParams, body UpdateLicenseJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLicenseResponse, error) {
+	rsp, err := c.UpdateLicense(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateLicenseResponse(rsp)
+}
+
+// ListPatientServiceRequestsWithResponse List the service requests of a patient
+//
+// The service requests of a patient, newest first. All filters that are given have to fit. A patient nobody knows has none.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/patients/{patient_id}/service_requests (the `ListPatientServiceRequests` operationId).
+func (c *ClientWithResponses) ListPatientServiceRequestsWithResponse(ctx context.Context, patientId openapi_types.UUID, params *ListPatientServiceRequestsParams, reqEditors ...RequestEditorFn) (*ListPatientServiceRequestsResponse, error) {
+	rsp, err := c.ListPatientServiceRequests(ctx, patientId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListPatientServiceRequestsResponse(rsp)
 }
 
 // GetServiceRequestWithResponse Read a service request of a patient
@@ -2487,6 +5676,81 @@ func (c *ClientWithResponses) GetServiceRequestWithResponse(ctx context.Context,
 	return ParseGetServiceRequestResponse(rsp)
 }
 
+// ListServiceRequestsWithResponse Find service requests by requisition
+//
+// The service requests of a requisition, newest first. Whoever knows the requisition may find them, whatever the legal entity.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/service_requests (the `ListServiceRequests` operationId).
+func (c *ClientWithResponses) ListServiceRequestsWithResponse(ctx context.Context, params *ListServiceRequestsParams, reqEditors ...RequestEditorFn) (*ListServiceRequestsResponse, error) {
+	rsp, err := c.ListServiceRequests(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListServiceRequestsResponse(rsp)
+}
+
+// CompleteServiceRequestWithBodyWithResponse Complete a service request
+//
+// Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; with a program: held by the caller's legal entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/complete (the `CompleteServiceRequest` operationId).
+func (c *ClientWithResponses) CompleteServiceRequestWithBodyWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *CompleteServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CompleteServiceRequestResponse, error) {
+	rsp, err := c.CompleteServiceRequestWithBody(ctx, serviceRequestId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCompleteServiceRequestResponse(rsp)
+}
+
+// CompleteServiceRequestWithResponse Complete a service request
+//
+// Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; with a program: held by the caller's legal entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/complete (the `CompleteServiceRequest` operationId).
+func (c *ClientWithResponses) CompleteServiceRequestWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *CompleteServiceRequestParams, body CompleteServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*CompleteServiceRequestResponse, error) {
+	rsp, err := c.CompleteServiceRequest(ctx, serviceRequestId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCompleteServiceRequestResponse(rsp)
+}
+
+// ProcessServiceRequestWithBodyWithResponse Process: begin to serve a reserved service request
+//
+// Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity. No body is needed.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/process (the `ProcessServiceRequest` operationId).
+func (c *ClientWithResponses) ProcessServiceRequestWithBodyWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *ProcessServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ProcessServiceRequestResponse, error) {
+	rsp, err := c.ProcessServiceRequestWithBody(ctx, serviceRequestId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseProcessServiceRequestResponse(rsp)
+}
+
+// ProcessServiceRequestWithResponse Process: begin to serve a reserved service request
+//
+// Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity. No body is needed.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/service_requests/{service_request_id}/actions/process (the `ProcessServiceRequest` operationId).
+func (c *ClientWithResponses) ProcessServiceRequestWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *ProcessServiceRequestParams, body ProcessServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*ProcessServiceRequestResponse, error) {
+	rsp, err := c.ProcessServiceRequest(ctx, serviceRequestId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseProcessServiceRequestResponse(rsp)
+}
+
 // ReleaseServiceRequestWithBodyWithResponse Release: give a reservation back
 //
 // Gives a reserved service request back, so that it can be used again. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity, where the registry asks for it. No body is needed.
@@ -2494,8 +5758,8 @@ func (c *ClientWithResponses) GetServiceRequestWithResponse(ctx context.Context,
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /api/service_requests/{service_request_id}/actions/release (the `ReleaseServiceRequest` operationId).
-func (c *ClientWithResponses) ReleaseServiceRequestWithBodyWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReleaseServiceRequestResponse, error) {
-	rsp, err := c.ReleaseServiceRequestWithBody(ctx, serviceRequestId, contentType, body, reqEditors...)
+func (c *ClientWithResponses) ReleaseServiceRequestWithBodyWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *ReleaseServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReleaseServiceRequestResponse, error) {
+	rsp, err := c.ReleaseServiceRequestWithBody(ctx, serviceRequestId, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -2509,8 +5773,8 @@ func (c *ClientWithResponses) ReleaseServiceRequestWithBodyWithResponse(ctx cont
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /api/service_requests/{service_request_id}/actions/release (the `ReleaseServiceRequest` operationId).
-func (c *ClientWithResponses) ReleaseServiceRequestWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, body ReleaseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*ReleaseServiceRequestResponse, error) {
-	rsp, err := c.ReleaseServiceRequest(ctx, serviceRequestId, body, reqEditors...)
+func (c *ClientWithResponses) ReleaseServiceRequestWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *ReleaseServiceRequestParams, body ReleaseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*ReleaseServiceRequestResponse, error) {
+	rsp, err := c.ReleaseServiceRequest(ctx, serviceRequestId, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -2524,8 +5788,8 @@ func (c *ClientWithResponses) ReleaseServiceRequestWithResponse(ctx context.Cont
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /api/service_requests/{service_request_id}/actions/use (the `UseServiceRequest` operationId).
-func (c *ClientWithResponses) UseServiceRequestWithBodyWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UseServiceRequestResponse, error) {
-	rsp, err := c.UseServiceRequestWithBody(ctx, serviceRequestId, contentType, body, reqEditors...)
+func (c *ClientWithResponses) UseServiceRequestWithBodyWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *UseServiceRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UseServiceRequestResponse, error) {
+	rsp, err := c.UseServiceRequestWithBody(ctx, serviceRequestId, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -2539,12 +5803,219 @@ func (c *ClientWithResponses) UseServiceRequestWithBodyWithResponse(ctx context.
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /api/service_requests/{service_request_id}/actions/use (the `UseServiceRequest` operationId).
-func (c *ClientWithResponses) UseServiceRequestWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, body UseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*UseServiceRequestResponse, error) {
-	rsp, err := c.UseServiceRequest(ctx, serviceRequestId, body, reqEditors...)
+func (c *ClientWithResponses) UseServiceRequestWithResponse(ctx context.Context, serviceRequestId openapi_types.UUID, params *UseServiceRequestParams, body UseServiceRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*UseServiceRequestResponse, error) {
+	rsp, err := c.UseServiceRequest(ctx, serviceRequestId, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseUseServiceRequestResponse(rsp)
+}
+
+// ParseListEventsResponse parses an HTTP response from a ListEventsWithResponse call
+func ParseListEventsResponse(rsp *http.Response) (*ListEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EventFeed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 406:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON406 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListEventsResponse200Headers
+		if values := rsp.Header.Values("Preference-Applied"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Preference-Applied", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.PreferenceApplied = &value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListEventsResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListEventsResponse403Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 406:
+		var headers ListEventsResponse406Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers406 = &headers
+	case rsp.StatusCode == 422:
+		var headers ListEventsResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers422 = &headers
+	case rsp.StatusCode == 429:
+		var headers ListEventsResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListEventsResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListEventsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
 }
 
 // ParseGetJobResponse parses an HTTP response from a GetJobWithResponse call
@@ -2603,6 +6074,13 @@ func ParseGetJobResponse(rsp *http.Response) (*GetJobResponse, error) {
 		}
 		response.JSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest Failure
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -2622,6 +6100,13 @@ func ParseGetJobResponse(rsp *http.Response) (*GetJobResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		var headers GetJobResponse200Headers
+		if values := rsp.Header.Values("Preference-Applied"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Preference-Applied", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.PreferenceApplied = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -2701,6 +6186,37 @@ func ParseGetJobResponse(rsp *http.Response) (*GetJobResponse, error) {
 			headers.XRequestId = value
 		}
 		response.Headers422 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetJobResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetJobResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -2713,6 +6229,206 @@ func ParseGetJobResponse(rsp *http.Response) (*GetJobResponse, error) {
 		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers GetJobResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListLicensesResponse parses an HTTP response from a ListLicensesWithResponse call
+func ParseListLicensesResponse(rsp *http.Response) (*ListLicensesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListLicensesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListEnvelopeLicense
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 406:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON406 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListLicensesResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListLicensesResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListLicensesResponse403Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 406:
+		var headers ListLicensesResponse406Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers406 = &headers
+	case rsp.StatusCode == 422:
+		var headers ListLicensesResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers422 = &headers
+	case rsp.StatusCode == 429:
+		var headers ListLicensesResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListLicensesResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListLicensesResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -2817,6 +6533,13 @@ func ParseCreateLicenseResponse(rsp *http.Response) (*CreateLicenseResponse, err
 		}
 		response.JSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest Failure
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -2836,6 +6559,13 @@ func ParseCreateLicenseResponse(rsp *http.Response) (*CreateLicenseResponse, err
 	switch {
 	case rsp.StatusCode == 201:
 		var headers CreateLicenseResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -2948,6 +6678,37 @@ func ParseCreateLicenseResponse(rsp *http.Response) (*CreateLicenseResponse, err
 			headers.XRequestId = value
 		}
 		response.Headers422 = &headers
+	case rsp.StatusCode == 429:
+		var headers CreateLicenseResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 500:
 		var headers CreateLicenseResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -2960,6 +6721,498 @@ func ParseCreateLicenseResponse(rsp *http.Response) (*CreateLicenseResponse, err
 		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers CreateLicenseResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateLicenseResponse parses an HTTP response from a UpdateLicenseWithResponse call
+func ParseUpdateLicenseResponse(rsp *http.Response) (*UpdateLicenseResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateLicenseResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnvelopeLicense
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 406:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON406 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateLicenseResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers UpdateLicenseResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers UpdateLicenseResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers UpdateLicenseResponse403Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers UpdateLicenseResponse404Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 406:
+		var headers UpdateLicenseResponse406Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers406 = &headers
+	case rsp.StatusCode == 409:
+		var headers UpdateLicenseResponse409Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers UpdateLicenseResponse413Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers UpdateLicenseResponse415Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 422:
+		var headers UpdateLicenseResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers422 = &headers
+	case rsp.StatusCode == 429:
+		var headers UpdateLicenseResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers UpdateLicenseResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers UpdateLicenseResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListPatientServiceRequestsResponse parses an HTTP response from a ListPatientServiceRequestsWithResponse call
+func ParseListPatientServiceRequestsResponse(rsp *http.Response) (*ListPatientServiceRequestsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListPatientServiceRequestsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListEnvelopeServiceRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 406:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON406 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListPatientServiceRequestsResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListPatientServiceRequestsResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListPatientServiceRequestsResponse403Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 406:
+		var headers ListPatientServiceRequestsResponse406Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers406 = &headers
+	case rsp.StatusCode == 422:
+		var headers ListPatientServiceRequestsResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers422 = &headers
+	case rsp.StatusCode == 429:
+		var headers ListPatientServiceRequestsResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListPatientServiceRequestsResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListPatientServiceRequestsResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -3035,6 +7288,13 @@ func ParseGetServiceRequestResponse(rsp *http.Response) (*GetServiceRequestRespo
 			return nil, err
 		}
 		response.JSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest Failure
@@ -3127,6 +7387,37 @@ func ParseGetServiceRequestResponse(rsp *http.Response) (*GetServiceRequestRespo
 			headers.XRequestId = value
 		}
 		response.Headers422 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetServiceRequestResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetServiceRequestResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -3159,20 +7450,227 @@ func ParseGetServiceRequestResponse(rsp *http.Response) (*GetServiceRequestRespo
 	return response, nil
 }
 
-// ParseReleaseServiceRequestResponse parses an HTTP response from a ReleaseServiceRequestWithResponse call
-func ParseReleaseServiceRequestResponse(rsp *http.Response) (*ReleaseServiceRequestResponse, error) {
+// ParseListServiceRequestsResponse parses an HTTP response from a ListServiceRequestsWithResponse call
+func ParseListServiceRequestsResponse(rsp *http.Response) (*ListServiceRequestsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
 	defer func() { _ = rsp.Body.Close() }()
 	if err != nil {
 		return nil, err
 	}
 
-	response := &ReleaseServiceRequestResponse{
+	response := &ListServiceRequestsResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListEnvelopeServiceRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 406:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON406 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListServiceRequestsResponse200Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListServiceRequestsResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListServiceRequestsResponse403Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 406:
+		var headers ListServiceRequestsResponse406Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers406 = &headers
+	case rsp.StatusCode == 422:
+		var headers ListServiceRequestsResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers422 = &headers
+	case rsp.StatusCode == 429:
+		var headers ListServiceRequestsResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListServiceRequestsResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListServiceRequestsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCompleteServiceRequestResponse parses an HTTP response from a CompleteServiceRequestWithResponse call
+func ParseCompleteServiceRequestResponse(rsp *http.Response) (*CompleteServiceRequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CompleteServiceRequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnvelopeJob
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
 		var dest EnvelopeJob
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -3243,6 +7741,13 @@ func ParseReleaseServiceRequestResponse(rsp *http.Response) (*ReleaseServiceRequ
 		}
 		response.JSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest Failure
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -3260,14 +7765,782 @@ func ParseReleaseServiceRequestResponse(rsp *http.Response) (*ReleaseServiceRequ
 	}
 
 	switch {
-	case rsp.StatusCode == 202:
-		var headers ReleaseServiceRequestResponse202Headers
+	case rsp.StatusCode == 200:
+		var headers CompleteServiceRequestResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
 			headers.Location = value
+		}
+		if values := rsp.Header.Values("Preference-Applied"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Preference-Applied", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.PreferenceApplied = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers CompleteServiceRequestResponse202Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("Preference-Applied"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Preference-Applied", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.PreferenceApplied = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode == 400:
+		var headers CompleteServiceRequestResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers CompleteServiceRequestResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers CompleteServiceRequestResponse403Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers CompleteServiceRequestResponse404Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 406:
+		var headers CompleteServiceRequestResponse406Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers406 = &headers
+	case rsp.StatusCode == 409:
+		var headers CompleteServiceRequestResponse409Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers CompleteServiceRequestResponse413Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers CompleteServiceRequestResponse415Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 422:
+		var headers CompleteServiceRequestResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers422 = &headers
+	case rsp.StatusCode == 429:
+		var headers CompleteServiceRequestResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers CompleteServiceRequestResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers CompleteServiceRequestResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseProcessServiceRequestResponse parses an HTTP response from a ProcessServiceRequestWithResponse call
+func ParseProcessServiceRequestResponse(rsp *http.Response) (*ProcessServiceRequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ProcessServiceRequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnvelopeJob
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest EnvelopeJob
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 406:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON406 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ProcessServiceRequestResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("Preference-Applied"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Preference-Applied", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.PreferenceApplied = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers ProcessServiceRequestResponse202Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("Preference-Applied"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Preference-Applied", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.PreferenceApplied = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode == 400:
+		var headers ProcessServiceRequestResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ProcessServiceRequestResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ProcessServiceRequestResponse403Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers ProcessServiceRequestResponse404Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 406:
+		var headers ProcessServiceRequestResponse406Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers406 = &headers
+	case rsp.StatusCode == 409:
+		var headers ProcessServiceRequestResponse409Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers ProcessServiceRequestResponse413Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers ProcessServiceRequestResponse415Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 422:
+		var headers ProcessServiceRequestResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers422 = &headers
+	case rsp.StatusCode == 429:
+		var headers ProcessServiceRequestResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers ProcessServiceRequestResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ProcessServiceRequestResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReleaseServiceRequestResponse parses an HTTP response from a ReleaseServiceRequestWithResponse call
+func ParseReleaseServiceRequestResponse(rsp *http.Response) (*ReleaseServiceRequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReleaseServiceRequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnvelopeJob
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest EnvelopeJob
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 406:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON406 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ReleaseServiceRequestResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("Preference-Applied"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Preference-Applied", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.PreferenceApplied = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers ReleaseServiceRequestResponse202Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("Preference-Applied"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Preference-Applied", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.PreferenceApplied = &value
 		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value string
@@ -3388,6 +8661,37 @@ func ParseReleaseServiceRequestResponse(rsp *http.Response) (*ReleaseServiceRequ
 			headers.XRequestId = value
 		}
 		response.Headers422 = &headers
+	case rsp.StatusCode == 429:
+		var headers ReleaseServiceRequestResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 500:
 		var headers ReleaseServiceRequestResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -3434,6 +8738,13 @@ func ParseUseServiceRequestResponse(rsp *http.Response) (*UseServiceRequestRespo
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnvelopeJob
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
 		var dest EnvelopeJob
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -3504,6 +8815,13 @@ func ParseUseServiceRequestResponse(rsp *http.Response) (*UseServiceRequestRespo
 		}
 		response.JSON422 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest Failure
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -3521,14 +8839,66 @@ func ParseUseServiceRequestResponse(rsp *http.Response) (*UseServiceRequestRespo
 	}
 
 	switch {
-	case rsp.StatusCode == 202:
-		var headers UseServiceRequestResponse202Headers
+	case rsp.StatusCode == 200:
+		var headers UseServiceRequestResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
 			headers.Location = value
+		}
+		if values := rsp.Header.Values("Preference-Applied"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Preference-Applied", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.PreferenceApplied = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers UseServiceRequestResponse202Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("Preference-Applied"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Preference-Applied", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.PreferenceApplied = &value
 		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value string
@@ -3649,6 +9019,37 @@ func ParseUseServiceRequestResponse(rsp *http.Response) (*UseServiceRequestRespo
 			headers.XRequestId = value
 		}
 		response.Headers422 = &headers
+	case rsp.StatusCode == 429:
+		var headers UseServiceRequestResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 500:
 		var headers UseServiceRequestResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {

@@ -49,6 +49,11 @@ func (a *Access) Check(ctx context.Context, token, apiKey string) (Grant, error)
 	}, err
 }
 
+// KnowsAPIKey tells whether an api key is known.
+func (a *Access) KnowsAPIKey(ctx context.Context, apiKey string) (bool, error) {
+	return a.db.read().CheckAPIKey(ctx, digest(apiKey))
+}
+
 // IssueToken makes a token and tells when it expires. Owner only.
 func (a *Access) IssueToken(ctx context.Context, c Caller, scopes []string, ttl time.Duration) (token string, expiresAt time.Time, err error) {
 	token = newSecret()

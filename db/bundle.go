@@ -287,7 +287,9 @@ func (soon) CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSour
 	return 0, errNotOneStatement
 }
 
-func (soon) SendBatch(context.Context, *pgx.Batch) pgx.BatchResults { return failedBatch{err: errNotOneStatement} }
+func (soon) SendBatch(context.Context, *pgx.Batch) pgx.BatchResults {
+	return failedBatch{err: errNotOneStatement}
+}
 
 // failedBatch is a batch that was never sent.
 type failedBatch struct {

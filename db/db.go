@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/reiestr/reiestr/db/sqlc"
@@ -37,6 +38,9 @@ type Config struct {
 
 	// AsOf is the moment at which rules decide; nil: the database's clock at the start of each transaction.
 	AsOf func() time.Time
+
+	Observer Observer        // nil: nobody watches
+	Tracer   pgx.QueryTracer // told of every statement; nil: nobody is
 }
 
 // DB is the database as one role sees it. It is safe for concurrent use.
@@ -52,6 +56,7 @@ type DB struct {
 	news     *news
 	timeZone string
 	asOf     func() time.Time
+	observer Observer
 }
 
 // Open connects to the database. It does not ask whether the schema is there: see Ready.
@@ -85,11 +90,15 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		config.ConnConfig.RuntimeParams["lock_timeout"] = milliseconds(lockTimeout)
 		config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(idleTimeout)
 	}
+	config.ConnConfig.Tracer = c.Tracer
+	if c.Observer == nil {
+		c.Observer = unobserved{}
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{pool: pool, timeZone: c.TimeZone, asOf: c.AsOf}
+	d := &DB{pool: pool, timeZone: c.TimeZone, asOf: c.AsOf, observer: c.Observer}
 	d.Access = &Access{d}
 	d.Licenses = &Licenses{d}
 	d.ServiceRequests = &ServiceRequests{d}

@@ -81,6 +81,7 @@ func (j *Jobs) Accept(ctx context.Context, o Order) (Job, error) {
 			UserIds:           c.users,
 			Bodies:            c.bodies,
 			RequestDigests:    [][]byte{digest[:]},
+			TraceContexts:     []string{j.db.observer.Trace(ctx)},
 		})
 		if err != nil {
 			return Job{}, fmt.Errorf("enqueue %s: %w", o.Action, err)
@@ -196,12 +197,15 @@ func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) 
 		taken = taken[:0]
 		byAction := map[Action][]wanted{}
 		serviceRequests := make([]uuid.UUID, len(claimed))
+		runs := make([]JobRun, len(claimed))
 		for i, row := range claimed {
 			taken = append(taken, row.ID)
 			serviceRequests[i] = row.ServiceRequestID
 			action := Action(row.Action)
 			byAction[action] = append(byAction[action], wanted{row.ID, row.ServiceRequestID, Caller{row.UserID, row.ClientID}, row.Body})
+			runs[i] = JobRun{ID: row.ID, Action: action, Trace: orEmpty(row.TraceContext)}
 		}
+		t.ctx, t.ended = j.db.observer.Jobs(t.ctx, runs)
 		if err := t.soon().LockServiceRequests(ctx, serviceRequests); err != nil {
 			return err
 		}
@@ -210,6 +214,13 @@ func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) 
 			if ended, err = j.carryOut(ctx, t, action, orders, ended); err != nil {
 				return fmt.Errorf("%s: %w", action, err)
 			}
+		}
+		refusals := make(map[uuid.UUID]Refusal, len(claimed))
+		for i, id := range ended.Ids {
+			refusals[id] = Refusal(ended.Refusals[i])
+		}
+		for i := range runs {
+			runs[i].Refusal = refusals[runs[i].ID]
 		}
 		rows, err := t.now().EndJobs(ctx, ended)
 		if err == nil && rows != int64(len(claimed)) {
@@ -221,6 +232,13 @@ func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) 
 		j.db.news.tell(taken)
 	}
 	return taken, err
+}
+
+func orEmpty(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 // carryOut judges the orders of one action, applies those that nothing refuses, and adds the results to ended.

@@ -35,10 +35,14 @@ const mostTries = 3
 //
 // Every statement has a snapshot of its own (READ COMMITTED), also within one round trip: what follows a lock sees what was committed
 // before the lock was granted.
+//
+// Statements run with the context of the transaction, whatever context their accessor is given.
 type transaction struct {
+	ctx    context.Context
 	conn   *pgx.Conn
 	queued pgx.Batch
-	done   bool // the commit has been sent
+	done   bool            // the commit has been sent
+	ended  func(err error) // told what became of this try; nil: nobody asks
 }
 
 func (t *transaction) soon() *sqlc.Queries { return sqlc.New(soon{t}) }
@@ -48,8 +52,12 @@ func (t *transaction) last() *sqlc.Queries { return sqlc.New(now{t, true}) }
 // transact runs do in one transaction, READ COMMITTED whatever the server's defaults are, and commits what last has not committed. If do
 // or the commit fails, nothing of it happened, with one exception that no client can rule out: a connection lost during the commit. name
 // is for the error.
-func (d *DB) transact(ctx context.Context, name string, do func(*transaction) error) error {
-	for try := 1; ; try++ {
+func (d *DB) transact(ctx context.Context, name string, do func(*transaction) error) (err error) {
+	ctx, end := d.observer.Transaction(ctx, name)
+	try := 1
+	err = errPanicked
+	defer func() { end(try, err) }()
+	for ; ; try++ {
 		err := d.try(ctx, do)
 		if err == nil {
 			signal(d.news.written)
@@ -63,12 +71,21 @@ func (d *DB) transact(ctx context.Context, name string, do func(*transaction) er
 	}
 }
 
+// errPanicked is what observers hear of a transaction that did not return.
+var errPanicked = errors.New("panic in a transaction")
+
 func (d *DB) try(ctx context.Context, do func(*transaction) error) (err error) {
 	c, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.Release()
+	t := &transaction{ctx: ctx, conn: c.Conn()}
+	defer func() {
+		if t.ended != nil {
+			t.ended(err)
+		}
+	}()
 	defer func() {
 		// Also after a panic. A connection that cannot be rolled back is closed by Release.
 		if c.Conn().PgConn().TxStatus() != 'I' && !c.Conn().IsClosed() {
@@ -78,21 +95,21 @@ func (d *DB) try(ctx context.Context, do func(*transaction) error) (err error) {
 			err = errors.Join(err, rollbackErr)
 		}
 	}()
-	t := &transaction{conn: c.Conn()}
 	t.queued.Queue(begin)
-	if err := do(t); err != nil {
+	err = errPanicked
+	if err = do(t); err != nil {
 		return err
 	}
 	if t.done {
 		return nil
 	}
 	t.queued.Queue(commit)
-	return t.flush(ctx)
+	return t.flush()
 }
 
 // flush sends what is queued, where the last statement is the commit.
-func (t *transaction) flush(ctx context.Context) error {
-	ctx, cancel := uncancelled(ctx)
+func (t *transaction) flush() error {
+	ctx, cancel := uncancelled(t.ctx)
 	defer cancel()
 	size := t.queued.Len()
 	results := t.conn.SendBatch(ctx, &t.queued)
@@ -146,8 +163,8 @@ type now struct {
 	last bool
 }
 
-func (n now) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	trip, err := n.send(ctx, sql, args)
+func (n now) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	trip, err := n.send(sql, args)
 	if err != nil {
 		return pgconn.CommandTag{}, trip.abandon(err)
 	}
@@ -155,8 +172,8 @@ func (n now) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandT
 	return tag, trip.finish(err)
 }
 
-func (n now) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	trip, err := n.send(ctx, sql, args)
+func (n now) Query(_ context.Context, sql string, args ...any) (pgx.Rows, error) {
+	trip, err := n.send(sql, args)
 	if err != nil {
 		return nil, trip.abandon(err)
 	}
@@ -167,16 +184,16 @@ func (n now) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, erro
 	return &pipelinedRows{Rows: rows, trip: trip}, nil
 }
 
-func (n now) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	trip, err := n.send(ctx, sql, args)
+func (n now) QueryRow(_ context.Context, sql string, args ...any) pgx.Row {
+	trip, err := n.send(sql, args)
 	return pipelinedRow{trip, err}
 }
 
 // send leaves the results standing at the statement.
-func (n now) send(ctx context.Context, sql string, args []any) (roundTrip, error) {
+func (n now) send(sql string, args []any) (roundTrip, error) {
 	before := n.t.queued.Len()
 	n.t.queued.Queue(sql, args...)
-	trip := roundTrip{last: n.last, cancel: func() {}}
+	ctx, trip := n.t.ctx, roundTrip{last: n.last, cancel: func() {}}
 	if n.last {
 		n.t.queued.Queue(commit)
 		n.t.done = true

@@ -14,6 +14,13 @@ SELECT
 FROM ops.access_tokens t
 WHERE t.token_hash = @token_hash AND t.revoked_at IS NULL;
 
+-- name: CheckAPIKey :one
+-- Tells whether an api key is known, for a caller whose token is not of this database.
+-- Locks: none.
+-- Index: api_keys_pkey.
+-- Refusals: none.
+SELECT EXISTS (SELECT FROM ops.api_keys WHERE key_hash = @key_hash AND revoked_at IS NULL) AS is_known;
+
 -- name: IssueAPIKey :exec
 -- Makes an api key known. Run by the owner.
 -- Locks: the new row.

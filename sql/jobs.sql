@@ -8,7 +8,7 @@
 -- nobody waits here and the order legal entity, licence, service request, job cannot be turned round.
 -- Index: jobs_pending_sequence_number_idx, jobs_pending_request_key.
 -- Refusals: none.
-SELECT j.id, j.action, j.service_request_id, j.client_id, j.user_id, j.body, j.attempts
+SELECT j.id, j.action, j.service_request_id, j.client_id, j.user_id, j.body, j.attempts, j.trace_context
 FROM ops.jobs j
 WHERE j.status = 'pending'
     AND (j.attempts > 0) = @failed_before::boolean
@@ -63,14 +63,15 @@ WITH wanted AS (
         unnest(@client_ids::uuid[]) AS client_id,
         unnest(@user_ids::uuid[]) AS user_id,
         unnest(@bodies::jsonb[]) AS body,
-        unnest(@request_digests::bytea[]) AS request_digest
+        unnest(@request_digests::bytea[]) AS request_digest,
+        unnest(@trace_contexts::text[]) AS trace_context
 ), pending AS (
     SELECT DISTINCT j.id, j.service_request_id, j.request_digest, j.inserted_at
     FROM wanted w
     JOIN ops.jobs j ON j.service_request_id = w.service_request_id AND j.request_digest = w.request_digest AND j.status = 'pending'
 ), added AS (
-    INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
-    SELECT w.id, w.action, w.service_request_id, w.patient_id, w.client_id, w.user_id, w.body, w.request_digest
+    INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest, trace_context)
+    SELECT w.id, w.action, w.service_request_id, w.patient_id, w.client_id, w.user_id, w.body, w.request_digest, nullif(w.trace_context, '')
     FROM wanted w
     WHERE NOT EXISTS (SELECT FROM pending p WHERE p.request_digest = w.request_digest AND p.service_request_id = w.service_request_id)
     ORDER BY w.service_request_id, w.request_digest
@@ -118,6 +119,16 @@ SELECT greatest(
     (SELECT extract(epoch FROM statement_timestamp() - j.inserted_at)
      FROM ops.jobs j WHERE j.status = 'pending' AND j.attempts = 0 ORDER BY j.sequence_number LIMIT 1),
     0)::float8 AS seconds;
+
+-- name: MeasureQueue :one
+-- How many jobs are pending, counted to a hundred thousand, and how long the oldest has waited, in seconds; 0 if there is none.
+-- Locks: none.
+-- Index: jobs_pending_sequence_number_idx: at most a hundred thousand entries, and its first.
+-- Refusals: none.
+SELECT
+    (SELECT count(*) FROM (SELECT FROM ops.jobs WHERE status = 'pending' LIMIT 100000) AS pending)::bigint AS pending,
+    coalesce(extract(epoch FROM statement_timestamp() - (
+        SELECT inserted_at FROM ops.jobs WHERE status = 'pending' ORDER BY sequence_number LIMIT 1)), 0)::float8 AS oldest_seconds;
 
 -- name: RetryJob :one
 -- Makes a new job of the order of one that failed with internal_error, for the operator: a job's end is for ever. Nothing is added to any

@@ -56,6 +56,10 @@ type Config struct {
 	Listen        string     `env:"REIESTR_LISTEN" default:"127.0.0.1:8080" help:"API address; port 0 picks a free one." placeholder:"HOST:PORT"`
 	TimeZone      string     `env:"REIESTR_TIME_ZONE" default:"Europe/Kyiv" help:"Business time zone: which day today is." placeholder:"ZONE"`
 	RequireAPIKey bool       `env:"REIESTR_REQUIRE_API_KEY" default:"true" negatable:"" help:"Demand the key of the calling information system."`
+	OIDCIssuer    string     `name:"oidc-issuer" env:"REIESTR_OIDC_ISSUER" help:"Issuer whose signed JWTs are taken as access tokens too: user from the claim sub, legal entity from legal_entity_id or else client_id (uuids), scopes from scope. Needs the audience." placeholder:"URL"`
+	OIDCAudience  string     `name:"oidc-audience" env:"REIESTR_OIDC_AUDIENCE" help:"What the claim aud of those JWTs has to contain." placeholder:"NAME"`
+	RateLimit     float64    `env:"REIESTR_RATE_LIMIT" default:"0" help:"Requests a second that each legal entity may make of this process; 0: any number." placeholder:"N"`
+	RateBurst     int        `env:"REIESTR_RATE_BURST" default:"0" help:"Requests that it may make at once; at least the limit." placeholder:"N"`
 	LogLevel      slog.Level `env:"REIESTR_LOG_LEVEL" default:"info" help:"debug, info, warn or error." placeholder:"LEVEL"`
 	LogFormat     string     `env:"REIESTR_LOG_FORMAT" enum:",text,json" default:"" help:"text or json. Empty: text on a terminal, else json." placeholder:"FORMAT"`
 
@@ -181,5 +185,6 @@ func (h helpCommand) Run(env *environment) error {
 		}
 		fmt.Fprintf(table, "%s\t--%s\t%s\t%s\n", flag.Envs[0], flag.Name, flag.Default, flag.Help)
 	}
+	fmt.Fprintln(table, "OTEL_EXPORTER_OTLP_ENDPOINT\t\t\tSend traces there (OTLP over HTTP); empty: none are made. The other standard OTEL_* variables count too.")
 	return table.Flush()
 }

@@ -30,6 +30,9 @@ func TestExitCodes(t *testing.T) {
 		{"", 2, "reiestr: expected one of"},
 		{"fly", 2, "reiestr: unexpected argument fly"},
 		{"serve --role king", 2, "reiestr: --role must be one of"},
+		{"serve --oidc-issuer https://issuer.example", 2, "reiestr: the OIDC issuer is set and the audience is not"},
+		{"serve --oidc-audience reiestr --oidc-issuer issuer", 2, "reiestr: the OIDC issuer is no URL"},
+		{"serve --rate-limit=-1", 2, "reiestr: the rate limit"},
 		{"version --time-zone Mars/Base", 2, `reiestr: time zone "Mars/Base" is not known`},
 		{"token issue --legal-entity x --user " + id + " --scope a", 2, "reiestr: --legal-entity"},
 		{"token issue --legal-entity " + id + " --user " + id + " --scope a --ttl=-1h", 2, "reiestr: a token needs"},
@@ -61,7 +64,7 @@ func TestOpenAPICommand(t *testing.T) {
 func TestHelpConfig(t *testing.T) {
 	t.Parallel()
 	table := done(t, "help", "config")
-	for _, variable := range strings.Fields("REIESTR_DATABASE_URL REIESTR_DATA_DIR REIESTR_LISTEN REIESTR_TIME_ZONE REIESTR_REQUIRE_API_KEY REIESTR_LOG_LEVEL REIESTR_LOG_FORMAT") {
+	for _, variable := range strings.Fields("REIESTR_DATABASE_URL REIESTR_DATA_DIR REIESTR_LISTEN REIESTR_TIME_ZONE REIESTR_REQUIRE_API_KEY REIESTR_OIDC_ISSUER REIESTR_OIDC_AUDIENCE REIESTR_RATE_LIMIT REIESTR_RATE_BURST OTEL_EXPORTER_OTLP_ENDPOINT REIESTR_LOG_LEVEL REIESTR_LOG_FORMAT") {
 		if !strings.Contains(table, variable+" ") {
 			t.Errorf("%s is missing:\n%s", variable, table)
 		}

@@ -36,8 +36,12 @@ func openDatabase(ctx context.Context, env *environment) (*database, error) {
 }
 
 // connect opens the database as a role.
-func (d *database) connect(ctx context.Context, env *environment, role db.Role, name string) (*db.DB, error) {
-	return db.Open(ctx, db.Config{URL: d.url, Role: role, Name: name, TimeZone: env.TimeZone})
+func (d *database) connect(ctx context.Context, env *environment, role db.Role, name string, options ...func(*db.Config)) (*db.DB, error) {
+	config := db.Config{URL: d.url, Role: role, Name: name, TimeZone: env.TimeZone}
+	for _, option := range options {
+		option(&config)
+	}
+	return db.Open(ctx, config)
 }
 
 // close stops the own server, if this process started it.

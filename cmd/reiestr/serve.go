@@ -28,6 +28,9 @@ type serveCommand struct {
 }
 
 func (c serveCommand) Run(ctx context.Context, env *environment) error {
+	if err := env.check(); err != nil {
+		return usageError{err}
+	}
 	return withDatabase(ctx, env, func(d *database) error { return c.run(ctx, env, d) })
 }
 
@@ -53,7 +56,12 @@ func (c serveCommand) run(ctx context.Context, env *environment, d *database) (e
 			return fmt.Errorf("loading the demo: %w", err)
 		}
 	}
-	app, err := d.connect(ctx, env, db.App, "reiestr "+c.Role)
+	observed, err := observe(ctx, env)
+	if err != nil {
+		return err
+	}
+	defer observed.close()
+	app, err := d.connect(ctx, env, db.App, "reiestr "+c.Role, observed.watch)
 	if err != nil {
 		return err
 	}
@@ -61,11 +69,11 @@ func (c serveCommand) run(ctx context.Context, env *environment, d *database) (e
 	if err := app.Ready(ctx, migrations.Latest()); err != nil {
 		return err
 	}
-	return c.serve(ctx, env, app, demo)
+	return c.serve(ctx, env, app, observed, demo)
 }
 
 // serve runs until ctx ends, then lets requests and jobs that have begun finish.
-func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, demo *demo) error {
+func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, observed *observation, demo *demo) error {
 	listener, err := net.Listen("tcp", env.Listen)
 	if err != nil {
 		return err
@@ -84,13 +92,17 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, d
 			}
 			return app.Ready(ctx, migrations.Latest())
 		},
+		RatePerSecond: env.RateLimit, RateBurst: env.RateBurst, Metrics: observed.Metrics(app), Answered: observed.Answered,
+	}
+	if env.OIDCIssuer != "" {
+		apiConfig.Issuer = api.NewIssuer(env.OIDCIssuer, env.OIDCAudience, app.Access, env.log)
 	}
 	handler := api.New(apiConfig)
 	if c.Role == "worker" {
 		handler = api.Health(apiConfig)
 	}
 	server := &http.Server{
-		Handler:           handler,
+		Handler:           observed.Handler(handler),
 		ReadHeaderTimeout: 5 * time.Second,
 		// No ReadTimeout: it cancels a request that waits for its answer longer than that. The API bounds the reading of bodies.
 		WriteTimeout:   60 * time.Second,

@@ -56,6 +56,21 @@ func (q *Queries) Authenticate(ctx context.Context, arg AuthenticateParams) (Aut
 	return i, err
 }
 
+const checkAPIKey = `-- name: CheckAPIKey :one
+SELECT EXISTS (SELECT FROM ops.api_keys WHERE key_hash = $1 AND revoked_at IS NULL) AS is_known
+`
+
+// Tells whether an api key is known, for a caller whose token is not of this database.
+// Locks: none.
+// Index: api_keys_pkey.
+// Refusals: none.
+func (q *Queries) CheckAPIKey(ctx context.Context, keyHash []byte) (bool, error) {
+	row := q.db.QueryRow(ctx, checkAPIKey, keyHash)
+	var is_known bool
+	err := row.Scan(&is_known)
+	return is_known, err
+}
+
 const issueAPIKey = `-- name: IssueAPIKey :exec
 INSERT INTO ops.api_keys (key_hash, name) VALUES ($1, $2)
 `

@@ -14,7 +14,7 @@ import (
 
 const claimJobs = `-- name: ClaimJobs :many
 
-SELECT j.id, j.action, j.service_request_id, j.client_id, j.user_id, j.body, j.attempts
+SELECT j.id, j.action, j.service_request_id, j.client_id, j.user_id, j.body, j.attempts, j.trace_context
 FROM ops.jobs j
 WHERE j.status = 'pending'
     AND (j.attempts > 0) = $1::boolean
@@ -40,6 +40,7 @@ type ClaimJobsRow struct {
 	UserID           uuid.UUID
 	Body             []byte
 	Attempts         int16
+	TraceContext     *string
 }
 
 // Jobs: the public resource and the queue in one row; last in the lock order.
@@ -67,6 +68,7 @@ func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJo
 			&i.UserID,
 			&i.Body,
 			&i.Attempts,
+			&i.TraceContext,
 		); err != nil {
 			return nil, err
 		}
@@ -149,14 +151,15 @@ WITH wanted AS (
         unnest($5::uuid[]) AS client_id,
         unnest($6::uuid[]) AS user_id,
         unnest($7::jsonb[]) AS body,
-        unnest($8::bytea[]) AS request_digest
+        unnest($8::bytea[]) AS request_digest,
+        unnest($9::text[]) AS trace_context
 ), pending AS (
     SELECT DISTINCT j.id, j.service_request_id, j.request_digest, j.inserted_at
     FROM wanted w
     JOIN ops.jobs j ON j.service_request_id = w.service_request_id AND j.request_digest = w.request_digest AND j.status = 'pending'
 ), added AS (
-    INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
-    SELECT w.id, w.action, w.service_request_id, w.patient_id, w.client_id, w.user_id, w.body, w.request_digest
+    INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest, trace_context)
+    SELECT w.id, w.action, w.service_request_id, w.patient_id, w.client_id, w.user_id, w.body, w.request_digest, nullif(w.trace_context, '')
     FROM wanted w
     WHERE NOT EXISTS (SELECT FROM pending p WHERE p.request_digest = w.request_digest AND p.service_request_id = w.service_request_id)
     ORDER BY w.service_request_id, w.request_digest
@@ -178,6 +181,7 @@ type EnqueueJobsParams struct {
 	UserIds           []uuid.UUID
 	Bodies            [][]byte
 	RequestDigests    [][]byte
+	TraceContexts     []string
 }
 
 type EnqueueJobsRow struct {
@@ -201,6 +205,7 @@ func (q *Queries) EnqueueJobs(ctx context.Context, arg EnqueueJobsParams) ([]Enq
 		arg.UserIds,
 		arg.Bodies,
 		arg.RequestDigests,
+		arg.TraceContexts,
 	)
 	if err != nil {
 		return nil, err
@@ -264,12 +269,12 @@ func (q *Queries) GetJob(ctx context.Context, arg GetJobParams) (GetJobRow, erro
 
 const listJobs = `-- name: ListJobs :many
 WITH pending AS (
-    SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at FROM ops.jobs WHERE status = 'pending' AND $2::text IN ('', 'pending') ORDER BY sequence_number DESC LIMIT $1
+    SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at, trace_context FROM ops.jobs WHERE status = 'pending' AND $2::text IN ('', 'pending') ORDER BY sequence_number DESC LIMIT $1
 ), ended AS (
-    SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at FROM ops.jobs WHERE ended_at IS NOT NULL AND $2::text IN ('', status) ORDER BY ended_at DESC LIMIT $1
+    SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at, trace_context FROM ops.jobs WHERE ended_at IS NOT NULL AND $2::text IN ('', status) ORDER BY ended_at DESC LIMIT $1
 )
 SELECT j.id, j.action, j.service_request_id, j.client_id, j.user_id, j.status, j.refusal, j.attempts, j.inserted_at, j.ended_at
-FROM (SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at FROM pending UNION ALL SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at FROM ended) AS j
+FROM (SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at, trace_context FROM pending UNION ALL SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at, trace_context FROM ended) AS j
 ORDER BY j.ended_at DESC NULLS FIRST, j.sequence_number DESC
 LIMIT $1
 `
@@ -348,9 +353,32 @@ func (q *Queries) MeasureJobs(ctx context.Context) (float64, error) {
 	return seconds, err
 }
 
+const measureQueue = `-- name: MeasureQueue :one
+SELECT
+    (SELECT count(*) FROM (SELECT FROM ops.jobs WHERE status = 'pending' LIMIT 100000) AS pending)::bigint AS pending,
+    coalesce(extract(epoch FROM statement_timestamp() - (
+        SELECT inserted_at FROM ops.jobs WHERE status = 'pending' ORDER BY sequence_number LIMIT 1)), 0)::float8 AS oldest_seconds
+`
+
+type MeasureQueueRow struct {
+	Pending       int64
+	OldestSeconds float64
+}
+
+// How many jobs are pending, counted to a hundred thousand, and how long the oldest has waited, in seconds; 0 if there is none.
+// Locks: none.
+// Index: jobs_pending_sequence_number_idx: at most a hundred thousand entries, and its first.
+// Refusals: none.
+func (q *Queries) MeasureQueue(ctx context.Context) (MeasureQueueRow, error) {
+	row := q.db.QueryRow(ctx, measureQueue)
+	var i MeasureQueueRow
+	err := row.Scan(&i.Pending, &i.OldestSeconds)
+	return i, err
+}
+
 const retryJob = `-- name: RetryJob :one
 WITH failed AS (
-    SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at FROM ops.jobs j WHERE j.id = $1
+    SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at, trace_context FROM ops.jobs j WHERE j.id = $1
 ), added AS (
     INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
     SELECT gen_random_uuid(), f.action, f.service_request_id, f.patient_id, f.client_id, f.user_id, f.body, f.request_digest

@@ -112,7 +112,8 @@ func Load(ctx context.Context, d *db.DB, name string, r io.ReadSeeker, o Options
 type bundle struct {
 	source   source
 	summary  Summary
-	rows     int64 // of all sections; each is to be checked and to be loaded
+	counts   map[string]int64 // rows by section
+	rows     int64            // of all sections; each is to be checked and to be loaded
 	done     int64
 	progress func(done, total int64)
 }
@@ -122,7 +123,7 @@ func (b *bundle) open(name string, r io.ReadSeeker) (err error) {
 		return err
 	}
 	var unfit faults
-	rows := map[string]int64{}
+	b.counts = map[string]int64{}
 	for _, p := range b.source.parts() {
 		known := slices.ContainsFunc(sections, func(s section) bool { return s.name == p.name })
 		switch {
@@ -131,15 +132,15 @@ func (b *bundle) open(name string, r io.ReadSeeker) (err error) {
 		case p.kind != array:
 			unfit = append(unfit, fault{p.position, p.name, fmt.Sprintf("expected %s, got %s", array, p.kind)})
 		}
-		rows[p.name] = p.rows
+		b.counts[p.name] = p.rows
 		b.rows += p.rows
 	}
 	if unfit != nil {
 		return unfit
 	}
 	for _, s := range sections {
-		if rows[s.name] > 0 {
-			b.summary = append(b.summary, Count{s.name, rows[s.name]})
+		if rows := b.counts[s.name]; rows > 0 {
+			b.summary = append(b.summary, Count{s.name, rows})
 		}
 	}
 	return nil
@@ -220,7 +221,7 @@ var sections = []section{
 // checks makes the check of a section of which no two rows may have the same key.
 func checks[R any, K comparable](key string, read reader[R], keyOf func(R) K) func(context.Context, *bundle, *checker, string) error {
 	return func(ctx context.Context, b *bundle, c *checker, name string) error {
-		seen := map[K]struct{}{}
+		seen := make(map[K]struct{}, b.counts[name])
 		return b.each(ctx, c, name, func(n *node) error {
 			before := len(c.faults)
 			row := read(c, n)

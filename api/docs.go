@@ -1,0 +1,25 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/swaggest/swgui/v5emb"
+)
+
+// docsPolicy lets the console run what is inside the binary and call this server, and nothing else. Its page has one script of its own
+// between the tags, and Swagger UI sets styles and shows images by data URLs.
+const docsPolicy = "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
+	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// docs serves a console for the API, out of files inside the binary.
+func docs(mux *http.ServeMux) {
+	console := v5emb.New("Reiestr", "/openapi.json", "/docs/")
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", docsPolicy)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Referrer-Policy", "no-referrer")
+		console.ServeHTTP(w, r)
+	}
+	mux.HandleFunc("GET /docs", handler)
+	mux.HandleFunc("GET /docs/{file}", handler)
+}

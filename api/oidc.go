@@ -1,0 +1,255 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/db"
+)
+
+const (
+	clockSkew      = 30 * time.Second // allowed between the issuer's clock and ours
+	issuerTimeout  = 5 * time.Second  // for one answer of the issuer
+	keysMaxAge     = 5 * time.Minute  // then they are fetched again: a key that the issuer withdrew is no longer good
+	keysFetchPause = 5 * time.Second  // after a fetch that brought nothing new: tokens with invented key ids cost the issuer little
+	maxKeysBytes   = 1 << 20
+)
+
+// signatures are the algorithms of public keys; none and those of shared secrets are no signatures of an issuer.
+var signatures = []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.ES256, jose.ES384, jose.ES512, jose.EdDSA}
+
+// TokenSource tells what a bearer token and an api key allow. db.ErrNotFound: the token is unknown, revoked or malformed.
+type TokenSource interface {
+	Check(ctx context.Context, token, apiKey string) (db.Grant, error)
+}
+
+// Issuer is an OIDC issuer, whose signed JWTs are taken as access tokens. It is asked for its keys when the first token comes, so it need
+// not be up before.
+type Issuer struct {
+	url      string
+	audience string
+	access   *db.Access
+	log      *slog.Logger
+	client   *http.Client
+	known    atomic.Pointer[issuerKeys] // never nil
+	fetching chan struct{}              // holds the right to fetch
+}
+
+// issuerKeys are what the latest fetch brought.
+type issuerKeys struct {
+	keys      []jose.JSONWebKey
+	fetchedAt time.Time // of the keys
+	inVainAt  time.Time // of the latest fetch that brought nothing new
+	err       error     // of the latest fetch
+}
+
+// NewIssuer makes a token source of the issuer at a URL, for tokens that are meant for the audience. Api keys are the database's.
+func NewIssuer(url, audience string, access *db.Access, log *slog.Logger) *Issuer {
+	i := &Issuer{url: url, audience: audience, access: access, log: log, client: &http.Client{Timeout: issuerTimeout}, fetching: make(chan struct{}, 1)}
+	i.known.Store(&issuerKeys{})
+	i.fetching <- struct{}{}
+	return i
+}
+
+// claims of a token. The user is sub. The legal entity is legal_entity_id or, where there is none, client_id.
+type claims struct {
+	Subject       string   `json:"sub"`
+	LegalEntityID *string  `json:"legal_entity_id"`
+	ClientID      string   `json:"client_id"`
+	Scope         string   `json:"scope"`
+	Expiry        *float64 `json:"exp"`
+	NotBefore     float64  `json:"nbf"`
+}
+
+// Check tells what a JWT allows: its signature, issuer and audience are checked, then its claims, its expiry last.
+func (i *Issuer) Check(ctx context.Context, token, apiKey string) (db.Grant, error) {
+	keys := &keysOnce{issuer: i}
+	grant, err := i.verify(ctx, token, keys)
+	switch {
+	case keys.err != nil:
+		i.log.WarnContext(ctx, "the keys of the OIDC issuer cannot be had", "request_id", requestOf(ctx).id, "error", keys.err)
+		return db.Grant{}, unavailable(ctx)
+	case err != nil:
+		i.log.DebugContext(ctx, "a JWT is refused", "request_id", requestOf(ctx).id, "reason", err)
+		return db.Grant{}, db.ErrNotFound
+	}
+	grant.KnownAPIKey, err = i.access.KnowsAPIKey(ctx, apiKey)
+	return grant, err
+}
+
+func (i *Issuer) verify(ctx context.Context, token string, keys oidc.KeySet) (db.Grant, error) {
+	config := &oidc.Config{ClientID: i.audience, SkipExpiryCheck: true} // its clock skew is not ours: see below
+	for _, algorithm := range signatures {
+		config.SupportedSigningAlgs = append(config.SupportedSigningAlgs, string(algorithm))
+	}
+	verified, err := oidc.NewVerifier(i.url, keys, config).Verify(ctx, token)
+	if err != nil {
+		return db.Grant{}, err
+	}
+	var c claims
+	if err := verified.Claims(&c); err != nil {
+		return db.Grant{}, err
+	}
+	client := c.ClientID
+	if c.LegalEntityID != nil {
+		client = *c.LegalEntityID
+	}
+	grant := db.Grant{Scopes: strings.Fields(c.Scope)}
+	for _, id := range []struct {
+		claim, value string
+		into         *uuid.UUID
+	}{{"sub", c.Subject, &grant.UserID}, {"legal_entity_id or client_id", client, &grant.ClientID}} {
+		if *id.into, err = uuid.Parse(id.value); err != nil || len(id.value) != 36 {
+			return db.Grant{}, errors.New(id.claim + " is no uuid")
+		}
+	}
+	now := time.Now()
+	switch {
+	case c.Expiry == nil:
+		return db.Grant{}, errors.New("it never expires")
+	case moment(c.NotBefore).After(now.Add(clockSkew)):
+		return db.Grant{}, errors.New("it is not valid yet")
+	}
+	grant.Expired = !moment(*c.Expiry).After(now.Add(-clockSkew))
+	return grant, nil
+}
+
+// moment of a NumericDate, to the second.
+func moment(seconds float64) time.Time { return time.Unix(int64(seconds), 0) }
+
+// keysOnce verifies one signature, and remembers if that was for want of keys.
+type keysOnce struct {
+	issuer *Issuer
+	err    error
+}
+
+// VerifySignature makes it an oidc.KeySet.
+func (k *keysOnce) VerifySignature(ctx context.Context, token string) ([]byte, error) {
+	signed, err := jose.ParseSigned(token, signatures)
+	if err != nil {
+		return nil, err
+	}
+	if len(signed.Signatures) != 1 {
+		return nil, errors.New("it has not one signature")
+	}
+	header := signed.Signatures[0].Header
+	keys, err := k.issuer.keys(ctx, header.KeyID)
+	if err != nil {
+		k.err = err
+		return nil, err
+	}
+	for _, key := range keys {
+		if key.Algorithm != "" && key.Algorithm != header.Algorithm || key.Use != "" && key.Use != "sig" {
+			continue
+		}
+		if payload, err := signed.Verify(key); err == nil {
+			return payload, nil
+		}
+	}
+	return nil, errors.New("no key of the issuer has signed it")
+}
+
+// keys finds those of that id, or all of them for a token that names none. An id that is not known, and keys that are old, have them
+// fetched again; old keys serve as long as the issuer cannot be reached.
+func (i *Issuer) keys(ctx context.Context, id string) ([]jose.JSONWebKey, error) {
+	known := i.known.Load()
+	found := known.of(id)
+	if len(found) > 0 && time.Since(known.fetchedAt) < keysMaxAge {
+		return found, nil
+	}
+	if len(found) > 0 {
+		select {
+		case <-i.fetching:
+		default: // somebody is at it
+			return found, nil
+		}
+	} else {
+		select {
+		case <-i.fetching:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	defer func() { i.fetching <- struct{}{} }()
+	known = i.known.Load() // whoever fetched before us did it for us too
+	if len(known.of(id)) == 0 || time.Since(known.fetchedAt) >= keysMaxAge {
+		if time.Since(known.inVainAt) >= keysFetchPause {
+			known = i.fetch(ctx, known)
+			i.known.Store(known)
+		}
+	}
+	if found = known.of(id); len(found) == 0 && known.err != nil {
+		return nil, known.err
+	}
+	return found, nil
+}
+
+func (k *issuerKeys) of(id string) []jose.JSONWebKey {
+	if id == "" {
+		return k.keys
+	}
+	var found []jose.JSONWebKey
+	for _, key := range k.keys {
+		if key.KeyID == id {
+			found = append(found, key)
+		}
+	}
+	return found
+}
+
+// fetch asks the issuer for its keys. The request that waits for them does not end it: others profit.
+func (i *Issuer) fetch(ctx context.Context, before *issuerKeys) *issuerKeys {
+	ctx, cancel := context.WithTimeout(oidc.ClientContext(context.WithoutCancel(ctx), i.client), issuerTimeout)
+	defer cancel()
+	keys, err := i.ask(ctx)
+	now := time.Now()
+	if err != nil {
+		return &issuerKeys{before.keys, before.fetchedAt, now, err}
+	}
+	fetched := &issuerKeys{keys: keys, fetchedAt: now}
+	if !slices.ContainsFunc(keys, func(key jose.JSONWebKey) bool { return len(before.of(key.KeyID)) == 0 }) {
+		fetched.inVainAt = now
+	}
+	return fetched
+}
+
+func (i *Issuer) ask(ctx context.Context) ([]jose.JSONWebKey, error) {
+	provider, err := oidc.NewProvider(ctx, i.url)
+	if err != nil {
+		return nil, err
+	}
+	var discovered struct {
+		KeysURL string `json:"jwks_uri"`
+	}
+	if err := provider.Claims(&discovered); err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, discovered.KeysURL, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := i.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", discovered.KeysURL, response.Status)
+	}
+	var set jose.JSONWebKeySet
+	err = json.NewDecoder(io.LimitReader(response.Body, maxKeysBytes)).Decode(&set)
+	return set.Keys, err
+}

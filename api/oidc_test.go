@@ -1,0 +1,306 @@
+package api_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/api"
+)
+
+// beIssuer is an OIDC issuer in a process of its own: discovery, a key set, a door to have claims signed (POST /sign) and one to change
+// the keys (POST /rotate). It ends with its standard input.
+func beIssuer() {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	url := "http://" + listener.Addr().String()
+	var mu sync.Mutex
+	var key jose.JSONWebKey
+	rotate := func(kind string) {
+		private, err := any(nil), error(nil)
+		algorithm := jose.RS256
+		if kind == "EC" {
+			algorithm = jose.ES256
+			private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		} else {
+			private, err = rsa.GenerateKey(rand.Reader, 2048)
+		}
+		if err != nil {
+			panic(err)
+		}
+		key = jose.JSONWebKey{Key: private, KeyID: uuid.NewString(), Algorithm: string(algorithm), Use: "sig"}
+	}
+	rotate("RSA")
+	answer := func(w http.ResponseWriter, v any) {
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(v) //nolint:errcheck // the test has gone
+	}
+	asked := 0
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, map[string]any{"issuer": url, "jwks_uri": url + "/keys"})
+	})
+	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		answer(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}})
+	})
+	mux.HandleFunc("GET /asked", func(w http.ResponseWriter, _ *http.Request) { answer(w, asked) })
+	mux.HandleFunc("POST /rotate", func(_ http.ResponseWriter, r *http.Request) { rotate(r.URL.Query().Get("kind")) })
+	mux.HandleFunc("POST /sign", func(w http.ResponseWriter, r *http.Request) {
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(key.Algorithm), Key: key}, nil)
+		if err != nil {
+			panic(err)
+		}
+		claims, _ := io.ReadAll(r.Body)
+		signed, err := signer.Sign(claims)
+		if err != nil {
+			panic(err)
+		}
+		token, _ := signed.CompactSerialize()
+		io.WriteString(w, token) //nolint:errcheck // the test has gone
+	})
+	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:errcheck // ends with the process
+		mu.Lock()
+		defer mu.Unlock()
+		mux.ServeHTTP(w, r)
+	}))
+	fmt.Println(url)
+	io.Copy(io.Discard, os.Stdin) //nolint:errcheck // the end is what counts
+}
+
+type issuer struct {
+	t   testing.TB
+	url string
+	end func()
+}
+
+func newIssuer(t testing.TB) *issuer {
+	t.Helper()
+	process := exec.Command(os.Args[0])
+	process.Env = append(os.Environ(), "REIESTR_TEST_IS_ISSUER=1")
+	process.Stderr = os.Stderr
+	input, err := process.StdinPipe()
+	must(t, err)
+	output, err := process.StdoutPipe()
+	must(t, err)
+	must(t, process.Start())
+	i := &issuer{t: t, end: sync.OnceFunc(func() { input.Close(); process.Wait() })} //nolint:errcheck // it has no exit code of interest
+	t.Cleanup(i.end)
+	line, err := bufio.NewReader(output).ReadString('\n')
+	must(t, err)
+	i.url = strings.TrimSpace(line)
+	return i
+}
+
+func (i *issuer) post(path string, body []byte) string {
+	i.t.Helper()
+	response, err := http.Post(i.url+path, "application/json", bytes.NewReader(body))
+	must(i.t, err)
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	must(i.t, err)
+	return string(answer)
+}
+
+// token is signed by the issuer; changes replace claims of a good one, nil leaves one out.
+func (i *issuer) token(s *service, changes map[string]any) string {
+	i.t.Helper()
+	claims := map[string]any{
+		"iss": i.url, "aud": []string{"other", "reiestr"}, "sub": s.user, "client_id": s.clinic, "scope": "job:read license:write",
+		"exp": time.Now().Add(time.Hour).Unix(), "nbf": time.Now().Unix(), "iat": time.Now().Unix(),
+	}
+	maps.Copy(claims, changes)
+	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
+	body, err := json.Marshal(claims)
+	must(i.t, err)
+	return i.post("/sign", body)
+}
+
+// withIssuer has JWTs of the issuer accepted.
+func withIssuer(url string) option {
+	return func(c *api.Config) {
+		c.Issuer = api.NewIssuer(url, "reiestr", c.DB.Access, slog.New(slog.DiscardHandler))
+	}
+}
+
+func bearing(token string) call {
+	return call{method: "GET", path: "/api/jobs/" + uuid.NewString(), header: map[string]string{"Authorization": "Bearer " + token}}
+}
+
+func (s *service) accepts(name, token string) {
+	s.t.Helper()
+	if a := s.do(bearing(token)); a.code != 404 || a.body.Error.Message != "Job not found" {
+		s.t.Errorf("%s: %d %s", name, a.code, a.raw)
+	}
+}
+
+const (
+	invalidToken = "Unauthorized: invalid access token"
+	expiredToken = "Unauthorized: access token is expired"
+)
+
+func TestOIDC(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	s := newService(t, withIssuer(i.url))
+	good := i.token(s, nil)
+	s.accepts("good", good)
+	s.accepts("opaque", s.token)
+	s.accepts("legal_entity_id wins", i.token(s, map[string]any{"legal_entity_id": s.clinic, "client_id": "some-application"}))
+	s.accepts("one audience", i.token(s, map[string]any{"aud": "reiestr"}))
+	s.accepts("no nbf", i.token(s, map[string]any{"nbf": nil}))
+	s.accepts("expired within the skew", i.token(s, map[string]any{"exp": time.Now().Add(-10 * time.Second).Unix()}))
+	s.accepts("valid soon", i.token(s, map[string]any{"nbf": time.Now().Add(10 * time.Second).Unix()}))
+
+	parts := strings.Split(good, ".")
+	encode := func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	must(t, err)
+	shared, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: []byte(strings.Repeat("k", 32))}, nil)
+	must(t, err)
+	hs256, err := shared.Sign(payload)
+	must(t, err)
+	hs256Token, err := hs256.CompactSerialize()
+	must(t, err)
+	stranger, err := rsa.GenerateKey(rand.Reader, 2048)
+	must(t, err)
+	strange, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: stranger}, nil)
+	must(t, err)
+	forged, err := strange.Sign(payload)
+	must(t, err)
+	forgedToken, err := forged.CompactSerialize()
+	must(t, err)
+	for _, c := range []struct{ name, token, message string }{
+		{"wrong audience", i.token(s, map[string]any{"aud": "other"}), invalidToken},
+		{"no audience", i.token(s, map[string]any{"aud": nil}), invalidToken},
+		{"wrong issuer", i.token(s, map[string]any{"iss": i.url + "/"}), invalidToken},
+		{"no issuer", i.token(s, map[string]any{"iss": nil}), invalidToken},
+		{"expired", i.token(s, map[string]any{"exp": time.Now().Add(-time.Minute).Unix()}), expiredToken},
+		{"expired and wrong audience", i.token(s, map[string]any{"exp": 1, "aud": "other"}), invalidToken},
+		{"no expiry", i.token(s, map[string]any{"exp": nil}), invalidToken},
+		{"not valid yet", i.token(s, map[string]any{"nbf": time.Now().Add(time.Minute).Unix()}), invalidToken},
+		{"none", encode(`{"alg":"none"}`) + "." + parts[1] + ".", invalidToken},
+		{"none with a signature", encode(`{"alg":"none"}`) + "." + parts[1] + "." + parts[2], invalidToken},
+		{"HS256", hs256Token, invalidToken},
+		{"of another key", forgedToken, invalidToken},
+		{"tampered", parts[0] + "." + encode(strings.Replace(string(payload), "job:read", "all:read", 1)) + "." + parts[2], invalidToken},
+		{"no signature", parts[0] + "." + parts[1] + ".", invalidToken},
+		{"no JSON", encode("x") + "." + encode("y") + "." + encode("z"), invalidToken},
+		{"nothing but dots", "..", invalidToken},
+		{"no sub", i.token(s, map[string]any{"sub": nil}), invalidToken},
+		{"sub is no uuid", i.token(s, map[string]any{"sub": "somebody"}), invalidToken},
+		{"sub in another form", i.token(s, map[string]any{"sub": "urn:uuid:" + s.user.String()}), invalidToken},
+		{"sub is a number", i.token(s, map[string]any{"sub": 7}), invalidToken},
+		{"no client", i.token(s, map[string]any{"client_id": nil}), invalidToken},
+		{"client is no uuid", i.token(s, map[string]any{"client_id": "some-application"}), invalidToken},
+		{"legal entity is no uuid", i.token(s, map[string]any{"legal_entity_id": ""}), invalidToken},
+		{"scope is a list", i.token(s, map[string]any{"scope": []string{"job:read"}}), invalidToken},
+	} {
+		a := s.refused(bearing(c.token), 401, "access_denied", c.message)
+		if got := a.header.Get("WWW-Authenticate"); got != `Bearer realm="reiestr", error="invalid_token"` {
+			t.Errorf("%s: WWW-Authenticate %q", c.name, got)
+		}
+		if t.Failed() {
+			t.Fatal(c.name)
+		}
+	}
+	// What follows the token is as with opaque ones, and in its order.
+	poor := bearing(i.token(s, map[string]any{"scope": nil}))
+	s.refused(poor, 403, "forbidden", "Invalid scopes. Your scope does not allow to access this resource. Missing allowances: job:read")
+	poor.header["api-key"] = "guess"
+	s.refused(poor, 401, "access_denied", "Unauthorized: Invalid api key")
+	poor.header["api-key"] = ""
+	s.refused(poor, 401, "access_denied", "Unauthorized: Api key is not set")
+	late := bearing(i.token(s, map[string]any{"exp": 1}))
+	late.header["api-key"] = "guess"
+	s.refused(late, 401, "access_denied", expiredToken)
+
+	// The token acts for its legal entity.
+	s.primaryLicense(s.clinic)
+	create := license()
+	create.header = map[string]string{"Authorization": "Bearer " + good}
+	if a := s.do(create); a.code != 201 || !strings.Contains(a.raw, s.clinic.String()) || !strings.Contains(a.raw, s.user.String()) {
+		t.Errorf("%d %s", a.code, a.raw)
+	}
+}
+
+// TestOIDCRotation: a new key is found at its first token, and one that the issuer has not is asked for once in a while only.
+func TestOIDCRotation(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	s := newService(t, withIssuer(i.url))
+	asked := func() string {
+		response, err := http.Get(i.url + "/asked")
+		must(t, err)
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		must(t, err)
+		return strings.TrimSpace(string(body))
+	}
+	s.accepts("first key", i.token(s, nil))
+	old := i.token(s, nil)
+	i.post("/rotate?kind=EC", nil)
+	next := i.token(s, nil)
+	s.accepts("new key", next)
+	if got := asked(); got != "2" {
+		t.Errorf("asked for keys %s times", got)
+	}
+	for range 20 {
+		s.refused(bearing(old), 401, "access_denied", invalidToken) // withdrawn
+	}
+	if got := asked(); got != "3" {
+		t.Errorf("asked for keys %s times", got)
+	}
+	s.accepts("new key", next)
+	i.post("/rotate", nil)
+	s.accepts("known key", next)
+}
+
+// TestOIDCUnreachable: opaque tokens need no issuer, the API starts without, and known keys outlive it.
+func TestOIDCUnreachable(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	early := newService(t, withIssuer(i.url))
+	late := newService(t, withIssuer(i.url))
+	lying := newService(t, withIssuer(i.url+"/elsewhere"))
+	token := i.token(early, nil)
+	early.accepts("while it is up", token)
+	lying.refused(bearing(token), 503, "service_unavailable", "The service is not available at the moment. Try again later.")
+	lying.accepts("opaque", lying.token)
+	i.end()
+	early.accepts("known key", token)
+	a := late.refused(bearing(token), 503, "service_unavailable", "The service is not available at the moment. Try again later.")
+	if a.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	late.accepts("opaque", late.token)
+}
+
+// Without an issuer a JWT is a token that nobody knows.
+func TestJWTWithoutIssuer(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.refused(bearing("eyJhbGciOiJub25lIn0.e30."), 401, "access_denied", invalidToken)
+}

@@ -1,0 +1,60 @@
+package db
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Observer watches the work of a DB, for metrics, traces and logs. Its methods are called by many goroutines at once, on the way of
+// every transaction.
+type Observer interface {
+	// Transaction: one of that name begins. The context is the one its statements run with; end is called once, with how often the
+	// transaction was tried and what became of it.
+	Transaction(ctx context.Context, name string) (_ context.Context, end func(tries int, err error))
+
+	// Trace answers what a job has to carry so that the trace of its acceptance goes on when it is carried out; "": there is none.
+	Trace(ctx context.Context) string
+
+	// Jobs: these jobs of one transaction were claimed. The context is the one that their statements run with; end is called once,
+	// after the commit, or with the error that has undone the transaction. By then each run knows its refusal.
+	Jobs(ctx context.Context, runs []JobRun) (_ context.Context, end func(err error))
+}
+
+// JobRun is one job in the hands of a worker.
+type JobRun struct {
+	ID      uuid.UUID
+	Action  Action
+	Trace   string  // see Observer.Trace
+	Refusal Refusal // when it has ended; "": processed
+}
+
+// unobserved watches nothing.
+type unobserved struct{}
+
+func (unobserved) Transaction(ctx context.Context, _ string) (context.Context, func(int, error)) {
+	return ctx, func(int, error) {}
+}
+
+func (unobserved) Trace(context.Context) string { return "" }
+
+func (unobserved) Jobs(ctx context.Context, _ []JobRun) (context.Context, func(error)) {
+	return ctx, func(error) {}
+}
+
+// Queue is the length of the queue and what waits longest in it.
+type Queue struct {
+	Pending int64 // counted to a hundred thousand
+	Oldest  time.Duration
+}
+
+// Queue measures the jobs that are pending.
+func (j *Jobs) Queue(ctx context.Context) (Queue, error) {
+	row, err := j.db.read().MeasureQueue(ctx)
+	return Queue{row.Pending, time.Duration(row.OldestSeconds * float64(time.Second))}, err
+}
+
+// Pool tells how the connections are used.
+func (d *DB) Pool() *pgxpool.Stat { return d.pool.Stat() }

@@ -1,0 +1,140 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/db"
+)
+
+// scrapeTimeout bounds the question for the queue that a scrape asks of the database.
+const scrapeTimeout = 2 * time.Second
+
+// metrics are explained in docs/metrics.md; a test compares. Labels come from closed sets only: operations, codes, rules, names.
+type metrics struct {
+	requests     *prometheus.HistogramVec
+	refusals     *prometheus.CounterVec
+	transactions *prometheus.HistogramVec
+	retries      *prometheus.CounterVec
+	jobs         *prometheus.CounterVec
+	batches      *prometheus.HistogramVec
+}
+
+func newMetrics(r *prometheus.Registry) metrics {
+	seconds := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+	m := metrics{
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "reiestr_http_request_duration_seconds",
+			Help: "Time to answer requests, by operation and status code.", Buckets: seconds}, []string{"operation", "code"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_refusals_total",
+			Help: "Requests that a rule of a ladder refused, by operation and rule."}, []string{"operation", "refusal"}),
+		transactions: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "reiestr_transaction_duration_seconds",
+			Help: "Time of database transactions with all their tries, by name and outcome.", Buckets: seconds}, []string{"transaction", "outcome"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_transaction_retries_total",
+			Help: "Transactions run again because the database had undone them."}, []string{"transaction"}),
+		jobs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_jobs_ended_total",
+			Help: "Jobs that workers of this process ended, by action, state and the rule that refused."}, []string{"action", "status", "refusal"}),
+		batches: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "reiestr_worker_batch_jobs",
+			Help: "Jobs that a worker's transaction claimed, by outcome.", Buckets: []float64{1, 2, 5, 10, 20, 50}}, []string{"outcome"}),
+	}
+	r.MustRegister(m.requests, m.refusals, m.transactions, m.retries, m.jobs, m.batches,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m metrics) answered(a api.Answered) {
+	operation := a.Operation
+	if operation == "" {
+		operation = "none"
+	}
+	m.requests.WithLabelValues(operation, strconv.Itoa(a.Code)).Observe(a.Took.Seconds())
+	if a.Refusal != "" {
+		m.refusals.WithLabelValues(operation, string(a.Refusal)).Inc()
+	}
+}
+
+func (m metrics) transaction(name string, took time.Duration, tries int, err error) {
+	m.transactions.WithLabelValues(name, outcome(err)).Observe(took.Seconds())
+	m.retries.WithLabelValues(name).Add(float64(tries - 1))
+}
+
+func (m metrics) batch(runs []db.JobRun, err error) {
+	m.batches.WithLabelValues(outcome(err)).Observe(float64(len(runs)))
+	if err != nil {
+		return
+	}
+	for _, run := range runs {
+		status := db.Processed
+		if run.Refusal != "" {
+			status = db.Failed
+		}
+		m.jobs.WithLabelValues(string(run.Action), string(status), string(run.Refusal)).Inc()
+	}
+}
+
+// outcome of a transaction: what it says about the database, not about who asked.
+func outcome(err error) string {
+	var refusal db.Refusal
+	switch {
+	case err == nil:
+		return "committed"
+	case errors.As(err, &refusal):
+		return "refused"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case db.Unavailable(err):
+		return "unavailable"
+	}
+	return "failed"
+}
+
+// Metrics is the handler of GET /metrics. Queue and pool of d are read when it is asked.
+func (t *Telemetry) Metrics(d *db.DB) http.Handler {
+	t.registry.MustRegister(database{d})
+	return promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+}
+
+// database collects what is read at a scrape and counted by nobody.
+type database struct{ db *db.DB }
+
+var (
+	queueJobs   = prometheus.NewDesc("reiestr_queue_jobs", "Pending jobs of the whole database, counted to 100000.", nil, nil)
+	queueOldest = prometheus.NewDesc("reiestr_queue_oldest_seconds", "Age of the oldest pending job; 0 if there is none.", nil, nil)
+	poolConns   = prometheus.NewDesc("reiestr_pool_connections", "Connections of this process to the database, by state.", []string{"state"}, nil)
+	poolMost    = prometheus.NewDesc("reiestr_pool_connections_max", "Connections that this process may open.", nil, nil)
+	poolWaits   = prometheus.NewDesc("reiestr_pool_waits_total", "Times that a connection had to be waited for.", nil, nil)
+	poolWaited  = prometheus.NewDesc("reiestr_pool_wait_seconds_total", "Time spent waiting for connections.", nil, nil)
+)
+
+func (database) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{queueJobs, queueOldest, poolConns, poolMost, poolWaits, poolWaited} {
+		out <- d
+	}
+}
+
+// Collect leaves the queue out when the database does not answer: no value is better than a wrong one.
+func (d database) Collect(out chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	pool := d.db.Pool()
+	gauge(poolConns, float64(pool.AcquiredConns()), "used")
+	gauge(poolConns, float64(pool.IdleConns()), "idle")
+	gauge(poolMost, float64(pool.MaxConns()))
+	out <- prometheus.MustNewConstMetric(poolWaits, prometheus.CounterValue, float64(pool.EmptyAcquireCount()))
+	out <- prometheus.MustNewConstMetric(poolWaited, prometheus.CounterValue, pool.EmptyAcquireWaitTime().Seconds())
+
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	if queue, err := d.db.Jobs.Queue(ctx); err == nil {
+		gauge(queueJobs, float64(queue.Pending))
+		gauge(queueOldest, queue.Oldest.Seconds())
+	}
+}
