@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"maps"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -47,13 +48,21 @@ func tellNulls(schemas huma.Registry) {
 // requiredHeaders never miss where they are described.
 var requiredHeaders = []string{"Location", "WWW-Authenticate", "X-Request-Id"}
 
-// tellHeaders adds X-Request-Id to every answer, and says which headers never miss.
-func tellHeaders(o *huma.OpenAPI) {
-	o.Components.Headers = map[string]*huma.Header{"X-Request-Id": {
+// commonHeaders are those that more than one operation answers with.
+var commonHeaders = map[string]*huma.Header{
+	"X-Request-Id": {
 		Description: "That of the request, or one made for it; also in meta.request_id",
 		Required:    true,
 		Schema:      &huma.Schema{Type: huma.TypeString, Pattern: requestID.String()},
-	}}
+	},
+	"RateLimit":        {Description: "Where clients are limited: what is left, and the seconds until it is whole again", Schema: &huma.Schema{Type: huma.TypeString}},
+	"RateLimit-Policy": {Description: "Where clients are limited: requests (q) in seconds (w)", Schema: &huma.Schema{Type: huma.TypeString}},
+	replayedHeader:     {Description: "true: the answer that this request was given before", Schema: &huma.Schema{Type: huma.TypeString}},
+}
+
+// tellHeaders adds the common headers to the answers that may have them, and says which headers never miss.
+func tellHeaders(o *huma.OpenAPI) {
+	o.Components.Headers = commonHeaders
 	for _, path := range o.Paths {
 		for _, op := range operations(path) {
 			for code, response := range op.Responses {
@@ -65,7 +74,17 @@ func tellHeaders(o *huma.OpenAPI) {
 					header.Required = header.Required || slices.Contains(requiredHeaders, name) ||
 						name == "Retry-After" && (code == "429" || code == "503")
 				}
-				headers["X-Request-Id"] = &huma.Header{Ref: "#/components/headers/X-Request-Id"}
+				common := []string{"X-Request-Id"}
+				if code != "401" && code != "403" { // who calls, and may, is limited
+					common = append(common, "RateLimit", "RateLimit-Policy")
+				}
+				decided := code[0] == '2' || code == "404" || code == "409" || code == "422"
+				if decided && op.Method != http.MethodGet { // what an idempotency key keeps
+					common = append(common, replayedHeader)
+				}
+				for _, name := range common {
+					headers[name] = &huma.Header{Ref: "#/components/headers/" + name}
+				}
 				response.Headers = headers
 			}
 		}

@@ -81,7 +81,7 @@ func TestEvents(t *testing.T) {
 	for _, cursor := range []string{"x", "8000000000000000", "0000000000000000000", "000000000000000G"} {
 		s.invalid(call{method: "GET", path: "/api/events?after=" + cursor}, "$.after format string does not match the pattern ^[0-7][0-9a-f]{15}$")
 	}
-	s.invalid(call{method: "GET", path: "/api/events?limit=0"}, "$.limit range expected a number of at least 1")
-	s.invalid(call{method: "GET", path: "/api/events?limit=301"}, "$.limit range expected a number of at most 300")
+	s.invalid(call{method: "GET", path: "/api/events?limit=0"}, "$.limit range expected a number of at least 1 and at most 300")
+	s.invalid(call{method: "GET", path: "/api/events?limit=301"}, "$.limit range expected a number of at least 1 and at most 300")
 	s.invalid(call{method: "GET", path: "/api/events?before=1"}, "$.before schema schema does not allow additional properties")
 }

@@ -128,19 +128,13 @@ func describeErrors(document *huma.OpenAPI, op *huma.Operation) {
 			}}},
 		}
 		for header, description := range map[int]map[string]string{
-			http.StatusUnauthorized: {"WWW-Authenticate": "How to authenticate (RFC 6750)"},
-			http.StatusForbidden:    {"WWW-Authenticate": "The scope that is missing (RFC 6750)"},
-			http.StatusTooManyRequests: {
-				"Retry-After":      "Seconds to wait before trying again",
-				"RateLimit":        "What is left of the limit, and the seconds until it is whole again",
-				"RateLimit-Policy": "The limit: requests (q) in seconds (w)",
-			},
+			http.StatusUnauthorized:       {"WWW-Authenticate": "How to authenticate (RFC 6750)"},
+			http.StatusForbidden:          {"WWW-Authenticate": "The scope that is missing (RFC 6750)"},
+			http.StatusConflict:           {"Retry-After": "While an equal request with the same Idempotency-Key is being carried out: seconds to wait before trying again"},
+			http.StatusTooManyRequests:    {"Retry-After": "Seconds to wait before trying again"},
 			http.StatusServiceUnavailable: {"Retry-After": "Seconds to wait before trying again"},
 		}[code] {
-			if response.Headers == nil {
-				response.Headers = map[string]*huma.Param{}
-			}
-			response.Headers[header] = &huma.Param{Description: description, Schema: &huma.Schema{Type: huma.TypeString}}
+			response.Headers = map[string]*huma.Param{header: {Description: description, Schema: &huma.Schema{Type: huma.TypeString}}}
 		}
 		op.Responses[strconv.Itoa(code)] = response
 	}
@@ -167,14 +161,6 @@ func describeExamples(document *huma.OpenAPI, op *huma.Operation, body, answer a
 				Example: exampleOf(op, http.StatusOK, exampleProcessedJob()),
 			}}
 			added.Responses["200"] = &ended
-		}
-		if op.Method != http.MethodGet {
-			if success.Headers == nil {
-				success.Headers = map[string]*huma.Param{}
-			}
-			success.Headers[replayedHeader] = &huma.Param{
-				Description: "true: the answer that this request was given before", Schema: &huma.Schema{Type: huma.TypeString},
-			}
 		}
 	}
 }
