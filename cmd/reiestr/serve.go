@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strconv"
 	"sync"
 	"time"
 
@@ -126,7 +127,7 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(api.Listener(listener)) }()
 
-	address := "http://" + listener.Addr().String()
+	address := "http://" + reachable(listener.Addr())
 	fmt.Fprintf(env.out, "listening on %s\n", address)
 	if demo != nil {
 		calls, err := demo.calls(address)
@@ -161,4 +162,13 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 		return nil
 	}
 	return err
+}
+
+// reachable is an address that a client on this machine can use: a listener on all addresses is met on the loopback one.
+func reachable(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return a.String()
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
 }

@@ -218,7 +218,10 @@ func TestKill(t *testing.T) {
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
-	front := serve(t, r.env(), "--role", "api")
+	front := serve(t, r.env(), "--role", "api", "--listen", ":0") // the later flag wins: on all addresses
+	if !strings.HasPrefix(front.url, "http://127.0.0.1:") {
+		t.Errorf("listening on %s", front.url)
+	}
 	back := serve(t, r.env(), "--role", "worker")
 	for _, p := range []*process{front, back} {
 		eventually(t, "ready", func() bool {
