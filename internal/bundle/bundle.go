@@ -1,14 +1,15 @@
 // Package bundle reads fixture bundles, JSON or YAML files of registry rows in the shapes that the API answers, and loads them into the
 // database. A bundle is checked whole before the database is touched, and loaded in one transaction or not at all.
 //
-// JSON is streamed: however large the file, no more than some thousand rows of it are in memory, and, while it is checked, the keys of
-// one section. YAML is read whole; what is large is JSON.
+// JSON is streamed: however large the file, no more than some thousand rows of it are in memory. YAML is read whole; what is large is
+// JSON.
 package bundle
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"os"
 	"slices"
@@ -171,10 +172,10 @@ func (b *bundle) load(ctx context.Context, l *db.Loader) error {
 	return nil
 }
 
-// advance tells of so many rows more.
+// advance counts so many rows more, and tells of every thousand, and of the last.
 func (b *bundle) advance(rows int) {
 	b.done += int64(rows)
-	if b.progress != nil {
+	if b.progress != nil && (b.done%chunkSize < int64(rows) || b.done%b.rows == 0) {
 		b.progress(b.done, 2*b.rows)
 	}
 }
@@ -218,24 +219,38 @@ var sections = []section{
 	{"service_requests", checks("id", readServiceRequest, func(r db.ServiceRequestRow) uuid.UUID { return r.ID }), loadServiceRequests},
 }
 
-// checks makes the check of a section of which no two rows may have the same key.
+// checks makes the check of a section of which no two rows may have the same key. Of the keys only hashes are kept, eight bytes a row;
+// should two of them be equal, the section is read again to see whether their keys are.
 func checks[R any, K comparable](key string, read reader[R], keyOf func(R) K) func(context.Context, *bundle, *checker, string) error {
 	return func(ctx context.Context, b *bundle, c *checker, name string) error {
-		seen := make(map[K]struct{}, b.counts[name])
-		return b.each(ctx, c, name, func(n *node) error {
-			before := len(c.faults)
-			row := read(c, n)
-			if len(c.faults) == before {
-				if _, twice := seen[keyOf(row)]; twice {
-					c.faultAt(n, key, "is given twice")
-				}
-				seen[keyOf(row)] = struct{}{}
-			}
-			if len(c.faults) >= mostFaults {
-				return c.faults
-			}
+		seed := maphash.MakeSeed()
+		hashes := make([]uint64, 0, b.counts[name])
+		err := b.each(ctx, c, name, func(n *node) error {
+			hashes = append(hashes, maphash.Comparable(seed, keyOf(read(c, n))))
 			b.advance(1)
+			return c.enough()
+		})
+		if err != nil || c.faults != nil {
+			return err
+		}
+		slices.Sort(hashes)
+		equal := map[uint64]bool{}
+		for i := range hashes[min(1, len(hashes)):] {
+			if hashes[i] == hashes[i+1] {
+				equal[hashes[i]] = true
+			}
+		}
+		if len(equal) == 0 {
 			return nil
+		}
+		seen := map[K]bool{}
+		return b.each(ctx, c, name, func(n *node) error {
+			if k := keyOf(read(c, n)); seen[k] {
+				c.faultAt(n, key, "is given twice")
+			} else if equal[maphash.Comparable(seed, k)] {
+				seen[k] = true
+			}
+			return c.enough()
 		})
 	}
 }

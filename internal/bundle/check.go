@@ -57,6 +57,14 @@ func (c *checker) fault(n *node, format string, args ...any) {
 	c.faults = append(c.faults, fault{n.position, path.String(), fmt.Sprintf(format, args...)})
 }
 
+// enough ends a check that has found as much as will be told.
+func (c *checker) enough() error {
+	if len(c.faults) >= mostFaults {
+		return c.faults
+	}
+	return nil
+}
+
 // faultAt notes what is wrong with a member of the object in hand.
 func (c *checker) faultAt(o *node, name, format string, args ...any) {
 	if n := o.take(name); n != nil {
