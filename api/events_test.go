@@ -3,7 +3,9 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -84,4 +86,54 @@ func TestEvents(t *testing.T) {
 	s.invalid(call{method: "GET", path: "/api/events?limit=0"}, "$.limit range expected a number of at least 1 and at most 300")
 	s.invalid(call{method: "GET", path: "/api/events?limit=301"}, "$.limit range expected a number of at least 1 and at most 300")
 	s.invalid(call{method: "GET", path: "/api/events?before=1"}, "$.before schema schema does not allow additional properties")
+}
+
+// TestEventsOfEveryEffect: whatever happens to a service request, its holder and its requester are told, and nobody else.
+func TestEventsOfEveryEffect(t *testing.T) {
+	t.Parallel()
+	s := newService(t).work()
+	requester, stranger := uuid.New(), uuid.New()
+	s.legalEntity(requester, "PRIMARY_CARE", "ACTIVE")
+	s.legalEntity(stranger, "OUTPATIENT", "ACTIVE")
+	_, id := s.serviceRequest("new", uuid.NullUUID{})
+	_, expired := s.serviceRequest("new", uuid.NullUUID{})
+	s.sql(`UPDATE medical_events.service_requests SET requester_legal_entity_id = $1`, requester)
+	s.sql(`UPDATE medical_events.service_requests SET expiration_date = now() - interval '1 day' WHERE id = $1`, expired)
+	for _, c := range []call{act(id, "use", useBody(s.clinic)), act(id, "release", ""), act(id, "use", useBody(s.clinic)), act(id, "process", ""), act(id, "complete", completion)} {
+		c.header = map[string]string{"Prefer": "wait=30"}
+		if a := s.do(c); a.code != 200 {
+			t.Fatalf("%s: %d %s", c.path, a.code, a.raw)
+		}
+	}
+	if n, err := s.app.ServiceRequests.Expire(t.Context(), nil); err != nil || n != 1 {
+		t.Fatalf("%d expired, %v", n, err)
+	}
+
+	const program = "program_processing_status:map[new_value:%s old_value:%s]"
+	held := []string{
+		fmt.Sprintf("map["+program+"]", "in_queue", "new"),
+		fmt.Sprintf("map["+program+"]", "new", "in_queue"),
+		fmt.Sprintf("map["+program+"]", "in_queue", "new"),
+		fmt.Sprintf("map["+program+"]", "in_progress", "in_queue"),
+		fmt.Sprintf("map["+program+" status:map[new_value:completed old_value:active]]", "completed", "in_progress"),
+	}
+	for _, c := range []struct {
+		name        string
+		legalEntity uuid.UUID
+		want        []string
+	}{
+		{"holder", s.clinic, held},
+		{"requester", requester, append(slices.Clone(held), "map[status:map[new_value:recalled old_value:active]]")},
+		{"stranger", stranger, nil},
+	} {
+		s.token = s.issue(c.legalEntity, allScopes, time.Hour)
+		f, _ := s.events("", "")
+		var got []string
+		for _, e := range f.Data {
+			got = append(got, fmt.Sprint(e.Properties))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s\n got %v\nwant %v", c.name, got, c.want)
+		}
+	}
 }
