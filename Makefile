@@ -15,7 +15,7 @@ test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, els
 	$(GO) run ./internal/testdb/withdb -- $(GO) test -race ./...
 
 build: ## Build bin/reiestr
-	$(GO) build -o $(BIN)/reiestr ./cmd/reiestr
+	CGO_ENABLED=0 $(GO) build -o $(BIN)/reiestr ./cmd/reiestr
 
 generate: $(BIN)/sqlc $(BIN)/oapi-codegen ## Generate db/sqlc from sql/ and migrations/, the OpenAPI documents from api/, and client/ from them
 	$(BIN)/sqlc generate
