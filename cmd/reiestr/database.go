@@ -19,6 +19,20 @@ type database struct {
 // openDatabase finds or starts the database. The own server always has the schema of this program; a configured one is migrated when its
 // operator says so.
 func openDatabase(ctx context.Context, env *environment) (*database, error) {
+	d, err := findDatabase(ctx, env)
+	if err != nil {
+		return nil, err
+	}
+	if d.server != nil && !d.server.Joined() {
+		if err := migrations.Up(ctx, d.url); err != nil {
+			return nil, errors.Join(err, d.close())
+		}
+	}
+	return d, nil
+}
+
+// findDatabase is openDatabase that leaves the schema of the own server, too, as it is.
+func findDatabase(ctx context.Context, env *environment) (*database, error) {
 	if env.DatabaseURL != "" {
 		return &database{url: env.DatabaseURL}, nil
 	}
@@ -26,13 +40,7 @@ func openDatabase(ctx context.Context, env *environment) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &database{url: server.URL(), server: server}
-	if !server.Joined() {
-		if err := migrations.Up(ctx, d.url); err != nil {
-			return nil, errors.Join(err, d.close())
-		}
-	}
-	return d, nil
+	return &database{url: server.URL(), server: server}, nil
 }
 
 // connect opens the database as a role.

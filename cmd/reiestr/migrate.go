@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -13,6 +16,7 @@ type migrateCommand struct {
 	Up     migrateUp     `cmd:"" help:"Apply all pending migrations."`
 	Down   migrateDown   `cmd:"" help:"Take the newest applied migration back."`
 	Status migrateStatus `cmd:"" help:"List the migrations and which of them are applied."`
+	Plan   migratePlan   `cmd:"" help:"Print what up would run and the lock each statement takes; changes nothing."`
 }
 
 type migrateUp struct{}
@@ -52,4 +56,68 @@ func (migrateStatus) Run(ctx context.Context, env *environment) error {
 		}
 		return table.Flush()
 	})
+}
+
+type migratePlan struct {
+	JSON bool `name:"json" help:"Print a JSON array."`
+}
+
+func (p migratePlan) Run(ctx context.Context, env *environment) (err error) {
+	d, err := findDatabase(ctx, env) // the own server too as it is
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.close()) }()
+	plan, err := migrations.Plan(ctx, d.url)
+	if err != nil {
+		return err
+	}
+	if p.JSON {
+		return json.NewEncoder(env.out).Encode(plan)
+	}
+	if len(plan) == 0 {
+		_, err := fmt.Fprintln(env.out, "nothing to do: every migration is applied")
+		return err
+	}
+	table := tabwriter.NewWriter(env.out, 0, 0, 2, ' ', 0)
+	for _, migration := range plan {
+		held := "in a transaction: every lock is held to its end"
+		if !migration.InTransaction {
+			held = "not in a transaction: each statement by itself"
+		}
+		fmt.Fprintf(table, "%s (%s)\n  STATEMENT\tLOCK\tBLOCKS\n", migration.Name, held)
+		for _, statement := range migration.Statements {
+			sql := shortened(statement.SQL)
+			if len(statement.Locks) == 0 {
+				fmt.Fprintf(table, "  %s\tnone: %s\tnothing\n", sql, statement.None)
+			}
+			for _, lock := range statement.Locks {
+				fmt.Fprintf(table, "  %s\t%s\t%s\n", sql, describe(lock), lock.Blocks)
+				sql = "" // its further locks stand below the first
+			}
+		}
+		fmt.Fprintln(table)
+	}
+	return table.Flush()
+}
+
+func describe(lock migrations.PlannedLock) string {
+	table, certainty := lock.Table, ""
+	if table == "" {
+		table = "any table"
+	}
+	if lock.Assumed {
+		certainty = " (not known, assumed)"
+	}
+	return string(lock.Mode) + " on " + table + certainty
+}
+
+// shortened is a statement on one line of a width that leaves room beside it.
+func shortened(sql string) string {
+	const width = 72
+	line := []rune(strings.TrimSuffix(strings.Join(strings.Fields(sql), " "), ";"))
+	if len(line) > width {
+		return string(line[:width-1]) + "…"
+	}
+	return string(line)
 }
