@@ -493,7 +493,7 @@ type JudgeUseRow struct {
 	Refusal   string
 }
 
-// The ladder of use.
+// The ladder of use: may this legal entity reserve this service request, for this employee, at this division?
 // Locks: none of its own; in the job the rows of the service requests are held.
 // Index: service_requests_pkey, legal_entities_pkey, parameters_pkey, employees_pkey, divisions_pkey.
 // Refusals, in this order: legal_entity_not_allowed, service_request_not_found, program_missing, service_request_expired,
