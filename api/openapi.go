@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -201,8 +202,9 @@ func exampleInvalid(op *huma.Operation) []Invalid {
 // document is the OpenAPI document in the forms it is served in.
 type document struct{ json, yaml []byte }
 
-func newDocument(o *huma.OpenAPI) document {
-	complete(o)
+// rendered is made once: it is the same for every server, and writing it takes longer than all the rest of a start.
+var rendered = sync.OnceValue(func() document {
+	o := undeployed()
 	var d document
 	var err error
 	if d.json, err = json.MarshalIndent(o, "", "  "); err == nil {
@@ -212,6 +214,14 @@ func newDocument(o *huma.OpenAPI) document {
 		panic("the OpenAPI document cannot be written: " + err.Error()) // it is the same at every start
 	}
 	return d
+})
+
+// undeployed is the description of a server that serves nothing.
+func undeployed() *huma.OpenAPI {
+	s := &server{api: humago.New(http.NewServeMux(), describe())}
+	s.register()
+	complete(s.api.OpenAPI())
+	return s.api.OpenAPI()
 }
 
 func (document) serve(contentType string, content []byte) http.HandlerFunc {
@@ -223,10 +233,7 @@ func (document) serve(contentType string, content []byte) http.HandlerFunc {
 
 // Document is the OpenAPI document as YAML, version 3.1 or 3.0. It needs no database.
 func Document(version string) ([]byte, error) {
-	s := &server{api: humago.New(http.NewServeMux(), describe())}
-	s.register()
-	o := s.api.OpenAPI()
-	complete(o)
+	o := undeployed()
 	if version != "3.0" {
 		return o.YAML()
 	}

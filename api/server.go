@@ -66,7 +66,8 @@ func New(c Config) http.Handler {
 	s.register()
 	docs(mux)
 
-	document := newDocument(s.api.OpenAPI())
+	complete(s.api.OpenAPI()) // what is described is what is checked
+	document := rendered()
 	mux.HandleFunc("GET /openapi.json", document.serve("application/json", document.json))
 	mux.HandleFunc("GET /openapi.yaml", document.serve("application/yaml", document.yaml))
 	return s.serve(mux)
