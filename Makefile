@@ -12,7 +12,7 @@ run: build ## Start PostgreSQL, load the demo and serve on http://127.0.0.1:8080
 	$(BIN)/reiestr serve --demo
 
 test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, else a container, else the machine's own server
-	$(GO) run ./internal/testdb/withdb -- $(GO) test -race -timeout 20m ./...
+	$(GO) run ./internal/testdb/withdb -- $(GO) test -race -timeout 20m -parallel 8 ./...
 
 build: ## Build bin/reiestr
 	CGO_ENABLED=0 $(GO) build -o $(BIN)/reiestr ./cmd/reiestr

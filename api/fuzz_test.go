@@ -71,7 +71,7 @@ func FuzzPath(f *testing.F) {
 
 // FuzzHeader throws headers at an operation that reads them all.
 func FuzzHeader(f *testing.F) {
-	s := newService(f)
+	s := newService(f).work() // without workers a wait for the job would last
 	_, id := s.serviceRequest("in_queue", held(s.clinic))
 	path := "/api/service_requests/" + id.String() + "/actions/release"
 	for _, name := range []string{"Authorization", "api-key", "Content-Type", "Accept", "X-Request-Id", "Content-Length", "Transfer-Encoding", "Expect",
