@@ -50,13 +50,14 @@ FROM completed;
 
 -- name: ExpireServiceRequests :one
 -- Recalls a batch of the service requests that have expired and that nobody has reserved, those that expired first in front: history and
--- event included. Each call starts behind the last one looked at by the call before, which it answers; no row: there is none behind it.
+-- event included. Each call starts behind the last one recalled by the call before, which it answers; no row: there is none behind it.
 -- Several may run at once, and any number of times: what another transaction holds is passed over and left to a later run, what another
 -- has recalled is active no more. The processing status stays.
--- Locks: the rows, FOR NO KEY UPDATE, in order of id; those held by others are skipped, so nobody waits here.
+-- The update finds its rows by an array of ids: a join would let stale statistics lead it over all that has expired, once for each row.
+-- Locks: the rows, FOR NO KEY UPDATE; those held by others are skipped, so nobody waits here and the order does not matter.
 -- Index: service_requests_active_expiration_date_id_idx, service_requests_pkey.
 -- Refusals: none.
-WITH candidates AS MATERIALIZED (
+WITH held AS MATERIALIZED (
     SELECT s.id, s.expiration_date
     FROM medical_events.service_requests s
     WHERE s.status = 'active'
@@ -65,14 +66,6 @@ WITH candidates AS MATERIALIZED (
         AND (s.program_processing_status IS NULL OR s.program_processing_status = 'new')
     ORDER BY s.expiration_date, s.id
     LIMIT @batch_size
-), held AS MATERIALIZED (
-    SELECT s.id
-    FROM medical_events.service_requests s
-    WHERE s.id IN (SELECT candidates.id FROM candidates)
-        AND s.status = 'active'
-        AND s.expiration_date < ops.instant(sqlc.narg('as_of'))
-        AND (s.program_processing_status IS NULL OR s.program_processing_status = 'new')
-    ORDER BY s.id
     FOR NO KEY UPDATE SKIP LOCKED
 ), recalled AS (
     UPDATE medical_events.service_requests s SET
@@ -80,10 +73,8 @@ WITH candidates AS MATERIALIZED (
         status_reason = '{"coding": [{"system": "eHealth/service_request_cancel_reasons", "code": "autoexpired"}]}',
         updated_at = statement_timestamp(),
         updated_by = @user_id
-    FROM held
-    WHERE s.id = held.id
+    WHERE s.id = ANY (ARRAY(SELECT held.id FROM held))
         AND s.status = 'active'
-        AND s.expiration_date < ops.instant(sqlc.narg('as_of'))
         AND (s.program_processing_status IS NULL OR s.program_processing_status = 'new')
     RETURNING s.id, s.status_reason, s.updated_by, ARRAY[s.used_by_legal_entity_id, s.requester_legal_entity_id] AS concerned
 ), history AS (
@@ -95,7 +86,7 @@ WITH candidates AS MATERIALIZED (
     FROM recalled
 )
 SELECT (SELECT count(*) FROM recalled) AS recalled, last.expiration_date, last.id
-FROM candidates last
+FROM held last
 ORDER BY last.expiration_date DESC, last.id DESC
 LIMIT 1;
 
