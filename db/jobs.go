@@ -187,14 +187,19 @@ type Claim struct {
 
 // Run takes pending jobs, oldest first, and ends each, in one transaction: ladder and effect under the locks of the service requests,
 // histories, events and the jobs' results. It returns the jobs it took. After an error, or when the process dies, all of them are pending
-// as before.
+// as before; a panic is an error too, so that the jobs that brought it about are known.
 func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("run jobs: panic: %v", p)
+		}
+	}()
 	err = j.db.transact(ctx, "run jobs", func(t *transaction) error {
+		taken = taken[:0] // of a try before
 		claimed, err := t.now().ClaimJobs(ctx, sqlc.ClaimJobsParams{FailedBefore: c.FailedBefore, BatchSize: int32(c.Size)})
 		if err != nil || len(claimed) == 0 {
 			return err
 		}
-		taken = taken[:0]
 		byAction := map[Action][]wanted{}
 		serviceRequests := make([]uuid.UUID, len(claimed))
 		runs := make([]JobRun, len(claimed))

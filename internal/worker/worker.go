@@ -5,7 +5,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -135,13 +134,16 @@ func (p *Pool) drain(ctx context.Context) (more bool) {
 			p.signal() // there is work for a neighbour
 		}
 		return len(taken) > 0
-	case !p.blame(ctx, err):
+	case !p.blame(ctx, err, taken):
 		return false
 	}
 	// One of the batch has made it fail. Each is run alone, so that the others are done and the culprit is found.
 	for range taken {
+		if ctx.Err() != nil {
+			break
+		}
 		alone, err := p.run(ctx, db.Claim{Size: 1})
-		if err != nil && p.blame(ctx, err) {
+		if err != nil && p.blame(ctx, err, alone) {
 			p.count(ctx, alone, err)
 		}
 		if err == nil && len(alone) == 0 {
@@ -156,7 +158,7 @@ func (p *Pool) repeat(ctx context.Context) {
 	for ctx.Err() == nil {
 		alone, err := p.run(ctx, db.Claim{Size: 1, FailedBefore: true})
 		if err != nil {
-			if !p.blame(ctx, err) {
+			if !p.blame(ctx, err, alone) {
 				return
 			}
 			p.count(ctx, alone, err)
@@ -167,25 +169,24 @@ func (p *Pool) repeat(ctx context.Context) {
 	}
 }
 
-// run finishes what it has begun even when ctx ends; a panic is an error of the batch.
+// run finishes what it has begun even when ctx ends.
 func (p *Pool) run(ctx context.Context, c db.Claim) (taken []uuid.UUID, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v", r)
-		}
-	}()
 	return p.db.Jobs.Run(context.WithoutCancel(ctx), c)
 }
 
 // blame tells whether an error can be the fault of a job. A database that cannot be reached, or a lock that somebody holds for long, is
-// nobody's: the worker waits and the jobs stay as they are.
-func (p *Pool) blame(ctx context.Context, err error) bool {
-	if db.Unavailable(err) {
+// nobody's: the worker waits and the jobs stay as they are. So it is with an error that came before any job was taken.
+func (p *Pool) blame(ctx context.Context, err error, taken []uuid.UUID) bool {
+	switch {
+	case db.Unavailable(err):
 		p.log.WarnContext(ctx, "jobs wait, the database is not available", "error", err)
-		pause(ctx, pollEvery)
-		return false
+	case len(taken) == 0:
+		p.log.ErrorContext(ctx, "jobs wait, none can be taken", "error", err)
+	default:
+		return true
 	}
-	return true
+	pause(ctx, pollEvery)
+	return false
 }
 
 func (p *Pool) count(ctx context.Context, alone []uuid.UUID, cause error) {
