@@ -73,12 +73,13 @@ func TestLargeHeader(t *testing.T) {
 func TestRequestTimeout(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *api.Config) { c.RequestTimeout = time.Second })
+	read := call{method: "GET", path: "/api/jobs/" + uuid.NewString()}
+	s.do(read) // the first answer of a process waits for the documents it is checked against
 	holder, err := s.owner.Begin(t.Context())
 	must(t, err)
 	defer holder.Rollback(context.Background()) //nolint:errcheck // the test may have ended it
 	_, err = holder.Exec(t.Context(), "LOCK TABLE ops.jobs IN ACCESS EXCLUSIVE MODE")
 	must(t, err)
-	read := call{method: "GET", path: "/api/jobs/" + uuid.NewString()}
 	start := time.Now()
 	a := s.refused(read, 503, "service_unavailable", "The service is not available at the moment. Try again later.")
 	if took := time.Since(start); took > 4*time.Second || a.header.Get("Retry-After") == "" {
