@@ -115,13 +115,14 @@ func (d *DB) Close() {
 	d.pool.Close()
 }
 
-// Ready tells whether the database answers and holds the schema of this version.
+// Ready tells whether the database answers and holds the schema of this version or a newer one: a release never takes away what the release
+// before it uses, so that the programs of both work on the newer schema (decision 16).
 func (d *DB) Ready(ctx context.Context, schemaVersion int64) error {
 	row, err := d.read().CheckReadiness(ctx, sqlc.CheckReadinessParams{AsOf: d.moment(), TimeZone: d.timeZone})
 	if err != nil {
 		return err
 	}
-	if row.SchemaVersion != schemaVersion {
+	if row.SchemaVersion < schemaVersion {
 		return fmt.Errorf("the database schema is at version %d and this program needs %d: run `reiestr migrate up`", row.SchemaVersion, schemaVersion)
 	}
 	return nil

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -33,7 +35,7 @@ const (
 // Step is one migration and where it stands in a database.
 type Step struct {
 	Version   int64
-	Name      string
+	Name      string    // empty: of a newer release, applied by its program
 	AppliedAt time.Time // zero: pending
 }
 
@@ -53,14 +55,18 @@ func Up(ctx context.Context, url string) error {
 func Down(ctx context.Context, url string) error {
 	return withProvider(ctx, url, func(p *goose.Provider) error {
 		_, err := p.Down(ctx)
-		if errors.Is(err, goose.ErrNoNextVersion) {
+		switch {
+		case errors.Is(err, goose.ErrNoNextVersion):
 			return errors.New("no migration is applied, so there is none to take back")
+		case errors.Is(err, goose.ErrVersionNotFound):
+			return errors.New("the schema is newer than this program: only the newer release can take its migrations back")
 		}
 		return err
 	})
 }
 
-// Status lists every migration, oldest first, and whether the database has it. It changes nothing.
+// Status lists every migration, oldest first, and whether the database has it: those of this program, then those of newer ones that are
+// applied. It changes nothing.
 func Status(ctx context.Context, url string) ([]Step, error) {
 	applied, err := appliedAt(ctx, url)
 	if err != nil {
@@ -69,6 +75,11 @@ func Status(ctx context.Context, url string) ([]Step, error) {
 	steps, err := sources()
 	for i := range steps {
 		steps[i].AppliedAt = applied[steps[i].Version]
+	}
+	for _, version := range slices.Sorted(maps.Keys(applied)) {
+		if version > Latest() {
+			steps = append(steps, Step{Version: version, AppliedAt: applied[version]})
+		}
 	}
 	return steps, err
 }
@@ -199,6 +210,7 @@ func configure(url string) (*pgx.ConnConfig, error) {
 		"default_transaction_isolation": "read committed",
 		"default_transaction_read_only": "off",
 		"statement_timeout":             "0",
+		"lock_timeout":                  "0", // each migration sets its own, those that build indexes concurrently apart
 	} {
 		config.RuntimeParams[name] = value
 	}

@@ -486,12 +486,44 @@ func TestUpUnderHostileDefaults(t *testing.T) {
 	conn := connect(t, address)
 	for _, setting := range []string{
 		`default_transaction_isolation = 'serializable'`, `default_transaction_read_only = on`, `search_path = 'nowhere'`, `timezone = 'Asia/Tokyo'`,
+		`statement_timeout = '1ms'`,
 	} {
 		exec(t, conn, `ALTER DATABASE `+conn.Config().Database+` SET `+setting)
 	}
 	must(t, migrations.Up(t.Context(), address))
+	exec(t, conn, `ALTER DATABASE `+conn.Config().Database+` RESET ALL`)
 	if n := applied(t, address); n != count(t) {
 		t.Errorf("%d applied", n)
+	}
+}
+
+// An index that is built concurrently waits for the transactions under way as long as they take: given up, it would be left invalid.
+func TestConcurrentIndexWaits(t *testing.T) {
+	t.Parallel()
+	address := testdb.New(t).URL
+	for applied(t, address) > 8 { // the index is made by the ninth
+		must(t, migrations.Down(t.Context(), address))
+	}
+	writer := connect(t, address)
+	exec(t, writer, `ALTER DATABASE `+writer.Config().Database+` SET lock_timeout = '1ms'`)
+	exec(t, writer, `BEGIN; LOCK TABLE medical_events.service_requests IN ROW EXCLUSIVE MODE`)
+	end := make(chan error, 1)
+	go func() { end <- migrations.Up(t.Context(), address) }()
+	other := connect(t, address)
+	for waits := "false"; waits != "true"; time.Sleep(2 * time.Millisecond) {
+		select {
+		case err := <-end:
+			t.Fatalf("waited for nobody: %v", err)
+		default:
+		}
+		waits = column(t, other, `
+			SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+			WHERE locktype = 'virtualxid' AND NOT granted AND datname = current_database() AND waitstart < clock_timestamp() - interval '20 ms')::text`)[0]
+	}
+	exec(t, writer, "COMMIT")
+	must(t, <-end)
+	if invalid := column(t, other, `SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid`); len(invalid) != 0 {
+		t.Errorf("invalid: %v", invalid)
 	}
 }
 
@@ -514,4 +546,29 @@ func TestUpGivesUpALock(t *testing.T) {
 	must(t, tx.Rollback(t.Context()))
 	compare(t, "given up", portrait(t, conn), before)
 	must(t, migrations.Up(t.Context(), address))
+}
+
+// A program meets the schema of a newer release: it has nothing to do there, tells what it sees, and takes back nothing it does not know.
+func TestASchemaOfANewerRelease(t *testing.T) {
+	t.Parallel()
+	address := testdb.New(t).URL
+	conn := connect(t, address)
+	newer := migrations.Latest() + 1
+	exec(t, conn, fmt.Sprintf(`INSERT INTO ops.schema_versions (version_id, is_applied) VALUES (%d, true)`, newer))
+	before := portrait(t, conn)
+	must(t, migrations.Up(t.Context(), address))
+	if err := migrations.Down(t.Context(), address); err == nil || !strings.Contains(err.Error(), "newer than this program") {
+		t.Errorf("down: %v", err)
+	}
+	compare(t, "up and down", portrait(t, conn), before)
+	plan, err := migrations.Plan(t.Context(), address)
+	must(t, err)
+	if len(plan) != 0 {
+		t.Errorf("planned: %+v", plan)
+	}
+	steps, err := migrations.Status(t.Context(), address)
+	must(t, err)
+	if last := steps[len(steps)-1]; len(steps) != count(t)+1 || last.Version != newer || last.Name != "" || last.AppliedAt.IsZero() {
+		t.Errorf("%d steps, the last is %+v", len(steps), last)
+	}
 }

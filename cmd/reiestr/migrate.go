@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,11 @@ func (migrateUp) Run(ctx context.Context, env *environment) error {
 		if err := migrations.Up(ctx, d.url); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(env.out, "the schema is at version %d\n", migrations.Latest())
+		steps, err := migrations.Status(ctx, d.url)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(env.out, "the schema is at version %d\n", steps[len(steps)-1].Version)
 		return err
 	})
 }
@@ -52,7 +57,7 @@ func (migrateStatus) Run(ctx context.Context, env *environment) error {
 			if !s.AppliedAt.IsZero() {
 				at = s.AppliedAt.UTC().Format(time.RFC3339)
 			}
-			fmt.Fprintf(table, "%d\t%s\t%s\n", s.Version, s.Name, at)
+			fmt.Fprintf(table, "%d\t%s\t%s\n", s.Version, cmp.Or(s.Name, "of a newer release"), at)
 		}
 		return table.Flush()
 	})
