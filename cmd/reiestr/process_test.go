@@ -36,19 +36,28 @@ type process struct {
 	out, errors bytes.Buffer
 }
 
+// program is a file that holds a `reiestr`.
+type program string
+
+// today is the program under test.
+var today = program(os.Args[0])
+
+func serve(t testing.TB, env []string, args ...string) *process { return today.serve(t, env, args...) }
+func start(t testing.TB, env []string, args ...string) *process { return today.start(t, env, args...) }
+
 // serve starts `reiestr serve` and waits until it listens.
-func serve(t testing.TB, env []string, args ...string) *process {
+func (of program) serve(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
-	p := start(t, env, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
+	p := of.start(t, env, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
 	p.await("listening on http://")
 	_, rest, _ := strings.Cut(p.stdout(), "listening on ")
 	p.url, _, _ = strings.Cut(rest, "\n")
 	return p
 }
 
-func start(t testing.TB, env []string, args ...string) *process {
+func (of program) start(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), exited: make(chan struct{})}
+	p := &process{t: t, cmd: exec.Command(string(of), args...), exited: make(chan struct{})}
 	p.cmd.Env = append(append(os.Environ(), "REIESTR_TEST_IS_PROGRAM=1"), env...)
 	p.cmd.Stderr = &lockedWriter{&p.mu, &p.errors}
 	stdout, err := p.cmd.StdoutPipe()

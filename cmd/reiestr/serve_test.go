@@ -20,37 +20,38 @@ import (
 
 var httpCode = regexp.MustCompile(`(?m)^HTTP (\d+)$`)
 
+// pasteDemo does what a newcomer does with the calls that `serve --demo` prints, and answers them.
+func (p *process) pasteDemo() (calls string) {
+	p.t.Helper()
+	p.await("# 6.")
+	eventually(p.t, "all calls are printed", func() bool { return strings.HasSuffix(p.stdout(), "\n\n") })
+	_, calls, _ = strings.Cut(p.stdout(), "\n")
+	shell := exec.Command("bash", "-euo", "pipefail")
+	shell.Stdin = strings.NewReader(calls)
+	output, err := shell.CombinedOutput()
+	if err != nil {
+		p.t.Fatalf("%v\n%s\n%s", err, calls, output)
+	}
+	var codes []string
+	for _, m := range httpCode.FindAllStringSubmatch(string(output), -1) {
+		codes = append(codes, m[1])
+	}
+	// A job may be asked for several times until it has ended.
+	if got := strings.Join(codes, " "); !regexp.MustCompile(`^201 409 202( 200)+ 202( 200)+ 200$`).MatchString(got) {
+		p.t.Errorf("answers %s\n%s", got, output)
+	}
+	if n := strings.Count(string(output), `"status":"processed"`); n != 2 {
+		p.t.Errorf("%d jobs processed\n%s", n, output)
+	}
+	return calls
+}
+
 // TestDemo is what a newcomer does: start on a machine with nothing but PostgreSQL's binaries (or Docker), paste the calls, stop, start again.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	env := []string{"REIESTR_DATABASE_URL=", "REIESTR_DATA_DIR=" + filepath.Join(t.TempDir(), "data")}
-	paste := func(p *process) (calls string) {
-		t.Helper()
-		p.await("# 6.")
-		eventually(t, "all calls are printed", func() bool { return strings.HasSuffix(p.stdout(), "\n\n") })
-		_, calls, _ = strings.Cut(p.stdout(), "\n")
-		shell := exec.Command("bash", "-euo", "pipefail")
-		shell.Stdin = strings.NewReader(calls)
-		output, err := shell.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v\n%s\n%s", err, calls, output)
-		}
-		var codes []string
-		for _, m := range httpCode.FindAllStringSubmatch(string(output), -1) {
-			codes = append(codes, m[1])
-		}
-		// A job may be asked for several times until it has ended.
-		if got := strings.Join(codes, " "); !regexp.MustCompile(`^201 409 202( 200)+ 202( 200)+ 200$`).MatchString(got) {
-			t.Errorf("answers %s\n%s", got, output)
-		}
-		if n := strings.Count(string(output), `"status":"processed"`); n != 2 {
-			t.Errorf("%d jobs processed\n%s", n, output)
-		}
-		return calls
-	}
-
 	first := serve(t, env, "--demo")
-	calls := paste(first)
+	calls := first.pasteDemo()
 
 	second := start(t, env, "serve", "--listen", "127.0.0.1:0")
 	if code := second.exit(); code != 1 || !strings.Contains(second.stderr(), "another 'reiestr serve' runs on data directory") {
@@ -59,7 +60,7 @@ func TestDemo(t *testing.T) {
 	first.stop()
 
 	again := serve(t, env, "--demo")
-	paste(again)
+	again.pasteDemo()
 	// What the first start left is still there: its last call answers as before, and its licence still blocks another.
 	calls = regexp.MustCompile(`(?m)^URL=.*$`).ReplaceAllString(calls, "URL="+again.url)
 	shell := exec.Command("bash", "-euo", "pipefail")
