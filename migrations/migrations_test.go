@@ -250,7 +250,6 @@ func TestBaseDataOfTheOperatorStay(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
 	conn := connect(t, address)
-	const baseData = 5
 	exec(t, conn, fmt.Sprintf(`DELETE FROM ops.schema_versions WHERE version_id = %d`, baseData))
 	exec(t, conn, `UPDATE prm.parameters SET value = 'false' WHERE name = 'release_requires_holder'`)
 	exec(t, conn, `UPDATE prm.dictionary_values SET is_active = false WHERE dictionary = 'LICENSE_TYPE' AND code = 'MSP'`)

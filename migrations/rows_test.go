@@ -1,0 +1,298 @@
+package migrations_test
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/pressly/goose/v3"
+
+	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/migrations"
+)
+
+// baseData is the one migration that writes rows of its own, and takes back what is filed under their names.
+const baseData = 5
+
+// fill puts rows into every table of a schema at a version: those of testdata that are filed under a migration up to it. A column that can
+// be null is so in one row and not in another.
+func fill(t *testing.T, conn *pgx.Conn, version int64) {
+	t.Helper()
+	files, err := fs.Glob(os.DirFS("testdata"), "0*.sql")
+	must(t, err)
+	for _, file := range files {
+		if _, err := fs.Stat(migrations.FS, file); err != nil {
+			t.Errorf("testdata/%s is of no migration", file)
+		}
+		of, err := goose.NumericComponent(file)
+		must(t, err)
+		if of > version {
+			continue
+		}
+		rows, err := os.ReadFile("testdata/" + file)
+		must(t, err)
+		exec(t, conn, "SET ROLE reiestr_owner; "+string(rows)+"; RESET ROLE")
+	}
+	for table, rows := range rowsOf(t, conn) {
+		if len(rows) == 0 {
+			t.Errorf("version %d: %s has no row: testdata needs some, in a file of the name of the migration that makes it", version, table)
+		}
+	}
+	for _, c := range column(t, conn, `
+		SELECT format('%I.%I %I', n.nspname, c.relname, a.attname)
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+		WHERE c.relkind IN ('r', 'p') AND n.nspname IN ('prm', 'medical_events', 'ops') AND c.relname <> 'schema_versions'
+			AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.attnotnull`) {
+		table, name, _ := strings.Cut(c, " ")
+		if states := column(t, conn, `SELECT DISTINCT (`+name+` IS NULL)::text FROM `+table); len(states) != 2 {
+			t.Errorf("version %d: %s.%s: testdata needs a row where it is null, and one where it is not", version, table, name)
+		}
+	}
+}
+
+// row has the values of a row by column, as JSON.
+type row = map[string]json.RawMessage
+
+// rowsOf has the rows of every table.
+func rowsOf(t *testing.T, conn *pgx.Conn) map[string][]row {
+	t.Helper()
+	all := map[string][]row{}
+	for _, table := range column(t, conn, `
+		SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname IN ('prm', 'medical_events', 'ops') AND c.relname <> 'schema_versions'`) {
+		all[table] = []row{}
+		for _, text := range column(t, conn, `SELECT row_to_json(r)::text FROM `+table+` r`) {
+			var r row
+			must(t, json.Unmarshal([]byte(text), &r))
+			all[table] = append(all[table], r)
+		}
+	}
+	return all
+}
+
+// missing are the rows that one state has and another lacks, by table. Tables that the other does not have do not count, and columns
+// that only one of them has neither.
+func missing(t *testing.T, these, others map[string][]row) map[string][]row {
+	t.Helper()
+	lacking := map[string][]row{}
+	for table, rows := range these {
+		there, stands := others[table]
+		if !stands {
+			continue
+		}
+		shared := func(r, with row) string {
+			values := row{}
+			for name := range r {
+				if _, both := with[name]; both {
+					values[name] = r[name]
+				}
+			}
+			text, err := json.Marshal(values)
+			must(t, err)
+			return string(text)
+		}
+		for _, r := range rows {
+			if !slices.ContainsFunc(there, func(other row) bool { return shared(r, other) == shared(other, r) }) {
+				lacking[table] = append(lacking[table], r)
+			}
+		}
+	}
+	return lacking
+}
+
+// From every version, with rows in every table, up to the newest: nothing is lost or changed, nothing comes from nowhere, and the program
+// reads what is there and goes on with it.
+func TestUpWithRows(t *testing.T) {
+	t.Parallel()
+	for version := int64(1); version <= migrations.Latest(); version++ {
+		t.Run(fmt.Sprint("from ", version), func(t *testing.T) {
+			t.Parallel()
+			address := empty(t)
+			conn := connect(t, address)
+			must(t, migrations.PrepareRoles(t.Context(), address))
+			must(t, migrations.WithProvider(t.Context(), address, func(p *goose.Provider) error {
+				_, err := p.UpTo(t.Context(), version)
+				return err
+			}))
+			fill(t, conn, version)
+			before := rowsOf(t, conn)
+			must(t, migrations.Up(t.Context(), address))
+			after := rowsOf(t, conn)
+			for table, rows := range missing(t, before, after) {
+				t.Errorf("lost from %s: %s", table, rows)
+			}
+			for table, rows := range missing(t, after, before) {
+				if version >= baseData || !isBaseData(t, table, rows) {
+					t.Errorf("new in %s: %s", table, rows)
+				}
+			}
+			readBack(t, address, version)
+		})
+	}
+}
+
+// Each step down and up again with rows in every table: what goes is what is in the tables and columns that the step has added.
+func TestDownWithRows(t *testing.T) {
+	t.Parallel()
+	address := empty(t)
+	conn := connect(t, address)
+	must(t, migrations.Up(t.Context(), address))
+	fill(t, conn, migrations.Latest())
+	for version := migrations.Latest(); version > 0; version-- {
+		above := rowsOf(t, conn)
+		must(t, migrations.Down(t.Context(), address))
+		below := rowsOf(t, conn)
+		for table, rows := range missing(t, above, below) {
+			if version != baseData || !isBaseData(t, table, rows) {
+				t.Errorf("%d, down: lost from %s: %s", version, table, rows)
+			}
+		}
+		must(t, migrations.WithProvider(t.Context(), address, func(p *goose.Provider) error { _, err := p.UpByOne(t.Context()); return err }))
+		for table, rows := range missing(t, below, rowsOf(t, conn)) {
+			t.Errorf("%d, up again: lost from %s: %s", version, table, rows)
+		}
+		must(t, migrations.Down(t.Context(), address))
+		if again := rowsOf(t, conn); len(missing(t, below, again)) != 0 || len(missing(t, again, below)) != 0 {
+			t.Errorf("%d, down again: %s and then %s", version, below, again)
+		}
+	}
+}
+
+// isBaseData tells whether rows are filed under names that the base data have.
+func isBaseData(t *testing.T, table string, rows []row) bool {
+	t.Helper()
+	file, err := migrations.FS.ReadFile("00005_base_data.sql")
+	must(t, err)
+	key := map[string]string{"prm.dictionaries": "name", "prm.dictionary_values": "dictionary", "prm.parameters": "name"}[table]
+	return key != "" && !slices.ContainsFunc(rows, func(r row) bool {
+		return !strings.Contains(string(file), "'"+strings.Trim(string(r[key]), `"`)+"'")
+	})
+}
+
+// readBack has the program of today, as the service, read what fill has written at a version, and go on with it. The answers of its API,
+// by the version from which on they hold, are in testdata/answers.json.
+func readBack(t *testing.T, address string, from int64) {
+	t.Helper()
+	if from < 2 {
+		return // there was no table yet
+	}
+	open := func(role db.Role) *db.DB {
+		d, err := db.Open(t.Context(), db.Config{URL: address, Role: role, TimeZone: "Europe/Kyiv"})
+		must(t, err)
+		t.Cleanup(d.Close)
+		must(t, d.Ready(t.Context(), migrations.Latest()))
+		return d
+	}
+	app, owner := open(db.App), open(db.Owner)
+	clinic := db.Caller{ClientID: uuid.MustParse("1e000000-0000-4000-8000-000000000001"), UserID: uuid.MustParse("05e00000-0000-4000-8000-000000000002")}
+	scopes := []string{"license:read", "license:write", "service_request:read", "service_request:use", "job:read", "event:read"}
+	token, key := "live token", "live key"
+	if from >= 4 {
+		grant, err := app.Access.Check(t.Context(), token, key)
+		must(t, err)
+		if want := (db.Grant{Caller: clinic, Scopes: scopes, KnownAPIKey: true}); !reflect.DeepEqual(grant, want) {
+			t.Errorf("granted %+v, want %+v", grant, want)
+		}
+		if grant, err = app.Access.Check(t.Context(), "expired token", "revoked key"); err != nil || !grant.Expired || grant.KnownAPIKey {
+			t.Errorf("expired token and revoked key: %+v, %v", grant, err)
+		}
+		if grant, err = app.Access.Check(t.Context(), "revoked token", key); !errors.Is(err, db.ErrNotFound) {
+			t.Errorf("revoked token: %+v, %v", grant, err)
+		}
+	} else { // there was no access yet
+		var err error
+		token, _, err = owner.Access.IssueToken(t.Context(), clinic, scopes, time.Hour)
+		must(t, err)
+		key, err = owner.Access.IssueAPIKey(t.Context(), "new")
+		must(t, err)
+	}
+
+	server := httptest.NewServer(api.New(api.Config{DB: app, Log: slog.New(slog.DiscardHandler), RequireAPIKey: true}))
+	t.Cleanup(server.Close)
+	get := func(path string) (data any) {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+path, nil)
+		must(t, err)
+		request.Header.Set("Authorization", "Bearer "+token)
+		request.Header.Set("api-key", key)
+		response, err := http.DefaultClient.Do(request)
+		must(t, err)
+		defer response.Body.Close()
+		var answer struct{ Data, Error any }
+		must(t, json.NewDecoder(response.Body).Decode(&answer))
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("GET %s: %s %v", path, response.Status, answer.Error)
+		}
+		return answer.Data
+	}
+	file, err := os.ReadFile("testdata/answers.json")
+	must(t, err)
+	var answers map[int64]map[string]any
+	must(t, json.Unmarshal(file, &answers))
+	for since, paths := range answers {
+		for path, want := range paths {
+			if since > from {
+				continue
+			}
+			if got := get(path); !reflect.DeepEqual(got, want) {
+				gotText, _ := json.Marshal(got)
+				wantText, _ := json.Marshal(want)
+				t.Errorf("GET %s:\n got %s\nwant %s", path, gotText, wantText)
+			}
+		}
+	}
+
+	// Dictionaries and parameters, the operator's and the base data's.
+	if codes, err := app.AllowedCodes(t.Context(), db.LicenseTypeUnknown); err != nil || !slices.Equal(codes, []string{"MUD", "PHARMACY", "PHARMACY_DRUGS", "SPA"}) {
+		t.Errorf("types of licences: %v, %v", codes, err)
+	}
+	_, err = app.Licenses.Create(t.Context(), clinic, db.LicenseFields{Type: "SPA", IssuedBy: "Issuer", IssuedDate: time.Unix(0, 0), ActiveFromDate: time.Unix(0, 0)})
+	if err != nil {
+		t.Errorf("a licence of a type that the operator allows: %v", err)
+	}
+	if from >= 4 {
+		// The orders that were accepted then, by rules that the operator set.
+		for _, failedBefore := range []bool{false, true} {
+			if taken, err := app.Jobs.Run(t.Context(), db.Claim{Size: 10, FailedBefore: failedBefore}); err != nil || len(taken) != 1 {
+				t.Errorf("took %v: %v", taken, err)
+			}
+		}
+		for n, processing := range map[int]string{3: "new", 4: "in_queue"} {
+			job, err := app.Jobs.Get(t.Context(), clinic.ClientID, uuid.MustParse(fmt.Sprintf("0b000000-0000-4000-8000-%012d", n)))
+			if err != nil || job.Status != db.Processed {
+				t.Errorf("%+v, %v", job, err)
+			}
+			r, err := app.ServiceRequests.Get(t.Context(), job.PatientID, job.ServiceRequestID)
+			if err != nil || r.ProgramProcessingStatus == nil || *r.ProgramProcessingStatus != processing {
+				t.Errorf("%+v, %v; want %s", r, err, processing)
+			}
+		}
+	}
+	if from >= 7 {
+		digest := sha256.Sum256([]byte("a request"))
+		lease, answer, err := app.Idempotency.Claim(t.Context(), clinic.ClientID, "answered", digest)
+		if want := (&db.Answer{Code: 201, Header: http.Header{"Location": {"/there"}}, Body: []byte(`{"answer":1}`)}); err != nil || lease != nil || !reflect.DeepEqual(answer, want) {
+			t.Errorf("answered %+v, %v; want %+v", answer, err, want)
+		}
+		if _, _, err := app.Idempotency.Claim(t.Context(), clinic.ClientID, "running", digest); !errors.Is(err, db.ErrKeyRunning) {
+			t.Errorf("running: %v", err)
+		}
+		if _, _, err := app.Idempotency.Claim(t.Context(), clinic.ClientID, "answered", sha256.Sum256(nil)); !errors.Is(err, db.ErrKeyOfAnother) {
+			t.Errorf("another request: %v", err)
+		}
+	}
+}
