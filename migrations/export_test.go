@@ -7,6 +7,7 @@ var (
 	PrepareRoles = prepareRoles
 	WithProvider = withProvider
 	Split        = split
+	Words        = words
 )
 
 // ReadStatement is the plan of one statement.

@@ -32,6 +32,8 @@ const (
 	advisoryLock = 7236108425
 )
 
+var errNewer = errors.New("the schema is newer than this program: only the newer release can take its migrations back")
+
 // Step is one migration and where it stands in a database.
 type Step struct {
 	Version   int64
@@ -59,7 +61,7 @@ func Down(ctx context.Context, url string) error {
 		case errors.Is(err, goose.ErrNoNextVersion):
 			return errors.New("no migration is applied, so there is none to take back")
 		case errors.Is(err, goose.ErrVersionNotFound):
-			return errors.New("the schema is newer than this program: only the newer release can take its migrations back")
+			return errNewer
 		}
 		return err
 	})

@@ -5,12 +5,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// PlannedMigration is one pending migration: what Up would run.
+// PlannedMigration is one migration: what Up or Down would run of it.
 type PlannedMigration struct {
 	Version       int64              `json:"version"`
 	Name          string             `json:"name"`
@@ -52,28 +53,60 @@ func Plan(ctx context.Context, url string) ([]PlannedMigration, error) {
 		if !step.AppliedAt.IsZero() {
 			continue
 		}
-		content, err := FS.ReadFile(step.Name)
+		migration, err := known.plan(step, false)
 		if err != nil {
 			return nil, err
-		}
-		statements, inTransaction, err := split(content)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", step.Name, err)
-		}
-		migration := PlannedMigration{Version: step.Version, Name: step.Name, InTransaction: inTransaction}
-		for _, sql := range statements {
-			migration.Statements = append(migration.Statements, known.read(sql))
 		}
 		plan = append(plan, migration)
 	}
 	return plan, nil
 }
 
-// split answers the Up statements of a migration by the rules of goose, which keeps its own parser to itself: a statement ends with a
-// line that ends with a semicolon, or stands between StatementBegin and StatementEnd.
-func split(content []byte) (statements []string, inTransaction bool, err error) {
+// PlanDown is Plan for Down: it has the newest applied migration, or nothing if none is applied.
+func PlanDown(ctx context.Context, url string) ([]PlannedMigration, error) {
+	steps, err := Status(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	known, err := readCatalogue(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range slices.Backward(steps) {
+		switch {
+		case step.AppliedAt.IsZero():
+			continue
+		case step.Name == "":
+			return nil, errNewer
+		}
+		migration, err := known.plan(step, true)
+		return []PlannedMigration{migration}, err
+	}
+	return []PlannedMigration{}, nil
+}
+
+// plan reads the statements of a migration, and adds what they make to what is known.
+func (known *catalogue) plan(step Step, down bool) (PlannedMigration, error) {
+	content, err := FS.ReadFile(step.Name)
+	if err != nil {
+		return PlannedMigration{}, err
+	}
+	statements, inTransaction, err := split(content, down)
+	if err != nil {
+		return PlannedMigration{}, fmt.Errorf("%s: %w", step.Name, err)
+	}
+	planned := PlannedMigration{Version: step.Version, Name: step.Name, InTransaction: inTransaction}
+	for _, sql := range statements {
+		planned.Statements = append(planned.Statements, known.read(sql))
+	}
+	return planned, nil
+}
+
+// split answers the statements of a migration, of its way up or down, by the rules of goose, which keeps its own parser to itself: a
+// statement ends with a line that ends with a semicolon, or stands between StatementBegin and StatementEnd.
+func split(content []byte, down bool) (statements []string, inTransaction bool, err error) {
 	inTransaction = true
-	var up, whole bool
+	var wanted, whole bool
 	var statement strings.Builder
 	finish := func() {
 		statements = append(statements, strings.TrimSpace(statement.String()))
@@ -86,15 +119,15 @@ func split(content []byte) (statements []string, inTransaction bool, err error) 
 		if comment && strings.Contains(line, "+goose") {
 			switch annotation := strings.TrimSpace(strings.Replace(strings.ReplaceAll(line, "--", ""), "+goose", "", 1)); strings.ToLower(annotation) {
 			case "up":
-				up = true
+				wanted = !down
 			case "down":
-				up = false
+				wanted = down
 			case "no transaction":
 				inTransaction = false
 			case "statementbegin":
 				whole = true
 			case "statementend":
-				if whole = false; up {
+				if whole = false; wanted {
 					finish()
 				}
 			default:
@@ -102,7 +135,7 @@ func split(content []byte) (statements []string, inTransaction bool, err error) 
 			}
 			continue
 		}
-		if !up || statement.Len() == 0 && (comment || line == "") {
+		if !wanted || statement.Len() == 0 && (comment || line == "") {
 			continue
 		}
 		statement.WriteString(line + "\n")

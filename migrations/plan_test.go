@@ -64,7 +64,7 @@ func TestPlanOfAnEmptyDatabaseLocksNothing(t *testing.T) {
 
 func TestSplit(t *testing.T) {
 	t.Parallel()
-	statements, inTransaction, err := migrations.Split([]byte(`-- head;
+	file := []byte(`-- head;
 -- +goose NO TRANSACTION
 -- +goose Up
 
@@ -82,14 +82,20 @@ SELECT 6;
 SELECT 7
 -- +goose StatementEnd
 SELECT 8;
-`))
+`)
+	statements, inTransaction, err := migrations.Split(file, false)
 	must(t, err)
 	want := []string{"SELECT 1; -- said behind", "SELECT 2 -- not yet;\n    ; SELECT 3;", "SELECT 4;\nSELECT 5;", "SELECT 6;"}
 	if inTransaction || !slices.Equal(statements, want) {
 		t.Errorf("in a transaction: %t; %q", inTransaction, statements)
 	}
+	statements, inTransaction, err = migrations.Split(file, true)
+	must(t, err)
+	if want := []string{"SELECT 7", "SELECT 8;"}; inTransaction || !slices.Equal(statements, want) {
+		t.Errorf("down, in a transaction: %t; %q", inTransaction, statements)
+	}
 	for _, faulty := range []string{"-- +goose Up\nSELECT 1", "-- +goose Up\nSELECT 1\n-- +goose Down\n", "-- +goose ENVSUB ON\n-- +goose Up\nSELECT 1;\n", "-- +goose Up\n-- +goose StatementBegin\nSELECT 1;\n"} {
-		if statements, _, err := migrations.Split([]byte(faulty)); err == nil {
+		if statements, _, err := migrations.Split([]byte(faulty), false); err == nil {
 			t.Errorf("%q: no error but %q", faulty, statements)
 		}
 	}

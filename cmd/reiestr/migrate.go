@@ -17,7 +17,7 @@ type migrateCommand struct {
 	Up     migrateUp     `cmd:"" help:"Apply all pending migrations."`
 	Down   migrateDown   `cmd:"" help:"Take the newest applied migration back."`
 	Status migrateStatus `cmd:"" help:"List the migrations and which of them are applied."`
-	Plan   migratePlan   `cmd:"" help:"Print what up would run and the lock each statement takes; changes nothing."`
+	Plan   migratePlan   `cmd:"" help:"Print what up would run, or down, and the lock each statement takes; changes nothing."`
 }
 
 type migrateUp struct{}
@@ -64,6 +64,7 @@ func (migrateStatus) Run(ctx context.Context, env *environment) error {
 }
 
 type migratePlan struct {
+	Down bool `help:"Print what down would run."`
 	JSON bool `name:"json" help:"Print a JSON array."`
 }
 
@@ -73,7 +74,11 @@ func (p migratePlan) Run(ctx context.Context, env *environment) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	plan, err := migrations.Plan(ctx, d.url)
+	planned, nothing := migrations.Plan, "nothing to do: every migration is applied"
+	if p.Down {
+		planned, nothing = migrations.PlanDown, "nothing to do: no migration is applied"
+	}
+	plan, err := planned(ctx, d.url)
 	if err != nil {
 		return err
 	}
@@ -81,7 +86,7 @@ func (p migratePlan) Run(ctx context.Context, env *environment) (err error) {
 		return json.NewEncoder(env.out).Encode(plan)
 	}
 	if len(plan) == 0 {
-		_, err := fmt.Fprintln(env.out, "nothing to do: every migration is applied")
+		_, err := fmt.Fprintln(env.out, nothing)
 		return err
 	}
 	table := tabwriter.NewWriter(env.out, 0, 0, 2, ' ', 0)
