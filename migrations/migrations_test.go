@@ -565,6 +565,9 @@ func TestASchemaOfANewerRelease(t *testing.T) {
 	if len(plan) != 0 {
 		t.Errorf("planned: %+v", plan)
 	}
+	if _, err := migrations.PlanDown(t.Context(), address); err == nil || !strings.Contains(err.Error(), "newer than this program") {
+		t.Errorf("plan of down: %v", err)
+	}
 	steps, err := migrations.Status(t.Context(), address)
 	must(t, err)
 	if last := steps[len(steps)-1]; len(steps) != count(t)+1 || last.Version != newer || last.Name != "" || last.AppliedAt.IsZero() {

@@ -243,14 +243,12 @@ func TestMigrationsTakeTheLocksOfThePlan(t *testing.T) {
 		t.Fatalf("%d planned", len(plan))
 	}
 	var assumed []string
-	for version := range plan {
-		// Planned anew, as the tables of the migrations before stand now.
-		pending, err := migrations.Plan(t.Context(), address)
-		must(t, err)
+	carryOut := func(planned migrations.PlannedMigration) {
+		t.Helper()
 		tables := standing(t, conn)
-		for _, statement := range pending[0].Statements {
+		for _, statement := range planned.Statements {
 			if slices.ContainsFunc(statement.Locks, func(l migrations.PlannedLock) bool { return l.Assumed }) {
-				assumed = append(assumed, pending[0].Name)
+				assumed = append(assumed, planned.Name)
 			}
 			if strings.Contains(statement.SQL, "CONCURRENTLY") {
 				check(t, statement, takenConcurrently(t, address, conn, statement, tables))
@@ -261,11 +259,33 @@ func TestMigrationsTakeTheLocksOfThePlan(t *testing.T) {
 			check(t, statement, held(t, conn, conn.PgConn().PID(), tables))
 			exec(t, conn, "COMMIT")
 		}
-		exec(t, conn, fmt.Sprintf(`INSERT INTO ops.schema_versions (version_id, is_applied) VALUES (%d, true)`, version+1))
+	}
+	for _, migration := range plan {
+		// Planned anew, as the tables of the migrations before stand now.
+		pending, err := migrations.Plan(t.Context(), address)
+		must(t, err)
+		carryOut(pending[0])
+		exec(t, conn, fmt.Sprintf(`INSERT INTO ops.schema_versions (version_id, is_applied) VALUES (%d, true)`, migration.Version))
 	}
 	// The one block of code, which comments on the table of the migrations.
 	if !slices.Equal(assumed, []string{"00001_schemas.sql"}) {
 		t.Errorf("only assumed in %v", assumed)
+	}
+	assumed = nil
+	for _, migration := range slices.Backward(plan) {
+		down, err := migrations.PlanDown(t.Context(), address)
+		must(t, err)
+		if len(down) != 1 || down[0].Version != migration.Version || down[0].InTransaction != migration.InTransaction || len(down[0].Statements) == 0 {
+			t.Fatalf("down from %d: %+v", migration.Version, down)
+		}
+		carryOut(down[0])
+		exec(t, conn, fmt.Sprintf(`DELETE FROM ops.schema_versions WHERE version_id = %d`, migration.Version))
+	}
+	if len(assumed) != 0 {
+		t.Errorf("only assumed on the way down in %v", assumed)
+	}
+	if down, err := migrations.PlanDown(t.Context(), address); err != nil || down == nil || len(down) != 0 {
+		t.Errorf("down from nothing: %+v, %v", down, err)
 	}
 }
 

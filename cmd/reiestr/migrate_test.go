@@ -41,6 +41,18 @@ func TestMigratePlan(t *testing.T) {
 			t.Errorf("no line %s in\n%s", line, got)
 		}
 	}
+	got = plan("--down")
+	for _, line := range []string{
+		`(?m)\A00006_domain_methods\.sql \(in a transaction: .*\)$`,
+		`(?m)^  REVOKE UPDATE \(completed_with, .*… +(ACCESS SHARE on medical_events\.service_requests|none: .*) +`,
+	} {
+		if !regexp.MustCompile(line).MatchString(got) {
+			t.Errorf("no line %s in\n%s", line, got)
+		}
+	}
+	if strings.Contains(got, "GRANT ") || strings.Contains(got, "00005") {
+		t.Errorf("down would run\n%s", got)
+	}
 	var object []migrations.PlannedMigration
 	must(t, json.Unmarshal([]byte(plan("--json")), &object))
 	want := migrations.PlannedLock{Table: "ops.events", Mode: migrations.AccessExclusive, Blocks: "reads and writes"}
