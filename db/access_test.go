@@ -120,11 +120,7 @@ func TestAccessIsAskedSeldom(t *testing.T) {
 			var processes []*db.DB
 			for range 2 {
 				statements := &counter{}
-				process, err := db.Open(t.Context(), db.Config{URL: h.url, TimeZone: "Europe/Kyiv", Tracer: statements})
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(process.Close)
+				process := h.openWith(t, db.Config{Tracer: statements})
 				processes = append(processes, process)
 				for range 1000 {
 					if grant, err := process.Access.Check(t.Context(), token, key); err != nil || !reflect.DeepEqual(grant, good) {
@@ -178,11 +174,7 @@ func TestAccessKnownGrantExpires(t *testing.T) {
 		t.Fatal(err)
 	}
 	clock := expiresAt.Add(-time.Millisecond)
-	process, err := db.Open(t.Context(), db.Config{URL: h.url, TimeZone: "Europe/Kyiv", AsOf: func() time.Time { return clock }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(process.Close)
+	process := h.openWith(t, db.Config{AsOf: func() time.Time { return clock }})
 	for range 2 {
 		if grant, err := process.Access.Check(t.Context(), token, ""); err != nil || grant.Expired {
 			t.Fatalf("%+v, %v", grant, err)
