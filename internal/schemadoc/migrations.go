@@ -15,14 +15,15 @@ import (
 
 // rehearsedMigration is a migration with what it does on the version before it, and its way back.
 type rehearsedMigration struct {
-	up, down      way
-	intro         string
-	first, newest bool
+	up, down way
+	intro    string
 }
 
 // way is one direction of a migration.
 type way struct {
 	migrations.PlannedMigration
+	back      bool     // the way down
+	alone     bool     // nothing stands before it, so there is nobody who could wait
 	rewritten []string // tables whose files are not those of before
 }
 
@@ -34,7 +35,7 @@ func (d *document) takeBack(ctx context.Context, url string, conn *pgx.Conn) err
 		return err
 	}
 	for i, step := range slices.Backward(steps) {
-		m := rehearsedMigration{first: i == 0, newest: i == len(steps)-1}
+		m := rehearsedMigration{up: way{alone: i == 0}, down: way{back: true}}
 		content, err := migrations.FS.ReadFile(step.Name)
 		if err != nil {
 			return err
@@ -132,7 +133,9 @@ var brief = regexp.MustCompile(`(?i)^(?:` + strings.Join([]string{
 var checked = regexp.MustCompile(`(?i)\badd column\b.*\b(check|references|unique|primary key|generated)\b`)
 
 var (
-	concurrent = regexp.MustCompile(`(?i)^(create (unique )?index|drop index|reindex \w+) concurrently\b`)
+	concurrent = regexp.MustCompile(`(?i)^(create index|create unique index|drop index) concurrently (?:if (?:not )?exists )?([\w.]+)`)
+	// needsNewer is what takes away on the way down what the program that came with the migration may use.
+	needsNewer = regexp.MustCompile(`(?i)^(drop (table|view|function|schema|type)|alter table .* drop column|revoke|delete from)\b`)
 	changesRow = regexp.MustCompile(`(?i)^(insert into|update|delete from) ([\w.]+)`)
 	takesAway  = regexp.MustCompile(`(?i)^drop table (if exists )?([\w.]+)|^alter table (?:if exists )?(?:only )?([\w.]+) drop column (?:if exists )?(\w+)|^delete from ([\w.]+)`)
 	validates  = regexp.MustCompile(`(?i)^alter table (if exists )?(only )?[\w.]+ validate constraint\b`)
@@ -153,61 +156,86 @@ func locks(s migrations.PlannedStatement) []migrations.PlannedLock {
 }
 
 // verdict says whether a way may be gone while the service works, and why.
-func (m rehearsedMigration) verdict(w way) string {
-	if m.first {
-		return "**Yes.** Nothing stands on the lower side of it, so there is nobody who could wait."
-	}
+func (w way) verdict() string {
 	limit := ""
-	var stops, changed, patient, slow []string
+	stops := map[string]string{} // table → what is stopped for a moment
+	var changed, patient, slow, needed []string
 	for _, s := range w.Statements {
 		sql := flat(s.SQL)
 		if bounded.MatchString(sql) {
 			_, limit, _ = strings.Cut(sql, "= ")
 		}
+		if w.back && needsNewer.MatchString(sql) && !concurrent.MatchString(sql) {
+			needed = append(needed, code(shortened(sql)))
+		}
 		if row := changesRow.FindStringSubmatch(sql); row != nil && len(s.Locks) > 0 && !slices.Contains(changed, code(row[2])) {
 			changed = append(changed, code(row[2]))
 		}
-		if concurrent.MatchString(sql) || validates.MatchString(sql) {
-			patient = append(patient, code(shortened(sql)))
+		if text := w.patience(sql); text != "" {
+			patient = append(patient, text)
 			continue
 		}
 		for _, l := range locks(s) {
 			switch {
+			case l.Assumed && w.alone:
 			case l.Assumed:
 				slow = append(slow, "what "+code(shortened(sql))+" locks is not known, and the worst is assumed")
 			case l.Blocks == "schema changes only":
 			case !brief.MatchString(sql) || checked.MatchString(sql):
-				slow = append(slow, fmt.Sprintf("%s holds up %s of %s for a time that grows with the table", code(shortened(sql)), l.Blocks, l.Table))
-			default:
-				stops = append(stops, l.Blocks+" of "+code(l.Table))
+				slow = append(slow, fmt.Sprintf("%s holds up %s of %s for a time that grows with the table", code(shortened(sql)), l.Blocks, code(l.Table)))
+			case stops[l.Table] != "reads and writes":
+				stops[l.Table] = l.Blocks
 			}
 		}
 	}
 	for _, table := range w.rewritten {
 		slow = append(slow, code(table)+" is rewritten")
 	}
-	stops = slices.Compact(slices.Sorted(slices.Values(stops)))
+	var momentary []string
+	for _, table := range slices.Sorted(maps.Keys(stops)) {
+		momentary = append(momentary, stops[table]+" of "+code(table))
+	}
 	switch {
 	case len(slow) > 0:
 		return "**No:** " + strings.Join(slices.Compact(slow), "; ") + "."
-	case len(stops) > 0 && limit == "":
-		return "**No:** it stops " + strings.Join(stops, ", ") + ", and no lock_timeout bounds how long it waits for that, with everybody else behind it."
-	case len(patient) > 0 && w.InTransaction:
-		return "**No:** " + strings.Join(patient, ", ") + " holds its locks to the end of the transaction."
+	case len(needed) > 0:
+		return "**Only with the processes stopped:** those of the newer program need what goes by " + strings.Join(needed, ", ") + "."
+	case len(momentary) > 0 && limit == "":
+		return "**No:** it stops " + strings.Join(momentary, ", ") + ", and no lock_timeout bounds how long it waits for that, with everybody else behind it."
+	case len(momentary) > 0 && len(patient) > 0:
+		return "**No:** it stops " + strings.Join(momentary, ", ") + ", and does what takes its time beside it."
 	}
 	text := "**Yes.** Nobody is held up."
-	if len(stops) > 0 {
-		text = "**Yes.** It stops " + strings.Join(stops, ", ") + " for a change of the catalogue, which does not depend on the size of the table. It waits for its locks " + limit +
-			" at most; then it gives up, nothing has changed, and it is run again."
+	if len(momentary) > 0 {
+		text = "**Yes.** It stops " + strings.Join(momentary, ", ") + " for a change of the catalogue, which does not depend on the size of the table. It waits " +
+			strings.Trim(limit, "'") + " at most for each lock; then it gives up, nothing has changed, and it is run again."
 	}
 	if len(changed) > 0 {
 		text += " It changes rows of " + strings.Join(changed, ", ") + "."
 	}
-	if len(patient) > 0 {
-		text += " " + strings.Join(patient, ", ") + " takes as long as the table is large and waits for the transactions under way, so look for old ones first (`pg_stat_activity`). " +
-			"Interrupted, it leaves an invalid index, which the next run removes or which is to be dropped."
+	return strings.Join(append([]string{text}, patient...), " ")
+}
+
+// patience tells of a statement that lets others work but takes its time; "": it is none.
+func (w way) patience(sql string) string {
+	if validates.MatchString(sql) {
+		return code(shortened(sql)) + " reads the whole table while others write."
 	}
-	return text
+	index := concurrent.FindStringSubmatch(sql)
+	switch {
+	case index == nil:
+		return ""
+	case strings.EqualFold(index[1], "drop index"):
+		return code(index[2]) + " is dropped CONCURRENTLY, which waits for the transactions that use its table."
+	}
+	remedy := "which has to be dropped before it is run again"
+	for _, s := range w.Statements {
+		if first := flat(s.SQL); strings.HasPrefix(strings.ToLower(first), "drop index concurrently if exists") && strings.Contains(first, index[2]) {
+			remedy = "which the next run drops first"
+		}
+	}
+	return code(index[2]) + " is built CONCURRENTLY, which reads the table twice and waits for all transactions under way: look for old ones first (`pg_stat_activity`). " +
+		"Interrupted, it leaves an invalid index, " + remedy + "."
 }
 
 // lost are the data that go for good.
@@ -295,43 +323,48 @@ those of ` + "`bin/reiestr migrate plan`" + `, which tells the same of a databas
 ` + "`GRANT` and `REVOKE`" + ` lock their tables ACCESS SHARE from PostgreSQL 18 on, which holds up nobody who reads or writes.`)
 	var rows [][]string
 	for _, m := range slices.Backward(d.migrations) {
-		rows = append(rows, []string{link(m.up.Name, "", m.up.Name), answer(m.verdict(m.up)), answer(m.verdict(m.down)), m.down.lost()})
+		rows = append(rows, []string{link(m.up.Name, "", m.up.Name), answer(m.up.verdict()), answer(m.down.verdict()), m.down.lost()})
 	}
 	p.table([]string{"migration", "up at noon?", "down at noon?", "down removes"}, rows)
 
 	p.heading(2, "Roll out the newest")
-	n := newest.up
 	p.paragraph(fmt.Sprintf(`
 The newest migration is %s. Roll it out with the program that brings it:
 
 1. `+"`bin/reiestr migrate status`"+` shows version %d applied and %d pending; `+"`bin/reiestr migrate plan`"+` shows the locks told below, and nothing else.
-2. `+"`bin/reiestr migrate up`"+`. %s
+   From an older version more is pending: `+"`up`"+` goes through all of it, one migration after the other, and each has its section below.
+2. `+"`bin/reiestr migrate up`"+`. At noon? %s
 3. Replace the processes, one after the other. A program starts only on the version that it was built for, and those of the version before go
    on serving; but their `+"`/readyz`"+` answers 503 from step 2 on, so a load balancer that asks it needs the new processes at once.`,
-		link(n.Name, "", n.Name), n.Version-1, n.Version, newest.verdict(newest.up)))
+		link(newest.up.Name, "", newest.up.Name), newest.up.Version-1, newest.up.Version, newest.up.verdict()))
+
 	p.heading(2, "Roll back the newest")
-	text := fmt.Sprintf(`
-1. Stop the processes of the newer program: they may use what goes.
-2. `+"`bin/reiestr migrate down`"+`, with the newer program: the older one does not have the file. It takes one migration back, the newest. %s`, newest.verdict(newest.down))
+	down := newest.down.verdict()
+	back := "`bin/reiestr migrate down`, with the newer program: the older one does not have the file. It takes one migration back, the newest. At noon? " + down
 	if lost := newest.down.lost(); lost != "" {
-		text += " These data are lost for good: " + lost + "."
+		back += " These data are lost for good: " + lost + "."
 	} else {
-		text += " No data are lost."
+		back += " No data are lost."
 	}
-	text += fmt.Sprintf(`
-3. `+"`bin/reiestr migrate status`"+` shows version %d pending.
-4. Start the processes of the older program.`, n.Version)
-	p.paragraph(text)
+	steps := []string{"Stop the processes of the newer program.", back, "Start the processes of the older program."}
+	if answer(down) == "yes" {
+		steps = []string{back, "Start the processes of the older program; then stop those of the newer, whose `/readyz` answers 503 from step 1 on."}
+	}
+	steps = append(steps, fmt.Sprintf("`bin/reiestr migrate status` shows version %d applied and, by the newer program, %d pending.", newest.up.Version-1, newest.up.Version))
+	p.line("")
+	for i, step := range steps {
+		p.line("%d. %s", i+1, step)
+	}
 
 	for _, m := range slices.Backward(d.migrations) {
 		p.heading(2, m.up.Name)
 		p.paragraph(m.intro)
 		p.paragraph("[The file](../../migrations/" + m.up.Name + ")")
 		p.heading(3, "Up to "+fmt.Sprint(m.up.Version))
-		p.paragraph(m.verdict(m.up))
+		p.paragraph(m.up.verdict())
 		m.up.describe(p)
 		p.heading(3, "Down from "+fmt.Sprint(m.up.Version))
-		p.paragraph(m.verdict(m.down))
+		p.paragraph(m.down.verdict())
 		m.down.describe(p)
 		if lost := m.down.lost(); lost != "" {
 			p.paragraph("Lost for good: " + lost + ".")
@@ -340,10 +373,13 @@ The newest migration is %s. Roll it out with the program that brings it:
 	return p.String()
 }
 
-// answer is the first word of a verdict.
+// answer is a verdict in short.
 func answer(verdict string) string {
-	if strings.HasPrefix(verdict, "**Yes") {
+	switch {
+	case strings.HasPrefix(verdict, "**Yes"):
 		return "yes"
+	case strings.HasPrefix(verdict, "**Only"):
+		return "only with the processes stopped"
 	}
 	return "**no**"
 }

@@ -106,7 +106,11 @@ func (p *page) line(format string, args ...any) {
 	p.WriteString(format + "\n")
 }
 
-func (p *page) paragraph(text string) { p.line("\n%s", strings.TrimSpace(text)) }
+func (p *page) paragraph(text string) {
+	if text != "" {
+		p.line("\n%s", strings.TrimSpace(text))
+	}
+}
 
 func (p *page) heading(level int, title string) {
 	p.paragraph(strings.Repeat("#", level) + " " + title)

@@ -87,15 +87,29 @@ func (d *document) rehearseStates(ctx context.Context, url string, owner *pgx.Co
 	if err != nil {
 		return err
 	}
+	var tries []try
 	for _, status := range statuses {
 		for _, program := range []bool{false, true} {
 			for _, p := range append([]string{""}, processing...) {
 				for _, holder := range []string{"", byCaller, byOther} {
-					if err := d.states.rehearse(ctx, s, app, situation{status, program, p, holder}); err != nil {
+					accepted, err := d.states.attempt(ctx, s, app, situation{status, program, p, holder})
+					if err != nil {
 						return err
 					}
+					tries = append(tries, accepted...)
 				}
 			}
+		}
+	}
+	if err := run(ctx, app); err != nil {
+		return err
+	}
+	if _, err := app.ServiceRequests.Expire(ctx, nil); err != nil {
+		return err
+	}
+	for _, t := range tries {
+		if err := d.states.conclude(ctx, s, app, t); err != nil {
+			return err
 		}
 	}
 	if err := d.states.rehearseStatus(ctx, s, statuses); err != nil {
@@ -104,9 +118,18 @@ func (d *document) rehearseStates(ctx context.Context, url string, owner *pgx.Co
 	return d.states.rehearseJobs(ctx, s, app)
 }
 
-// rehearse carries out every action in one situation.
-func (st *states) rehearse(ctx context.Context, s *stage, app *db.DB, at situation) error {
-	outcomes := map[string]outcome{}
+// try is an action that is to be carried out in a situation.
+type try struct {
+	action  string
+	at      situation
+	id      uuid.UUID // service request
+	job     uuid.UUID // of an accepted action
+	refusal db.Refusal
+}
+
+// attempt puts a service request for each action into a situation, if that is let in, and orders the action.
+func (st *states) attempt(ctx context.Context, s *stage, app *db.DB, at situation) ([]try, error) {
+	var tries []try
 	for _, action := range st.actions {
 		expires := time.Now().Add(time.Hour)
 		if action == expiry {
@@ -115,38 +138,41 @@ func (st *states) rehearse(ctx context.Context, s *stage, app *db.DB, at situati
 		id, err := s.put(ctx, at, expires)
 		constraint, err := refusedBy(err)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if constraint != "" {
 			st.refused[constraint] = append(st.refused[constraint], at)
-			return nil
+			return nil, nil
 		}
-		var refusal db.Refusal
-		if action == expiry {
-			_, err = app.ServiceRequests.Expire(ctx, nil)
-		} else {
-			var job db.Job
-			if job, err = app.Jobs.Accept(ctx, s.order(db.Action(action), id)); err == nil {
-				if err = run(ctx, app); err == nil {
-					job, err = app.Jobs.Get(ctx, s.caller.ClientID, job.ID)
-				}
+		t := try{action: action, at: at, id: id}
+		if action != expiry {
+			job, err := app.Jobs.Accept(ctx, s.order(db.Action(action), id))
+			if err != nil && !errors.As(err, &t.refusal) {
+				return nil, err
 			}
-			if err == nil && job.Status != db.Processed {
-				err = fmt.Errorf("the job of %s is %s: %q", action, job.Status, job.Refusal)
-			}
+			t.job = job.ID
 		}
-		if err != nil && !errors.As(err, &refusal) {
-			return err
-		}
-		to, err := s.find(ctx, id)
+		tries = append(tries, t)
+	}
+	st.situations = append(st.situations, at)
+	st.outcomes[at] = map[string]outcome{}
+	return tries, nil
+}
+
+// conclude looks what became of an attempt.
+func (st *states) conclude(ctx context.Context, s *stage, app *db.DB, t try) error {
+	if t.job != uuid.Nil {
+		job, err := app.Jobs.Get(ctx, s.caller.ClientID, t.job)
 		if err != nil {
 			return err
 		}
-		outcomes[action] = outcome{refusal, to}
+		if job.Status != db.Processed {
+			return fmt.Errorf("the job of %s in %s is %s: %q", t.action, t.at, job.Status, job.Refusal)
+		}
 	}
-	st.situations = append(st.situations, at)
-	st.outcomes[at] = outcomes
-	return nil
+	to, err := s.find(ctx, t.id)
+	st.outcomes[t.at][t.action] = outcome{t.refusal, to}
+	return err
 }
 
 // rehearseStatus tries every change of the status alone, as the service may write it past all rules.
@@ -305,20 +331,17 @@ func orNull(value string) string {
 }
 
 func (s situation) String() string {
-	text := s.status
-	switch {
-	case !s.program:
-		text += ", no programme"
-	default:
-		text += ", " + orNull(s.processing)
+	parts := []string{s.status}
+	if !s.program {
+		parts = append(parts, "no programme")
 	}
-	if !s.program && s.processing != "" {
-		text += ", " + s.processing
+	if s.program || s.processing != "" {
+		parts = append(parts, orNull(s.processing))
 	}
 	if s.holder != "" {
-		text += ", held by " + s.holder
+		parts = append(parts, "held by "+s.holder)
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 func (st *states) machines() (status, processing edges) {
@@ -376,8 +399,9 @@ the way of the service, request and job, and what the row was afterwards is what
 
 	p.heading(2, "Every situation and every action")
 	p.paragraph(`
-A cell is where the action leads, or the code of the rule that refuses. Actions are those of *the caller*, a legal entity that may act, with a
-body that fits, on a service request that has not expired; ` + expiry + ` is that of one that has.`)
+A situation is status, program_processing_status and holder. A cell is where the action leads, or the code of the rule that refuses; the order of
+the rules stands in [queries.md](queries.md#service_requestssql). Actions are those of *the caller*, a legal entity that may act, with a body that
+fits, on a service request that has not expired; *` + expiry + `* finds one that has, and leaves it alone where the cell is empty.`)
 	p.table(append([]string{"situation"}, st.actions...), st.matrix())
 
 	p.heading(2, "What cannot be")
@@ -417,25 +441,41 @@ body that fits, on a service request that has not expired; ` + expiry + ` is tha
 
 // matrix puts situations together that all actions treat alike.
 func (st *states) matrix() [][]string {
-	var rows [][]string
+	type frame struct {
+		status  string
+		program bool
+	}
+	kinds := map[frame]map[string]bool{} // the different rows of a status, with and without programme
+	cells := map[situation][]string{}
 	for _, at := range st.situations {
-		row := []string{at.String()}
+		f := frame{at.status, at.program}
+		if kinds[f] == nil {
+			kinds[f] = map[string]bool{}
+		}
 		for _, action := range st.actions {
-			o := st.outcomes[at][action]
+			o, cell := st.outcomes[at][action], ""
 			switch {
 			case o.refusal != "":
-				row = append(row, code(string(o.refusal)))
-			case o.to == at:
-				row = append(row, "")
-			default:
-				row = append(row, "**"+o.to.String()+"**")
+				cell = code(string(o.refusal))
+			case o.to != at:
+				cell = "**" + o.to.String() + "**"
 			}
+			cells[at] = append(cells[at], cell)
 		}
-		same := slices.IndexFunc(rows, func(other []string) bool { return slices.Equal(other[1:], row[1:]) })
-		if same >= 0 {
-			rows[same][0] += "<br>" + row[0]
-		} else {
-			rows = append(rows, row)
+		kinds[f][strings.Join(cells[at], "|")] = true
+	}
+	var rows [][]string
+	for _, at := range st.situations {
+		name := at.String()
+		if f := (frame{at.status, at.program}); len(kinds[f]) == 1 {
+			name = at.status + map[bool]string{false: ", no programme", true: ", with a programme"}[at.program] + ", whatever else"
+		}
+		same := slices.IndexFunc(rows, func(other []string) bool { return slices.Equal(other[1:], cells[at]) })
+		switch {
+		case same < 0:
+			rows = append(rows, append([]string{name}, cells[at]...))
+		case !slices.Contains(strings.Split(rows[same][0], "<br>"), name):
+			rows[same][0] += "<br>" + name
 		}
 	}
 	return rows

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,7 +30,9 @@ type phase struct {
 
 // recorder notes the statements of a pool in their order.
 type recorder struct {
-	document   *document
+	document *document
+
+	mu         sync.Mutex
 	statements []string
 }
 
@@ -41,6 +44,8 @@ func (r *recorder) note(statement string) {
 	} else {
 		statement, _, _ = strings.Cut(statement, " ") // begin, commit
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if len(r.statements) == 0 || r.statements[len(r.statements)-1] != statement { // many rows by one statement
 		r.statements = append(r.statements, statement)
 	}
@@ -321,8 +326,9 @@ What each method comes to: its statements in the order in which the database got
 locks that each takes. Between ` + "`begin` and `commit`" + ` everything is one transaction, READ COMMITTED, and locks are held to its end; a
 statement outside of them is a transaction by itself. The order of locks is legal entity → licence → service request → job
 ([why](../decisions/0003-read-committed-and-row-locks.md)).`)
+	p.line("")
 	for _, c := range d.chapters {
-		p.line("%s%s", map[bool]string{true: "\n"}[c.title == d.chapters[0].title], "- "+link(c.title, "", c.title))
+		p.line("- " + link(c.title, "", c.title))
 	}
 	for _, c := range d.chapters {
 		p.heading(2, c.title)
