@@ -134,8 +134,8 @@ var checked = regexp.MustCompile(`(?i)\badd column\b.*\b(check|references|unique
 
 var (
 	concurrent = regexp.MustCompile(`(?i)^(create index|create unique index|drop index) concurrently (?:if (?:not )?exists )?([\w.]+)`)
-	// needsNewer is what takes away on the way down what the program that came with the migration may use.
-	needsNewer = regexp.MustCompile(`(?i)^(drop (table|view|function|schema|type)|alter table .* drop column|revoke|delete from)\b`)
+	// removes is what takes away what a program that serves meanwhile may use.
+	removes    = regexp.MustCompile(`(?i)^(drop (table|view|function|schema|type)|alter table .* drop column|revoke|delete from)\b`)
 	changesRow = regexp.MustCompile(`(?i)^(insert into|update|delete from) ([\w.]+)`)
 	takesAway  = regexp.MustCompile(`(?i)^drop table (if exists )?([\w.]+)|^alter table (?:if exists )?(?:only )?([\w.]+) drop column (?:if exists )?(\w+)|^delete from ([\w.]+)`)
 	validates  = regexp.MustCompile(`(?i)^alter table (if exists )?(only )?[\w.]+ validate constraint\b`)
@@ -165,7 +165,7 @@ func (w way) verdict() string {
 		if bounded.MatchString(sql) {
 			_, limit, _ = strings.Cut(sql, "= ")
 		}
-		if w.back && needsNewer.MatchString(sql) && !concurrent.MatchString(sql) {
+		if removes.MatchString(sql) {
 			needed = append(needed, code(shortened(sql)))
 		}
 		if row := changesRow.FindStringSubmatch(sql); row != nil && len(s.Locks) > 0 && !slices.Contains(changed, code(row[2])) {
@@ -198,20 +198,24 @@ func (w way) verdict() string {
 	switch {
 	case len(slow) > 0:
 		return "**No:** " + strings.Join(slices.Compact(slow), "; ") + "."
-	case len(needed) > 0:
+	case len(needed) > 0 && w.back:
 		return "**Only with the processes stopped:** those of the newer program need what goes by " + strings.Join(needed, ", ") + "."
 	case len(momentary) > 0 && limit == "":
-		return "**No:** it stops " + strings.Join(momentary, ", ") + ", and no lock_timeout bounds how long it waits for that, with everybody else behind it."
+		return "**No:** it stops " + strings.Join(momentary, ", ") +
+			", and no lock_timeout bounds how long it waits for that, with everybody else behind it."
 	case len(momentary) > 0 && len(patient) > 0:
 		return "**No:** it stops " + strings.Join(momentary, ", ") + ", and does what takes its time beside it."
 	}
 	text := "**Yes.** Nobody is held up."
 	if len(momentary) > 0 {
-		text = "**Yes.** It stops " + strings.Join(momentary, ", ") + " for a change of the catalogue, which does not depend on the size of the table. It waits " +
-			strings.Trim(limit, "'") + " at most for each lock; then it gives up, nothing has changed, and it is run again."
+		text = "**Yes.** It stops " + strings.Join(momentary, ", ") + " for a change of the catalogue, which does not depend on the size of the " +
+			"table. It waits " + strings.Trim(limit, "'") + " at most for each lock; then it gives up, nothing has changed, and it is run again."
 	}
 	if len(changed) > 0 {
 		text += " It changes rows of " + strings.Join(changed, ", ") + "."
+	}
+	if len(needed) > 0 {
+		text += " The processes of the version before serve on meanwhile, and must not need what goes by " + strings.Join(needed, ", ") + "."
 	}
 	return strings.Join(append([]string{text}, patient...), " ")
 }
@@ -234,8 +238,8 @@ func (w way) patience(sql string) string {
 			remedy = "which the next run drops first"
 		}
 	}
-	return code(index[2]) + " is built CONCURRENTLY, which reads the table twice and waits for all transactions under way: look for old ones first (`pg_stat_activity`). " +
-		"Interrupted, it leaves an invalid index, " + remedy + "."
+	return code(index[2]) + " is built CONCURRENTLY, which reads the table twice and waits for all transactions under way: look for old ones " +
+		"first (`pg_stat_activity`). Interrupted, it leaves an invalid index, " + remedy + "."
 }
 
 // lost are the data that go for good.
@@ -340,7 +344,8 @@ The newest migration is %s. Roll it out with the program that brings it:
 
 	p.heading(2, "Roll back the newest")
 	down := newest.down.verdict()
-	back := "`bin/reiestr migrate down`, with the newer program: the older one does not have the file. It takes one migration back, the newest. At noon? " + down
+	back := "`bin/reiestr migrate down`, with the newer program: the older one does not have the file. It takes one migration back, the " +
+		"newest. At noon? " + down
 	if lost := newest.down.lost(); lost != "" {
 		back += " These data are lost for good: " + lost + "."
 	} else {

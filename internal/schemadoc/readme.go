@@ -16,10 +16,27 @@ Schema version %d. These pages are taken from the database itself and from the h
 	p.heading(2, "Questions of a DBA")
 	var answers [][]string
 	for _, a := range [][2]string{
-		{"Which rows does an action lock, and in which order?", "[transactions.md](transactions.md): every statement of a method in its order, with its locks. Release, for one: " + d.chapterLink("Release a service request")},
-		{"What happens to a licence that is created while the legal entity is being closed?", "Both lock the row of the legal entity, so one comes after the other: " + link("legal_entities.sql", "queries.md", "legal_entities.sql") + " tells both orders, " + d.chapterLink("Create a licence") + " and " + d.chapterLink("Load a bundle") + " show the statements"},
-		{"Which index serves a query, a search for instance?", "The header of the query: " + d.queryLink("ListServiceRequestsByRequisition") + " (search), " + d.queryLink("ListServiceRequestsOfPatient") + ", " + d.queryLink("ListLicenses") + ". The other way round, what an index is there for: the tables of indexes on the pages of the schemas"},
-		{"What is to be run, in which order, to roll the newest migration out and back?", "[Roll out](migrations.md#roll-out-the-newest), [roll back](migrations.md#roll-back-the-newest)"},
+		{
+			"Which rows does an action lock, and in which order?",
+			"[transactions.md](transactions.md): every statement of a method in its order, with its locks. Release, for one: " +
+				d.chapterLink("Release a service request"),
+		},
+		{
+			"What happens to a licence that is created while the legal entity is being closed?",
+			"Both lock the row of the legal entity, so one comes after the other: " +
+				link("legal_entities.sql", "queries.md", "legal_entities.sql") + " tells both orders, " +
+				d.chapterLink("Create a licence") + " and " + d.chapterLink("Load a bundle") + " show the statements",
+		},
+		{
+			"Which index serves a query, a search for instance?",
+			"The header of the query: " + d.queryLink("ListServiceRequestsByRequisition") + " (search), " +
+				d.queryLink("ListServiceRequestsOfPatient") + ", " + d.queryLink("ListLicenses") +
+				". The other way round, what an index is there for: the tables of indexes on the pages of the schemas",
+		},
+		{
+			"What is to be run, in which order, to roll the newest migration out and back?",
+			"[Roll out](migrations.md#roll-out-the-newest), [roll back](migrations.md#roll-back-the-newest)",
+		},
 		{"Is a migration safe at noon?", "The first table of [migrations.md](migrations.md), with the reason at each"},
 		{"Which states are there, and what leads from one to another?", "[states.md](states.md)"},
 		{"Who may read or change a table?", "The rights of each table on the pages of the schemas; the roles below"},

@@ -377,7 +377,7 @@ the way of the service, request and job, and what the row was afterwards is what
 
 	p.heading(2, "status of a service request")
 	p.code("mermaid", status.diagram())
-	p.paragraph(`*no action*: the database would let the service do it, but no action of the service does; such rows come with bundles.`)
+	p.paragraph(`*no action*: the database would let the service do it, but no action does; such rows come with bundles.`)
 	var refusals [][]string
 	byConstraint := map[string][]string{}
 	for _, from := range slices.Sorted(maps.Keys(st.serviceRequests)) {
@@ -395,7 +395,8 @@ the way of the service, request and job, and what the row was afterwards is what
 
 	p.heading(2, "program_processing_status of a service request")
 	p.code("mermaid", processing.diagram())
-	p.paragraph(`The ladders and the conditions of the effects keep this order; the constraints keep the combinations, see below.`)
+	p.paragraph(`A service request may enter at any value, with a bundle; the start is drawn where no action leads. The ladders and the conditions of the effects
+keep this order; the constraints keep the combinations, see below.`)
 
 	p.heading(2, "Every situation and every action")
 	p.paragraph(`

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/migrations"
 )
 
 // chapter is something that is asked of the database, and the statements it comes to.
@@ -214,14 +215,9 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 	}
 	future := time.Now().Add(time.Hour)
 
-	begin("Authenticate", "In front of every request of the API. A token that is a JWT of an issuer is not looked for; then there is CheckAPIKey.")
-	part("", db.App, func(b *db.DB) error {
-		_, err := b.Access.Check(ctx, "t", "k")
-		if errors.Is(err, db.ErrNotFound) {
-			err = nil
-		}
-		return err
-	})
+	begin("Authenticate", "In front of every request of the API.")
+	part("With a token of this database", db.App, func(b *db.DB) error { _, err := b.Access.Check(ctx, "-", "-"); return orUnknown(err) })
+	part("With a token of an issuer", db.App, func(b *db.DB) error { _, err := b.Access.KnowsAPIKey(ctx, "-"); return err })
 
 	for _, a := range actions {
 		begin(strings.ToUpper(string(a.Action[:1]))+string(a.Action[1:])+" a service request", "")
@@ -233,7 +229,8 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 		part("In the job", db.App, func(b *db.DB) error { _, err := b.Jobs.Run(ctx, db.Claim{Size: 1}); return err })
 	}
 
-	begin("Retry a job that failed", "Attempts of a job that made its transaction fail are counted outside of it, as it is undone; the last one ends the job. The operator may order it anew.")
+	begin("Retry a job that failed", "Attempts of a job that made its transaction fail are counted outside of it, as it is undone; the last one "+
+		"ends the job. The operator may order it anew.")
 	id, err := s.put(ctx, actions[0].from, future)
 	if err != nil {
 		return err
@@ -267,13 +264,16 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 		return err
 	})
 
-	begin("Read a job", "")
-	part("", db.App, func(b *db.DB) error { _, err := b.Jobs.Get(ctx, s.caller.ClientID, job.ID); return err })
+	begin("Read jobs", "")
+	part("By the client", db.App, func(b *db.DB) error { _, err := b.Jobs.Get(ctx, s.caller.ClientID, job.ID); return err })
+	part("By `reiestr jobs list`", db.Owner, func(b *db.DB) error { _, err := b.Jobs.List(ctx, "", 1); return err })
+	part("By `reiestr jobs show`", db.Owner, func(b *db.DB) error { _, err := b.Jobs.Show(ctx, job.ID); return err })
 
 	fields := db.LicenseFields{Type: "PHARMACY_DRUGS", IssuedDate: date(2020), ActiveFromDate: date(2020)}
 	var license db.License
 	begin("Create a licence", "")
 	part("", db.App, func(b *db.DB) (err error) { license, err = b.Licenses.Create(ctx, s.caller, fields); return err })
+	part("For the answer to an unknown type", db.App, func(b *db.DB) error { _, err := b.AllowedCodes(ctx, db.LicenseTypeUnknown); return err })
 
 	begin("Update a licence", "")
 	part("", db.App, func(b *db.DB) error {
@@ -290,20 +290,47 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 	begin("Publish and read events", "Every process publishes: after its own transactions, at a poll of its workers, and before it answers a reader.")
 	part("", db.App, func(b *db.DB) error { _, _, err := b.Events.After(ctx, s.caller.ClientID, 0, 1); return err })
 
-	begin("Answer a request with an Idempotency-Key", "Around the transactions of the request itself.")
-	var lease *db.IdempotencyLease
-	part("Before the request is carried out", db.App, func(b *db.DB) (err error) {
-		lease, _, err = b.Idempotency.Claim(ctx, s.caller.ClientID, "1", [32]byte{})
-		if err == nil {
-			err = lease.Keep(ctx, db.Answer{Code: 200, Body: []byte("{}")})
+	begin("Answer a request with an Idempotency-Key", "The transactions of the request itself come between the two.")
+	claimed := func(key string, end func(*db.IdempotencyLease) error) func(*db.DB) error {
+		return func(b *db.DB) error {
+			lease, _, err := b.Idempotency.Claim(ctx, s.caller.ClientID, key, [32]byte{})
+			if err != nil {
+				return err
+			}
+			return end(lease)
 		}
-		return err
-	})
+	}
+	part("When it comes to a decision", db.App, claimed("1", func(l *db.IdempotencyLease) error {
+		return l.Keep(ctx, db.Answer{Code: 200, Body: []byte("{}")})
+	}))
+	part("When it does not", db.App, claimed("2", func(l *db.IdempotencyLease) error { return l.Free(ctx) }))
 	part("Now and then", db.App, func(b *db.DB) error { _, err := b.Idempotency.Forget(ctx); return err })
 
-	begin("Load a bundle", "`reiestr load`, as the owner: a whole file in one transaction. Also the way in which a legal entity is closed, see LockLegalEntity.")
+	begin("Issue and revoke tokens and api keys", "")
+	part("By `reiestr token issue`", db.Owner, func(b *db.DB) error {
+		_, _, err := b.Access.IssueToken(ctx, s.caller, []string{}, time.Hour)
+		return err
+	})
+	part("By `reiestr token revoke`", db.Owner, func(b *db.DB) error { return orUnknown(b.Access.RevokeToken(ctx, "-")) })
+	part("By `reiestr apikey issue`", db.Owner, func(b *db.DB) error { _, err := b.Access.IssueAPIKey(ctx, "-"); return err })
+	part("By `reiestr apikey revoke`", db.Owner, func(b *db.DB) error { return orUnknown(b.Access.RevokeAPIKey(ctx, "-")) })
+
+	begin("Watch the service", "")
+	part("By `/readyz`", db.App, func(b *db.DB) error { return b.Ready(ctx, migrations.Latest()) })
+	part("By `/metrics`", db.App, func(b *db.DB) error { _, err := b.Jobs.Queue(ctx); return err })
+
+	begin("Load a bundle", "`reiestr load`, as the owner: a whole file in one transaction. Also the way in which a legal entity is closed, see "+
+		link("legal_entities.sql", "queries.md", "legal_entities.sql")+".")
 	part("", db.Owner, func(b *db.DB) error { return load(ctx, b, s) })
 	return errors.Join(failures...)
+}
+
+// orUnknown takes it that nobody knows a secret.
+func orUnknown(err error) error {
+	if errors.Is(err, db.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 func date(year int) time.Time { return time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC) }
@@ -348,6 +375,18 @@ statement outside of them is a transaction by itself. The order of locks is lega
 			p.table([]string{"", "statement", "locks"}, rows)
 		}
 	}
+	var others []string
+	for _, f := range d.files {
+		for _, q := range f.queries {
+			if d.chaptersOf(q.name) == "" {
+				others = append(others, q.link())
+			}
+		}
+	}
+	if len(others) > 0 {
+		p.heading(2, "Not shown")
+		p.paragraph("In no chapter, each a transaction by itself or part of one that is not walked through here: " + strings.Join(others, ", ") + ".")
+	}
 	return p.String()
 }
 
@@ -359,12 +398,18 @@ func load(ctx context.Context, d *db.DB, s *stage) error {
 	}
 	return d.Load(ctx, false, func(l *db.Loader) error {
 		by, at := s.operator, l.Now
-		licenses := []db.LicenseRow{{ID: uuid.New(), LegalEntityID: s.other, Type: "MSP", IsPrimary: true, IssuedDate: date(2020), ActiveFromDate: date(2020), InsertedAt: at, InsertedBy: by, UpdatedAt: at, UpdatedBy: by}}
+		licenses := []db.LicenseRow{{
+			ID: uuid.New(), LegalEntityID: s.other, Type: "MSP", IsPrimary: true, IssuedDate: date(2020), ActiveFromDate: date(2020),
+			InsertedAt: at, InsertedBy: by, UpdatedAt: at, UpdatedBy: by,
+		}}
 		var requests []db.ServiceRequestRow
 		for _, id := range []uuid.UUID{known, uuid.New()} {
 			requests = append(requests, db.ServiceRequestRow{
-				ServiceRequestColumns: db.ServiceRequestColumns{ID: id, Requisition: "2", PatientID: id, Status: "active", Category: "counselling", ExpirationDate: date(2100), Content: []byte("{}"), InsertedAt: at, InsertedBy: by, UpdatedAt: at, UpdatedBy: by},
-				History:               []db.HistoryRow{{Status: new("active"), InsertedAt: at, InsertedBy: by}},
+				ServiceRequestColumns: db.ServiceRequestColumns{
+					ID: id, Requisition: "2", PatientID: id, Status: "active", Category: "counselling", ExpirationDate: date(2100),
+					Content: []byte("{}"), InsertedAt: at, InsertedBy: by, UpdatedAt: at, UpdatedBy: by,
+				},
+				History: []db.HistoryRow{{Status: new("active"), InsertedAt: at, InsertedBy: by}},
 			})
 		}
 		for _, section := range []func() error{
@@ -374,13 +419,19 @@ func load(ctx context.Context, d *db.DB, s *stage) error {
 			func() error { _, err := l.Codes(ctx, "D"); return err },
 			func() error { return l.Parameters(ctx, []db.ParameterRow{{Name: "P", Value: []byte("true")}}) },
 			func() error {
-				return l.LegalEntities(ctx, []db.LegalEntityRow{{ID: s.other, Type: "OUTPATIENT", Status: "CLOSED", InsertedAt: at, InsertedBy: by, UpdatedAt: at, UpdatedBy: by}})
+				return l.LegalEntities(ctx, []db.LegalEntityRow{{
+					ID: s.other, Type: "OUTPATIENT", Status: "CLOSED", InsertedAt: at, InsertedBy: by, UpdatedAt: at, UpdatedBy: by,
+				}})
 			},
 			func() error {
-				return l.Divisions(ctx, []db.DivisionRow{{ID: uuid.New(), LegalEntityID: s.other, InsertedAt: at, InsertedBy: by, UpdatedAt: at, UpdatedBy: by}})
+				return l.Divisions(ctx, []db.DivisionRow{{
+					ID: uuid.New(), LegalEntityID: s.other, InsertedAt: at, InsertedBy: by, UpdatedAt: at, UpdatedBy: by,
+				}})
 			},
 			func() error {
-				return l.Employees(ctx, []db.EmployeeRow{{ID: uuid.New(), LegalEntityID: s.other, InsertedAt: at, InsertedBy: by, UpdatedAt: at, UpdatedBy: by}})
+				return l.Employees(ctx, []db.EmployeeRow{{
+					ID: uuid.New(), LegalEntityID: s.other, InsertedAt: at, InsertedBy: by, UpdatedAt: at, UpdatedBy: by,
+				}})
 			},
 			func() error { return l.SetLicensesAside(ctx, licenses) },
 			func() error { return l.Licenses(ctx, licenses) },
