@@ -169,7 +169,7 @@ func isOfThisFile(words string, p part) bool {
 // statementsOf has the statements of a part of a migration by the line where they begin.
 func statementsOf(t *testing.T, p part) map[int]string {
 	t.Helper()
-	statements, _, err := migrations.Split([]byte(p.text), p.down)
+	statements, _, err := migrations.Split([]byte(p.text), map[bool]string{false: "up", true: "down"}[p.down])
 	must(t, err)
 	all := map[int]string{}
 	offset := 0

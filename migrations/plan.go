@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// PlannedMigration is one migration: what Up or Down would run of it.
+// PlannedMigration is one migration: what Up or Down would run.
 type PlannedMigration struct {
 	Version       int64              `json:"version"`
 	Name          string             `json:"name"`
@@ -53,7 +53,7 @@ func Plan(ctx context.Context, url string) ([]PlannedMigration, error) {
 		if !step.AppliedAt.IsZero() {
 			continue
 		}
-		migration, err := known.plan(step, false)
+		migration, err := known.plan(step, "up")
 		if err != nil {
 			return nil, err
 		}
@@ -62,49 +62,49 @@ func Plan(ctx context.Context, url string) ([]PlannedMigration, error) {
 	return plan, nil
 }
 
-// PlanDown is Plan for Down: it has the newest applied migration, or nothing if none is applied.
-func PlanDown(ctx context.Context, url string) ([]PlannedMigration, error) {
+// PlanDown tells what Down would run, as Plan does of Up. It is an error if no migration is applied.
+func PlanDown(ctx context.Context, url string) (PlannedMigration, error) {
 	steps, err := Status(ctx, url)
 	if err != nil {
-		return nil, err
+		return PlannedMigration{}, err
 	}
 	known, err := readCatalogue(ctx, url)
 	if err != nil {
-		return nil, err
+		return PlannedMigration{}, err
 	}
 	for _, step := range slices.Backward(steps) {
 		switch {
 		case step.AppliedAt.IsZero():
 			continue
 		case step.Name == "":
-			return nil, errNewer
+			return PlannedMigration{}, errNewer
 		}
-		migration, err := known.plan(step, true)
-		return []PlannedMigration{migration}, err
+		return known.plan(step, "down")
 	}
-	return []PlannedMigration{}, nil
+	return PlannedMigration{}, errNothingApplied
 }
 
-// plan reads the statements of a migration, and adds what they make to what is known.
-func (known *catalogue) plan(step Step, down bool) (PlannedMigration, error) {
+// plan reads one way of a migration.
+func (known *catalogue) plan(step Step, way string) (PlannedMigration, error) {
+	migration := PlannedMigration{Version: step.Version, Name: step.Name}
 	content, err := FS.ReadFile(step.Name)
 	if err != nil {
-		return PlannedMigration{}, err
+		return migration, err
 	}
-	statements, inTransaction, err := split(content, down)
+	statements, inTransaction, err := split(content, way)
 	if err != nil {
-		return PlannedMigration{}, fmt.Errorf("%s: %w", step.Name, err)
+		return migration, fmt.Errorf("%s: %w", step.Name, err)
 	}
-	planned := PlannedMigration{Version: step.Version, Name: step.Name, InTransaction: inTransaction}
+	migration.InTransaction = inTransaction
 	for _, sql := range statements {
-		planned.Statements = append(planned.Statements, known.read(sql))
+		migration.Statements = append(migration.Statements, known.read(sql))
 	}
-	return planned, nil
+	return migration, nil
 }
 
-// split answers the statements of a migration, of its way up or down, by the rules of goose, which keeps its own parser to itself: a
+// split answers the statements of one way of a migration, up or down, by the rules of goose, which keeps its own parser to itself: a
 // statement ends with a line that ends with a semicolon, or stands between StatementBegin and StatementEnd.
-func split(content []byte, down bool) (statements []string, inTransaction bool, err error) {
+func split(content []byte, way string) (statements []string, inTransaction bool, err error) {
 	inTransaction = true
 	var wanted, whole bool
 	var statement strings.Builder
@@ -118,10 +118,8 @@ func split(content []byte, down bool) (statements []string, inTransaction bool, 
 		comment := strings.HasPrefix(strings.TrimSpace(line), "--")
 		if comment && strings.Contains(line, "+goose") {
 			switch annotation := strings.TrimSpace(strings.Replace(strings.ReplaceAll(line, "--", ""), "+goose", "", 1)); strings.ToLower(annotation) {
-			case "up":
-				wanted = !down
-			case "down":
-				wanted = down
+			case "up", "down":
+				wanted = strings.EqualFold(annotation, way)
 			case "no transaction":
 				inTransaction = false
 			case "statementbegin":

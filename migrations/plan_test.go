@@ -83,19 +83,19 @@ SELECT 7
 -- +goose StatementEnd
 SELECT 8;
 `)
-	statements, inTransaction, err := migrations.Split(file, false)
+	statements, inTransaction, err := migrations.Split(file, "up")
 	must(t, err)
 	want := []string{"SELECT 1; -- said behind", "SELECT 2 -- not yet;\n    ; SELECT 3;", "SELECT 4;\nSELECT 5;", "SELECT 6;"}
 	if inTransaction || !slices.Equal(statements, want) {
 		t.Errorf("in a transaction: %t; %q", inTransaction, statements)
 	}
-	statements, inTransaction, err = migrations.Split(file, true)
+	statements, inTransaction, err = migrations.Split(file, "down")
 	must(t, err)
 	if want := []string{"SELECT 7", "SELECT 8;"}; inTransaction || !slices.Equal(statements, want) {
 		t.Errorf("down, in a transaction: %t; %q", inTransaction, statements)
 	}
 	for _, faulty := range []string{"-- +goose Up\nSELECT 1", "-- +goose Up\nSELECT 1\n-- +goose Down\n", "-- +goose ENVSUB ON\n-- +goose Up\nSELECT 1;\n", "-- +goose Up\n-- +goose StatementBegin\nSELECT 1;\n"} {
-		if statements, _, err := migrations.Split([]byte(faulty), false); err == nil {
+		if statements, _, err := migrations.Split([]byte(faulty), "up"); err == nil {
 			t.Errorf("%q: no error but %q", faulty, statements)
 		}
 	}
@@ -275,17 +275,17 @@ func TestMigrationsTakeTheLocksOfThePlan(t *testing.T) {
 	for _, migration := range slices.Backward(plan) {
 		down, err := migrations.PlanDown(t.Context(), address)
 		must(t, err)
-		if len(down) != 1 || down[0].Version != migration.Version || down[0].InTransaction != migration.InTransaction || len(down[0].Statements) == 0 {
+		if down.Version != migration.Version || down.InTransaction != migration.InTransaction || len(down.Statements) == 0 {
 			t.Fatalf("down from %d: %+v", migration.Version, down)
 		}
-		carryOut(down[0])
+		carryOut(down)
 		exec(t, conn, fmt.Sprintf(`DELETE FROM ops.schema_versions WHERE version_id = %d`, migration.Version))
 	}
 	if len(assumed) != 0 {
 		t.Errorf("only assumed on the way down in %v", assumed)
 	}
-	if down, err := migrations.PlanDown(t.Context(), address); err != nil || down == nil || len(down) != 0 {
-		t.Errorf("down from nothing: %+v, %v", down, err)
+	if down, err := migrations.PlanDown(t.Context(), address); err == nil {
+		t.Errorf("down from nothing: %+v", down)
 	}
 }
 

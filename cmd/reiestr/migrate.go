@@ -74,11 +74,13 @@ func (p migratePlan) Run(ctx context.Context, env *environment) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	planned, nothing := migrations.Plan, "nothing to do: every migration is applied"
+	var plan []migrations.PlannedMigration
 	if p.Down {
-		planned, nothing = migrations.PlanDown, "nothing to do: no migration is applied"
+		plan = make([]migrations.PlannedMigration, 1)
+		plan[0], err = migrations.PlanDown(ctx, d.url)
+	} else {
+		plan, err = migrations.Plan(ctx, d.url)
 	}
-	plan, err := planned(ctx, d.url)
 	if err != nil {
 		return err
 	}
@@ -86,7 +88,7 @@ func (p migratePlan) Run(ctx context.Context, env *environment) (err error) {
 		return json.NewEncoder(env.out).Encode(plan)
 	}
 	if len(plan) == 0 {
-		_, err := fmt.Fprintln(env.out, nothing)
+		_, err := fmt.Fprintln(env.out, "nothing to do: every migration is applied")
 		return err
 	}
 	table := tabwriter.NewWriter(env.out, 0, 0, 2, ' ', 0)

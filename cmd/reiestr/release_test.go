@@ -157,12 +157,12 @@ func expandFurther(t *testing.T, url string) {
 func useAll(t *testing.T, operator program, env []string, running, worker *process) {
 	t.Helper()
 	for _, p := range []*process{running, worker} {
-		response, err := http.Get(p.url + "/readyz")
-		must(t, err)
-		response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			t.Errorf("/readyz: %s", response.Status)
-		}
+		eventually(t, "/readyz says yes", func() bool { // the workers start beside the listener
+			response, err := http.Get(p.url + "/readyz")
+			must(t, err)
+			response.Body.Close()
+			return response.StatusCode == http.StatusOK
+		})
 	}
 
 	clinic, employee, patient, first, second, expired := uuid.New(), uuid.New(), uuid.New(), uuid.New(), uuid.New(), uuid.New()
@@ -279,9 +279,18 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 	_, events := call(200, "GET /api/events", "", "?limit=100")
 	contains(events, fmt.Sprint(license["id"]), first.String(), second.String(), expired.String())
 
-	operator.run(t, env, "apikey", "revoke", key)
-	operator.run(t, env, "token", "revoke", token)
-	call(401, "GET /api/licenses", "")
+	operator.run(t, env, "apikey", "revoke", "--", key)
+	operator.run(t, env, "token", "revoke", "--", token)
+	eventually(t, "the revoked token is refused", func() bool { // within a second
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, running.url+"/api/licenses", nil)
+		must(t, err)
+		request.Header.Set("Authorization", "Bearer "+token)
+		request.Header.Set("api-key", key)
+		response, err := http.DefaultClient.Do(request)
+		must(t, err)
+		response.Body.Close()
+		return response.StatusCode == http.StatusUnauthorized
+	})
 
 	response, err := http.Get(running.url + "/openapi.json")
 	must(t, err)
