@@ -105,11 +105,15 @@ func oneRow(rows int64, err error) error {
 	return err
 }
 
-// newSecret is 256 random bits, in characters that need no quoting anywhere.
+// newSecret is 256 random bits, in characters that need no quoting anywhere. It is not taken for a flag on a command line.
 func newSecret() string {
-	var bits [32]byte
-	rand.Read(bits[:]) // never fails: the runtime ends the process instead
-	return base64.RawURLEncoding.EncodeToString(bits[:])
+	for {
+		var bits [32]byte
+		rand.Read(bits[:]) // never fails: the runtime ends the process instead
+		if secret := base64.RawURLEncoding.EncodeToString(bits[:]); secret[0] != '-' {
+			return secret
+		}
+	}
 }
 
 func hashOf(secret string) []byte {

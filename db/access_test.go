@@ -225,6 +225,16 @@ func TestAccessTokenLastsAsLongAsItSays(t *testing.T) {
 	}
 }
 
+// TestSecretsAreNoFlags: a secret may stand on a command line.
+func TestSecretsAreNoFlags(t *testing.T) {
+	t.Parallel()
+	for range 2000 { // one in 64 would be
+		if secret := db.NewSecret(); secret[0] == '-' {
+			t.Fatalf("%q", secret)
+		}
+	}
+}
+
 func TestAccessRevokesOnce(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

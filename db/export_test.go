@@ -6,3 +6,6 @@ func (j *Jobs) Joined() int {
 	defer j.intake.mu.Unlock()
 	return len(j.intake.waiting)
 }
+
+// NewSecret is what a new token or api key is.
+func NewSecret() string { return newSecret() }
