@@ -199,6 +199,7 @@ func configure(url string) (*pgx.ConnConfig, error) {
 		"default_transaction_isolation": "read committed",
 		"default_transaction_read_only": "off",
 		"statement_timeout":             "0",
+		"lock_timeout":                  "0", // each migration sets its own
 	} {
 		config.RuntimeParams[name] = value
 	}

@@ -49,7 +49,7 @@ func change(t *testing.T, address string, change func(*url.URL)) string {
 
 func connect(t *testing.T, address string) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), address)
+	conn, err := testdb.Connect(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -460,7 +460,7 @@ func TestALoginWithoutSuperuserMigrates(t *testing.T) {
 				query.Del("password")
 				u.RawQuery = query.Encode()
 			})
-			conn, err := pgx.Connect(t.Context(), as)
+			conn, err := testdb.Connect(t.Context(), as)
 			if err != nil {
 				t.Skipf("this server lets no other login in: %v", err)
 			}
@@ -493,6 +493,36 @@ func TestUpUnderHostileDefaults(t *testing.T) {
 	if n := applied(t, address); n != count(t) {
 		t.Errorf("%d applied", n)
 	}
+}
+
+// Building an index CONCURRENTLY waits for the transactions under way, however short a wait the server allows by default: given up half-way
+// it would leave an invalid index.
+func TestUpOutwaitsTheServersLockTimeout(t *testing.T) {
+	t.Parallel()
+	address := testdb.New(t).URL
+	conn := connect(t, address)
+	for applied(t, address) > 8 { // down below the index
+		must(t, migrations.Down(t.Context(), address))
+	}
+	exec(t, conn, `ALTER DATABASE `+conn.Config().Database+` SET lock_timeout = '1ms'`)
+	writer, err := conn.Begin(t.Context())
+	must(t, err)
+	_, err = writer.Exec(t.Context(), `UPDATE medical_events.service_requests SET status = status`)
+	must(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- migrations.Up(t.Context(), address) }()
+	watcher := connect(t, address)
+	for waiting := false; !waiting; time.Sleep(2 * time.Millisecond) {
+		select {
+		case err := <-ended:
+			t.Fatalf("ended while a transaction was under way: %v", err)
+		default:
+		}
+		must(t, watcher.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+			WHERE NOT l.granted AND a.datname = current_database() AND l.waitstart < clock_timestamp() - interval '50 ms')`).Scan(&waiting))
+	}
+	must(t, writer.Rollback(t.Context()))
+	must(t, <-ended)
 }
 
 // A migration that meets a lock gives up soon, leaves nothing, and can be run again.
