@@ -63,7 +63,7 @@ func newService(t testing.TB, options ...option) *service {
 	must(t, err)
 	t.Cleanup(owner.Close)
 	s.access = owner.Access
-	s.owner, err = pgx.Connect(ctx, database.URL)
+	s.owner, err = testdb.Connect(ctx, database.URL)
 	must(t, err)
 	t.Cleanup(func() { s.owner.Close(context.Background()) })
 	s.app, err = db.Open(ctx, db.Config{URL: database.URL, Role: db.App, TimeZone: "Europe/Kyiv"})

@@ -70,6 +70,7 @@ func (h *house) pool(t testing.TB, role db.Role) *pgxpool.Pool {
 	if err != nil {
 		t.Fatal(err)
 	}
+	testdb.Pin(config.ConnConfig)
 	config.ConnConfig.RuntimeParams["role"] = string(role)
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)

@@ -28,7 +28,7 @@ type scratch struct {
 func newScratch(t *testing.T, settings ...string) *scratch {
 	t.Helper()
 	url := testdb.New(t).URL
-	login, err := pgx.Connect(t.Context(), url)
+	login, err := testdb.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}

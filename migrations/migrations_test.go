@@ -49,7 +49,7 @@ func change(t *testing.T, address string, change func(*url.URL)) string {
 
 func connect(t *testing.T, address string) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), address)
+	conn, err := testdb.Connect(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -459,7 +459,7 @@ func TestALoginWithoutSuperuserMigrates(t *testing.T) {
 				query.Del("password")
 				u.RawQuery = query.Encode()
 			})
-			conn, err := pgx.Connect(t.Context(), as)
+			conn, err := testdb.Connect(t.Context(), as)
 			if err != nil {
 				t.Skipf("this server lets no other login in: %v", err)
 			}

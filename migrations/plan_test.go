@@ -120,6 +120,7 @@ func TestPlanIsWhatGooseCarriesOut(t *testing.T) {
 
 	config, err := pgx.ParseConfig(address)
 	must(t, err)
+	testdb.Pin(config)
 	config.RuntimeParams["role"] = "reiestr_owner"
 	var done recorder
 	config.Tracer = &done

@@ -99,7 +99,7 @@ func newRegistry(t testing.TB) *registry {
 	t.Helper()
 	r := &registry{t: t, url: testdb.New(t).URL, clinic: uuid.New(), user: uuid.New()}
 	var err error
-	r.conn, err = pgx.Connect(t.Context(), r.url)
+	r.conn, err = testdb.Connect(t.Context(), r.url)
 	must(t, err)
 	t.Cleanup(func() { r.conn.Close(context.Background()) })
 	bundle := fmt.Sprintf(`{"legal_entities": [{"id": %q, "edrpou": "12345678", "name": "Clinic", "type": "OUTPATIENT", "status": "ACTIVE"}]}`, r.clinic)
@@ -185,7 +185,7 @@ func TestKill(t *testing.T) {
 	for _, id := range ids {
 		jobs = append(jobs, r.release(p, id))
 	}
-	watcher, err := pgx.Connect(t.Context(), r.url)
+	watcher, err := testdb.Connect(t.Context(), r.url)
 	must(t, err)
 	defer watcher.Close(context.Background())
 	eventually(t, "a worker waits for the row", func() bool {

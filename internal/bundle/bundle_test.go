@@ -37,7 +37,7 @@ func open(t *testing.T) registry {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.Close)
-	conn, err := pgx.Connect(t.Context(), url)
+	conn, err := testdb.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}

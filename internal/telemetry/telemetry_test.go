@@ -60,7 +60,7 @@ func newService(t testing.TB) *service {
 	app, err := db.Open(ctx, db.Config{URL: database.URL, TimeZone: "Europe/Kyiv", Observer: observed, Tracer: observed.Tracer()})
 	must(t, err)
 	t.Cleanup(app.Close)
-	s.owner, err = pgx.Connect(ctx, database.URL)
+	s.owner, err = testdb.Connect(ctx, database.URL)
 	must(t, err)
 	t.Cleanup(func() { s.owner.Close(context.Background()) })
 	s.sql(`INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by) VALUES ($1, '12345678', 'Clinic', 'OUTPATIENT', 'ACTIVE', $2, $2)`, s.clinic, s.user)

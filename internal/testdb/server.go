@@ -20,6 +20,9 @@ const (
 	urlVariable = "REIESTR_TEST_DATABASE_URL"
 	// servedVariable accompanies a URL that withdb has set: source and description of the server behind it.
 	servedVariable = "REIESTR_TEST_SERVED_BY"
+	// settingsVariable are defaults that the server gives every session, name=value parted by commas: those of a server that somebody has
+	// hardened, under which the service has to work as under any other.
+	settingsVariable = "REIESTR_TEST_POSTGRES_SETTINGS"
 )
 
 // settings make a throw-away server fast and roomy.
@@ -56,7 +59,8 @@ var (
 //     answers and has the image or can pull it;
 //   - binaries: the PostgreSQL server binaries of this machine, the folder REIESTR_POSTGRES_BIN first.
 //
-// REIESTR_TEST_SERVER demands one of them by name: then the others are not asked.
+// REIESTR_TEST_SERVER demands one of them by name: then the others are not asked. REIESTR_TEST_POSTGRES_SETTINGS are defaults that a server
+// that is started gives its sessions, as name=value,name=value.
 func Serve(ctx context.Context) (*Server, error) {
 	return serve(ctx, os.Getenv(demandVariable), []source{
 		{givenSource(), given},
@@ -78,7 +82,9 @@ func serve(ctx context.Context, demand string, sources []source) (*Server, error
 		if err == nil {
 			server.Source = source.name
 			if err = server.introduce(ctx, passed); err == nil {
-				return server, nil
+				if err = server.harden(ctx, os.Getenv(settingsVariable)); err == nil {
+					return server, nil
+				}
 			}
 			err = errors.Join(err, server.Close())
 		}
@@ -96,7 +102,7 @@ func serve(ctx context.Context, demand string, sources []source) (*Server, error
 
 // introduce asks the server for its version and completes the description.
 func (s *Server) introduce(ctx context.Context, passed []error) error {
-	conn, err := pgx.Connect(ctx, s.URL)
+	conn, err := Connect(ctx, s.URL)
 	if err != nil {
 		return fmt.Errorf("the server does not answer: %w", err)
 	}
@@ -114,6 +120,40 @@ func (s *Server) introduce(ctx context.Context, passed []error) error {
 	s.idle = make(chan *pgx.Conn, 4)
 	s.idle <- conn
 	return nil
+}
+
+// harden gives a server that was started here the defaults, and returns when new sessions have them.
+func (s *Server) harden(ctx context.Context, defaults string) error {
+	if defaults == "" || os.Getenv(servedVariable) != "" {
+		return nil // none are asked for, or withdb has seen to them
+	}
+	if s.stop == nil {
+		return fmt.Errorf("%s is for servers that are started for the tests, and %s names one that is not", settingsVariable, urlVariable)
+	}
+	for setting := range strings.SplitSeq(defaults, ",") {
+		name, value, _ := strings.Cut(setting, "=")
+		if err := s.exec(ctx, "ALTER SYSTEM SET "+pgx.Identifier{name}.Sanitize()+" = '"+strings.ReplaceAll(value, "'", "''")+"'"); err != nil {
+			return fmt.Errorf("%s: %s: %w", settingsVariable, setting, err)
+		}
+	}
+	if err := s.exec(ctx, "SELECT pg_reload_conf()"); err != nil {
+		return err
+	}
+	for {
+		conn, err := pgx.Connect(ctx, s.URL)
+		if err != nil {
+			return err
+		}
+		var missing int
+		err = conn.QueryRow(ctx, `SELECT count(*) FROM pg_file_settings f JOIN pg_settings s USING (name)
+			WHERE f.sourcefile LIKE '%postgresql.auto.conf' AND s.source <> 'configuration file'`).Scan(&missing)
+		conn.Close(ctx)
+		if err != nil || missing == 0 {
+			s.Description += "; every session begins with " + defaults
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // Close stops the server if it was started by this process, and keeps it running if there are databases of failed tests
@@ -139,7 +179,7 @@ func (s *Server) keeps(ctx context.Context) (kept bool) {
 	if os.Getenv(keepVariable) != "1" {
 		return false
 	}
-	conn, err := pgx.Connect(ctx, s.URL)
+	conn, err := Connect(ctx, s.URL)
 	if err != nil {
 		return false
 	}

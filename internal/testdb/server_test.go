@@ -94,3 +94,49 @@ func TestGivenURLDoesNotShowItsPassword(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
+
+func TestServerTakesSettings(t *testing.T) {
+	server, _, err := shared.get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(servedVariable, "")
+	t.Setenv(settingsVariable, "cursor_tuple_fraction=0.25,application_name=hardened") // which nobody minds
+	stranger := func(context.Context) (*Server, error) { return &Server{URL: server.URL}, nil }
+	if got, err := serve(t.Context(), "", []source{{"url", stranger}}); err == nil || !strings.Contains(err.Error(), settingsVariable) {
+		t.Errorf("got %v, %v: the settings of a server that is not ours are not ours to change", got, err)
+	}
+	if server.Source == "url" {
+		t.Skip("there is no server of ours")
+	}
+
+	t.Cleanup(func() {
+		for _, name := range []string{"cursor_tuple_fraction", "application_name"} {
+			server.exec(context.Background(), "ALTER SYSTEM RESET "+name)
+		}
+		server.exec(context.Background(), "SELECT pg_reload_conf()")
+	})
+	ours := func(context.Context) (*Server, error) {
+		return &Server{URL: server.URL, stop: func(context.Context) error { return nil }}, nil
+	}
+	got, err := serve(t.Context(), "", []source{{"binaries", ours}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Close()
+	conn, err := Connect(t.Context(), server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if value := query[string](t, conn, "SHOW cursor_tuple_fraction") + query[string](t, conn, "SHOW application_name"); value != "0.25hardened" {
+		t.Errorf("a new session has %s", value)
+	}
+	if !strings.Contains(got.Description, "cursor_tuple_fraction=0.25") {
+		t.Errorf("the description does not tell: %s", got.Description)
+	}
+	t.Setenv(settingsVariable, "no_such_setting=1")
+	if got, err := serve(t.Context(), "", []source{{"binaries", ours}}); err == nil {
+		t.Errorf("got %v, want an error", got)
+	}
+}

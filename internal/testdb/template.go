@@ -31,7 +31,7 @@ func prepareTemplate(ctx context.Context, s *Server, files fs.FS, up func(contex
 		return "", err
 	}
 
-	conn, err := pgx.Connect(ctx, s.URL)
+	conn, err := Connect(ctx, s.URL)
 	if err != nil {
 		return "", err
 	}

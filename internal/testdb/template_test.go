@@ -88,7 +88,7 @@ func oneOfManyProcesses(t *testing.T, files fs.FS) {
 	defer server.Close()
 	template, err := prepareTemplate(t.Context(), server, files, func(ctx context.Context, address string) error {
 		t.Log(madeHere)
-		conn, err := pgx.Connect(ctx, address)
+		conn, err := Connect(ctx, address)
 		if err != nil {
 			return err
 		}
@@ -176,7 +176,7 @@ func TestDraftOfKilledMakerIsReplaced(t *testing.T) {
 	exec(t, connect(t, address), "CREATE TABLE half_made ()")
 
 	name, err := prepareTemplate(t.Context(), server, files, func(ctx context.Context, address string) error {
-		conn, err := pgx.Connect(ctx, address)
+		conn, err := Connect(ctx, address)
 		if err != nil {
 			return err
 		}

@@ -187,7 +187,7 @@ func (s *Server) exec(ctx context.Context, statement string) error {
 	case conn = <-s.idle:
 	default:
 		var err error
-		if conn, err = pgx.Connect(ctx, s.URL); err != nil {
+		if conn, err = Connect(ctx, s.URL); err != nil {
 			return err
 		}
 	}

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) { os.Exit(Main(m)) }
 
 func connect(t testing.TB, address string) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), address)
+	conn, err := Connect(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/internal/testdb"
@@ -39,7 +38,7 @@ func TestPanickingJob(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	url := testdb.New(t).URL
-	owner, err := pgx.Connect(ctx, url)
+	owner, err := testdb.Connect(ctx, url)
 	if err != nil {
 		t.Fatal(err)
 	}
