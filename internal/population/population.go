@@ -1,12 +1,10 @@
-// Package population fills a migrated database with rows in realistic numbers and proportions, for measurements and stored plans. Every id
+// Package population fills a migrated database with rows in realistic replaced and proportions, for measurements and stored plans. Every id
 // and secret follows from the row's ordinal, so whoever knows the size can name any row without asking the database.
 package population
 
 import (
 	"context"
-	"crypto/md5"
 	_ "embed"
-	"encoding/hex"
 	"fmt"
 	"strings"
 
@@ -26,6 +24,25 @@ type Size struct {
 // Standard is the population that plans are stored for.
 var Standard = Size{LegalEntities: 200_000, Licenses: 500_000, Tokens: 10_000, ServiceRequests: 1_000_000, Jobs: 300_000}
 
+// kinds are the middles of the ids.
+var kinds = map[string]string{
+	"user":            "-0000-4000-8000-",
+	"legal_entity":    "-0001-4000-8000-",
+	"division":        "-0002-4000-8000-",
+	"employee":        "-0003-4000-8000-",
+	"license":         "-0004-4000-8000-",
+	"patient":         "-0005-4000-8000-",
+	"program":         "-0006-4000-8000-",
+	"service":         "-0007-4000-8000-",
+	"service_request": "-0008-4000-8000-",
+	"job":             "-0009-4000-8000-",
+	"event":           "-000a-4000-8000-",
+	"lease":           "-000b-4000-8000-",
+}
+
+// scatter is a prime: multiplied by it, neighbours come to stand apart.
+const scatter = 2654435761
+
 //go:embed fill.sql
 var fill string
 
@@ -38,15 +55,18 @@ var scopes = []string{
 // Fill adds the rows in one transaction and has the database vacuum and analyze. The tables are empty before but for the base data of the
 // migrations, and the connection's login may become reiestr_owner.
 func Fill(ctx context.Context, conn *pgx.Conn, s Size) error {
-	numbers := []string{"{scopes}", "ARRAY['" + strings.Join(scopes, "', '") + "']"}
+	replaced := []string{"{scopes}", "ARRAY['" + strings.Join(scopes, "', '") + "']"}
 	for name, n := range map[string]int{
 		"legal_entities": s.LegalEntities, "legal_entities_20": s.LegalEntities / 20, "licenses": s.Licenses, "tokens": s.Tokens,
 		"service_requests": s.ServiceRequests, "groups": s.groups(), "jobs": s.Jobs, "keys": s.Jobs / 10,
 	} {
-		numbers = append(numbers, "{"+name+"}", fmt.Sprint(n))
+		replaced = append(replaced, "{"+name+"}", fmt.Sprint(n))
+	}
+	for name, middle := range kinds {
+		replaced = append(replaced, "{"+name+"}", "'"+middle+"'")
 	}
 	// Several statements in one message are one transaction.
-	if _, err := conn.PgConn().Exec(ctx, strings.NewReplacer(numbers...).Replace(fill)).ReadAll(); err != nil {
+	if _, err := conn.PgConn().Exec(ctx, strings.NewReplacer(replaced...).Replace(fill)).ReadAll(); err != nil {
 		return fmt.Errorf("filling the database: %w", err)
 	}
 	for _, statement := range []string{"SET ROLE reiestr_owner", "VACUUM (ANALYZE)", "RESET ROLE"} {
@@ -124,9 +144,8 @@ func (s Size) Requisition(n int) string {
 	case place >= 80:
 		place = place / 4 * 4
 	}
-	sum := md5.Sum(fmt.Appendf(nil, "requisition%d", group*100+place))
-	hexed := strings.ToUpper(hex.EncodeToString(sum[:8]))
-	return hexed[:4] + "-" + hexed[4:8] + "-" + hexed[8:12] + "-" + hexed[12:]
+	digits := fmt.Sprintf("%016d", (group*100+place)*scatter%1e16)
+	return digits[:4] + "-" + digits[4:8] + "-" + digits[8:12] + "-" + digits[12:]
 }
 
 // Busiest is the ordinal of a service request whose patient has a thousand, or as many as there are, and whose requisition has a hundred.
@@ -166,9 +185,7 @@ func Job(n int) uuid.UUID { return id("job", n) }
 // APIKey is the secret of the n-th api key of 50.
 func APIKey(n int) string { return fmt.Sprint("api_key", n) }
 
+// id is a UUID of version 4 in whose order nothing can be seen, the ordinal in its last twelve digits.
 func id(kind string, n int) uuid.UUID {
-	sum := uuid.UUID(md5.Sum(fmt.Appendf(nil, "%s%d", kind, n)))
-	sum[6] = sum[6]&0x0f | 0x40
-	sum[8] = sum[8]&0x0f | 0x80
-	return sum
+	return uuid.MustParse(fmt.Sprintf("%08x%s%012x", n*scatter%(1<<32), kinds[kind], n))
 }
