@@ -102,7 +102,9 @@ func openCluster(ctx context.Context, root, cache string, scale int, log *slog.L
 	}
 	numbers := strings.NewReplacer("{tokens}", fmt.Sprint(c.size.Tokens), "{legal_entities_20}", fmt.Sprint(c.size.LegalEntities/20),
 		"{groups}", fmt.Sprint(c.groups()), "{first_state}", fmt.Sprint(poolFirstState), "{states}", fmt.Sprint(poolStates),
-		"{types}", fmt.Sprint(benchTypes))
+		"{types}", fmt.Sprint(benchTypes),
+		"{service_request}", "'"+population.ServiceRequest(1).String()[8:24]+"'", "{user}", "'"+population.User(1).String()[8:24]+"'",
+		"{legal_entity}", "'"+population.LegalEntity(1).String()[8:24]+"'")
 	if _, err := c.conn.PgConn().Exec(ctx, numbers.Replace(stage)).ReadAll(); err != nil {
 		return nil, fmt.Errorf("staging: %w", err)
 	}

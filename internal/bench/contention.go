@@ -19,7 +19,7 @@ import (
 // stormEvery is how often a crowd wants one service request while the others work undisturbed or not.
 const stormEvery = 2 * time.Second
 
-// contention measures what becomes of the throughput on other rows when, every two seconds, a crowd wants to use one service request at the
+// contention measures what becomes of the throughput on other rows (released and used again, each time until the job has ended) when, every two seconds, a crowd wants to use one service request at the
 // same moment, each for a legal entity of its own, and waits for the outcome. One gets it; each of the others is told 409, at once or as the
 // end of its job.
 func (b *bench) contention(ctx context.Context, c *cluster, r *report) (err error) {
@@ -32,12 +32,11 @@ func (b *bench) contention(ctx context.Context, c *cluster, r *report) (err erro
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	duration := max(b.duration, stormEvery)
-	others := func(first int) (float64, error) {
-		request := func(b []byte, n int) []byte { return c.release(b, c.pooled((first+n)*stride%c.pool())) }
-		measured, err := load{address: s.address, clients: b.clients, request: request, want: http.StatusAccepted}.run(ctx, b.warmUp, duration)
-		return measured.perSecond, errors.Join(err, c.awaitJobs(ctx))
+	others := func() (float64, error) {
+		measured, err := load{address: s.address, clients: b.clients, request: c.cycle(b.clients), want: http.StatusOK}.run(ctx, b.warmUp, duration)
+		return measured.perSecond, err
 	}
-	undisturbed, err := others(0)
+	undisturbed, err := others()
 	if err != nil {
 		return err
 	}
@@ -68,7 +67,7 @@ func (b *bench) contention(ctx context.Context, c *cluster, r *report) (err erro
 			}
 		}
 	})
-	disturbed, err := others(0)
+	disturbed, err := others()
 	calm()
 	storms.Wait()
 	if err = errors.Join(err, stormErr); err != nil {
@@ -106,9 +105,7 @@ func (b *bench) storm(ctx context.Context, c *cluster, s *service) ([]time.Durat
 	start := make(chan struct{})
 	var group sync.WaitGroup
 	for i, conn := range conns {
-		token := i + 1
-		message := append(c.by(action(nil, id, "use"), token), "Prefer: wait=30\r\n"...)
-		message = body(message, fmt.Sprintf(`{"used_by_legal_entity": {"identifier": {"value": %q}}}`, population.LegalEntity(c.size.Caller(token))))
+		message := c.use(nil, id, i+1)
 		group.Go(func() {
 			<-start
 			begun := time.Now()

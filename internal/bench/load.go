@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// request appends the n-th request of a measurement, as it goes over the wire.
-type request func(b []byte, n int) []byte
+// request appends the n-th request of a measurement, as it goes over the wire; client says which of the connections sends it.
+type request func(b []byte, client, n int) []byte
 
 // load is a stream of requests over connections that stay open. It speaks just as much HTTP as the service needs to hear, since it shares
 // the cores with what it measures.
@@ -59,7 +59,7 @@ func (l load) run(ctx context.Context, warmUp, duration time.Duration) (sample, 
 				if !sent.Before(end) {
 					break
 				}
-				message = l.request(message[:0], n)
+				message = l.request(message[:0], i, n)
 				code, body, err := c.exchange(message)
 				if err == nil && code != l.want {
 					err = fmt.Errorf("request %d was answered %d instead of %d: %s\n%s", n, code, l.want, body, message)

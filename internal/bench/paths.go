@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -32,7 +33,8 @@ type path struct {
 	goal    float64 // throughput of the service, as ratio to steps
 	steps   string
 	sent    string
-	sentIs  string // what is special about sent
+	single  bool // sent needs one connection only
+	batch   int  // requests that one transaction of sent serves; 0: one
 	request request
 	status  int
 	// done counts, for a path that writes, what has been carried out since the last restore; at most is how much there can be.
@@ -80,12 +82,56 @@ func (c *cluster) active() int {
 // activeStates is the number of states in which a service request is active, the first of a hundred.
 const activeStates = 50
 
-// sqlID is population's id of the row whose ordinal is in a variable of pgbench.
-func sqlID(kind, variable string) string {
-	return "overlay(overlay(md5('" + kind + "' || :" + variable + "::text) placing '4' from 13) placing '8' from 17)::uuid"
+// sqlID is population's id of a row, in SQL; n is an expression for its ordinal, and first the id of the first of its kind.
+func sqlID(first uuid.UUID, n string) string {
+	middle := first.String()[8:24]
+	return fmt.Sprintf("(lpad(to_hex((%s)::bigint * 2654435761 %% 4294967296), 8, '0') || '%s' || lpad(to_hex((%[1]s)::bigint), 12, '0'))::uuid", n, middle)
 }
 
-// paths are all there are. Where the service comes to send its statements in another way, sent is to say so here.
+// sqlCaller is the id of the legal entity for which the n-th token acts, in SQL.
+func (c *cluster) sqlCaller(n string) string {
+	return sqlID(population.LegalEntity(1), fmt.Sprintf("((%s) %% %d / 2) %% %d * 20 + 1 + (%[1]s) %% %[2]d %% 2", n, c.size.Tokens, c.size.LegalEntities/20))
+}
+
+// sqlRequisition is population's requisition, in SQL: r is an expression for the place of the first service request that has it, a hundred a
+// group.
+func sqlRequisition(r string) string {
+	return "to_char((" + r + `) * 2654435761 % 10000000000000000, 'FM0000"-"0000"-"0000"-"0000')`
+}
+
+// compare holds the formulas of the scripts against those of population, of which they are a copy in SQL.
+func (c *cluster) compare(ctx context.Context) error {
+	g := c.groups()
+	for k := range 100 {
+		n := c.pooled(k * stride % c.pool())
+		if n%2 == 0 {
+			n = c.active()
+		}
+		r := (n-1)%g*100 + (n-1)/g
+		switch place := (n - 1) / g; {
+		case (n-1)%g%100 == 0:
+			r -= place
+		case place >= 80:
+			r -= place % 4
+		}
+		var request, job, user, caller uuid.UUID
+		var requisition string
+		err := c.conn.QueryRow(ctx, "SELECT "+strings.Join([]string{
+			sqlID(population.ServiceRequest(1), "n"), sqlID(population.Job(1), "n"), sqlID(population.User(1), "n"), c.sqlCaller("n"), sqlRequisition("r"),
+		}, ", ")+" FROM (SELECT $1::bigint AS n, $2::bigint AS r) AS asked", n, r).Scan(&request, &job, &user, &caller, &requisition)
+		if err != nil {
+			return err
+		}
+		if request != population.ServiceRequest(n) || job != population.Job(n) || user != population.User(n) ||
+			caller != population.LegalEntity(c.size.Caller(n)) || requisition != c.size.Requisition(n) {
+			return fmt.Errorf("the formulas of the scripts are not those of the population: see row %d", n)
+		}
+	}
+	return nil
+}
+
+// paths are all there are. Where the service comes to send its statements in another way, sent is to say so here. What a token allows the
+// service remembers, so its sent statements begin behind that.
 func (c *cluster) paths(q queries, clients int) ([]path, error) {
 	s := scripts{queries: q}
 	authenticate := s.bound("Authenticate", binding{
@@ -93,16 +139,19 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 		"key_hash":   "sha256(convert_to('api_key' || (:t % 50 + 1)::text, 'UTF8'))",
 		"as_of":      "NULL",
 	}) + " \\gset auth_\n"
+	caller := c.sqlCaller(":t::bigint")
+	user := sqlID(population.User(1), ":t")
 
+	serviceRequest := sqlID(population.ServiceRequest(1), ":n")
 	judge := s.bound("JudgeRelease", binding{
 		"ids":                 "ARRAY[gen_random_uuid()]",
-		"service_request_ids": "ARRAY[" + sqlID("service_request", "n") + "]",
+		"service_request_ids": "ARRAY[" + serviceRequest + "]",
 		"client_ids":          "ARRAY[:auth_client_id]",
 	}) + " \\gset verdict_\n"
 	enqueue := s.bound("EnqueueJobs", binding{
 		"ids":                 "ARRAY[:verdict_id]",
 		"actions":             "ARRAY['release']",
-		"service_request_ids": "ARRAY[" + sqlID("service_request", "n") + "]",
+		"service_request_ids": "ARRAY[" + serviceRequest + "]",
 		"patient_ids":         "ARRAY[:verdict_patient_id]",
 		"client_ids":          "ARRAY[:auth_client_id]",
 		"user_ids":            "ARRAY[:auth_user_id]",
@@ -110,26 +159,50 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 		"request_digests":     "ARRAY[sha256(convert_to('release' || :n::text, 'UTF8'))]",
 		"trace_contexts":      "ARRAY['']",
 	})
+	// Acceptances that come while others are written are written together: one connection, as many as there are clients.
+	together := func(value string) string {
+		g := c.groups()
+		return fmt.Sprintf(`ARRAY(SELECT %s FROM (SELECT ((%d + k / %[3]d - k %% %[3]d) %% 100 + 100) %% 100 * %[3]d + k %% %[3]d + 1 AS n
+	FROM (SELECT (:i::bigint * %[4]d + m) * %[5]d %% %[6]d AS k FROM generate_series(0, %[4]d - 1) m) AS taken) AS taken)`,
+			value, poolFirstState, g, clients, stride, c.pool())
+	}
+	serviceRequests, callers := together(sqlID(population.ServiceRequest(1), "n")), together(c.sqlCaller("n"))
+	judgeTogether := s.bound("JudgeRelease", binding{
+		"ids": together("gen_random_uuid()"), "service_request_ids": serviceRequests, "client_ids": callers,
+	})
+	enqueueTogether := s.bound("EnqueueJobs", binding{
+		"ids":                 together("gen_random_uuid()"),
+		"actions":             together("'release'::text"),
+		"service_request_ids": serviceRequests,
+		"patient_ids":         together("gen_random_uuid()"),
+		"client_ids":          callers,
+		"user_ids":            together(sqlID(population.User(1), fmt.Sprintf("(n - 1) %% %d + 1", c.size.Tokens))),
+		"bodies":              together("'{}'::text"),
+		"request_digests":     together("sha256(convert_to('release' || n, 'UTF8'))"),
+		"trace_contexts":      together("''::text"),
+	})
 	poolRow := c.poolRow(clients)
 
 	// Every client may have every type: the tokens one after the other, then the next type.
 	licenseRow := fmt.Sprintf("\\set i :i + 1\n\\set k :i * %d + :client_id\n\\set t :k %% %[2]d + 1\n\\set type :k / %[2]d\n", clients, c.size.Tokens)
-	lock := s.bound("LockLegalEntity", binding{"id": ":auth_client_id::uuid"})
-	create := s.bound("CreateLicense", binding{
-		"legal_entity_id":  ":auth_client_id::uuid",
-		"type":             "('BENCH_' || :type::text)",
-		"is_primary":       "false",
-		"issued_by":        "'МОЗ України'",
-		"issued_date":      "'2020-01-01'::date",
-		"active_from_date": "'2020-01-01'::date",
-		"expiry_date":      "NULL::date",
-		"license_number":   "'АБ 1'",
-		"what_licensed":    "'Медична практика'",
-		"order_no":         "'1'",
-		"user_id":          ":auth_user_id::uuid",
-		"as_of":            "NULL",
-		"time_zone":        "'Europe/Kyiv'",
-	})
+	lock := func(client string) string { return s.bound("LockLegalEntity", binding{"id": client}) }
+	create := func(client, user string) string {
+		return s.bound("CreateLicense", binding{
+			"legal_entity_id":  client,
+			"type":             "('BENCH_' || :type::text)",
+			"is_primary":       "false",
+			"issued_by":        "'МОЗ України'",
+			"issued_date":      "'2020-01-01'::date",
+			"active_from_date": "'2020-01-01'::date",
+			"expiry_date":      "NULL::date",
+			"license_number":   "'АБ 1'",
+			"what_licensed":    "'Медична практика'",
+			"order_no":         "'1'",
+			"user_id":          user,
+			"as_of":            "NULL",
+			"time_zone":        "'Europe/Kyiv'",
+		})
+	}
 
 	group := fmt.Sprintf("random(1, %d)", c.groups()-1)
 	if c.groups() >= 100 {
@@ -141,42 +214,42 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 \set t random(1, %d)
 `, group, activeStates-1, c.size.Tokens)
 	search := s.bound("ListServiceRequestsByRequisition", binding{
-		"requisition": "overlay(overlay(overlay(upper(left(md5('requisition' || :r::text), 16))" +
-			" placing '-' from 5 for 0) placing '-' from 10 for 0) placing '-' from 15 for 0)",
+		"requisition": sqlRequisition(":r::bigint"),
 		"status":      "'active'",
 		"page_size":   "50",
 		"page_offset": "0",
 	})
 
 	jobRow := fmt.Sprintf("\\set n random(1, %d)\n\\set t (:n - 1) %% %d + 1\n", c.size.Jobs, c.size.Tokens)
-	job := s.bound("GetJob", binding{"id": sqlID("job", "n"), "client_id": ":auth_client_id"})
+	job := func(client string) string {
+		return s.bound("GetJob", binding{"id": sqlID(population.Job(1), ":n"), "client_id": client})
+	}
 
 	licensesRow := fmt.Sprintf("\\set t random(1, %d)\n", c.size.Tokens)
-	licenses := s.bound("ListLicenses", binding{
-		"legal_entity_id": ":auth_client_id", "id": "NULL", "license_number": "NULL", "type": "NULL", "is_primary": "NULL",
-		"page_size": "50", "page_offset": "0",
-	})
+	licenses := func(client string) string {
+		return s.bound("ListLicenses", binding{
+			"legal_entity_id": client, "id": "NULL", "license_number": "NULL", "type": "NULL", "is_primary": "NULL",
+			"page_size": "50", "page_offset": "0",
+		})
+	}
 
-	const separately = "each statement a transaction and a round trip of its own"
+	const client, author = ":auth_client_id::uuid", ":auth_user_id::uuid"
 	return []path{
 		{
 			name: "accept", title: "accept of `release` (202)", goal: 2.5,
-			steps:  poolRow + steps(authenticate, judge, enqueue),
-			sent:   poolRow + each(authenticate, judge, enqueue),
-			sentIs: separately,
-			request: func(b []byte, n int) []byte {
-				row := c.pooled(n * stride % c.pool())
-				return c.release(b, row)
-			},
-			status: http.StatusAccepted,
-			done:   "SELECT count(*) FROM ops.jobs WHERE status = 'pending'",
-			atMost: c.pool(),
+			steps:   poolRow + steps(authenticate, judge, enqueue),
+			sent:    "\\set i :i + 1\n" + each(judgeTogether, enqueueTogether),
+			single:  true,
+			batch:   clients,
+			request: c.releaseNext,
+			status:  http.StatusAccepted,
+			done:    "SELECT count(*) FROM ops.jobs WHERE status = 'pending'",
+			atMost:  c.pool(),
 		},
 		{
 			name: "license", title: "`POST /api/licenses` (201)", goal: 1.4,
-			steps:   licenseRow + steps(authenticate, lock, create),
-			sent:    licenseRow + each(authenticate) + pipelined(lock, create),
-			sentIs:  "one round trip for the token, one for the transaction",
+			steps:   licenseRow + steps(authenticate, lock(client), create(client, author)),
+			sent:    licenseRow + pipelined(lock(caller), create(caller, user)),
 			request: c.createLicense,
 			status:  http.StatusCreated,
 			done:    `SELECT count(*) FROM prm.licenses WHERE type LIKE 'BENCH\_%'`,
@@ -184,14 +257,16 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 		},
 		{
 			name: "search", title: "search by requisition", goal: 1.0,
-			steps: searchRow + steps(authenticate, search), sent: searchRow + each(authenticate, search), sentIs: separately,
-			request: func(b []byte, _ int) []byte { return c.search(b, c.active()) },
+			steps:   searchRow + steps(authenticate, search),
+			sent:    searchRow + each(search),
+			request: func(b []byte, _, _ int) []byte { return c.search(b, c.active()) },
 			status:  http.StatusOK,
 		},
 		{
 			name: "job", title: "`GET /api/jobs/{id}`", goal: 0.9,
-			steps: jobRow + steps(authenticate, job), sent: jobRow + each(authenticate, job), sentIs: separately,
-			request: func(b []byte, _ int) []byte {
+			steps: jobRow + steps(authenticate, job(client)),
+			sent:  jobRow + each(job(caller)),
+			request: func(b []byte, _, _ int) []byte {
 				n := 1 + rand.IntN(c.size.Jobs)
 				b = append(b, "GET /api/jobs/"...)
 				return c.as(appendID(b, population.Job(n)), (n-1)%c.size.Tokens+1)
@@ -200,8 +275,9 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 		},
 		{
 			name: "licenses", title: "`GET /api/licenses`", goal: 0.8,
-			steps: licensesRow + steps(authenticate, licenses), sent: licensesRow + each(authenticate, licenses), sentIs: separately,
-			request: func(b []byte, _ int) []byte {
+			steps: licensesRow + steps(authenticate, licenses(client)),
+			sent:  licensesRow + each(licenses(caller)),
+			request: func(b []byte, _, _ int) []byte {
 				return c.as(append(b, "GET /api/licenses"...), 1+rand.IntN(c.size.Tokens))
 			},
 			status: http.StatusOK,
@@ -223,7 +299,7 @@ func workerSteps(q queries) (string, error) {
 	), s.err
 }
 
-// perform checks that a measurement of a path that writes has done what it says.
+// verify checks that a measurement of a path that writes has done what it says.
 func (p path) verify(ctx context.Context, c *cluster, s sample) error {
 	if p.done == "" {
 		return nil
@@ -259,13 +335,41 @@ func (c *cluster) release(b []byte, row int) []byte {
 	return c.as(action(b, population.ServiceRequest(row), "release"), c.size.Holder(row))
 }
 
+// releaseNext asks for the release of the next service request of the pool.
+func (c *cluster) releaseNext(b []byte, _, n int) []byte {
+	return c.release(b, c.pooled(n*stride%c.pool()))
+}
+
+// use asks for the use of a service request, by the legal entity of a token, and waits for the outcome.
+func (c *cluster) use(b []byte, id uuid.UUID, token int) []byte {
+	holder := c.size.Caller(token)
+	b = append(c.by(action(b, id, "use"), token), "Prefer: wait=30\r\n"...)
+	return body(b, fmt.Sprintf(`{"used_by_legal_entity": {"identifier": {"value": %q}}, "used_by_division": {"identifier": {"value": %q}}}`,
+		population.LegalEntity(holder), population.Division(holder)))
+}
+
+// cycle has each client release a service request of its own, wait for the outcome, use it again, wait for that, and go on to its next one.
+func (c *cluster) cycle(clients int) request {
+	asked := make([]int, clients)
+	return func(b []byte, client, _ int) []byte {
+		turn := asked[client]
+		asked[client]++
+		row := c.pooled(client + clients*(turn/2%(c.pool()/clients)))
+		if turn%2 == 1 {
+			return c.use(b, population.ServiceRequest(row), c.size.Holder(row))
+		}
+		b = c.by(action(b, population.ServiceRequest(row), "release"), c.size.Holder(row))
+		return append(b, "Prefer: wait=30\r\n\r\n"...)
+	}
+}
+
 // search asks for the service requests of the requisition of one.
 func (c *cluster) search(b []byte, row int) []byte {
 	b = append(b, "GET /api/service_requests?requisition="...)
 	return c.as(append(b, c.size.Requisition(row)...), 1+rand.IntN(c.size.Tokens))
 }
 
-func (c *cluster) createLicense(b []byte, n int) []byte {
+func (c *cluster) createLicense(b []byte, _, n int) []byte {
 	b = c.by(append(b, "POST /api/licenses"...), n%c.size.Tokens+1)
 	return body(b, `{"type": "BENCH_`+strconv.Itoa(n/c.size.Tokens)+`", "is_primary": false, "issued_by": "МОЗ України", "issued_date": "2020-01-01", `+
 		`"active_from_date": "2020-01-01", "license_number": "АБ 1", "what_licensed": "Медична практика", "order_no": "1"}`)

@@ -29,6 +29,9 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
+	if err := c.compare(ctx); err != nil {
+		return r, err
+	}
 	paths, err := c.paths(b.queries, b.clients)
 	if err != nil {
 		return r, err
@@ -60,15 +63,22 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 			}
 			for i := range ways {
 				way := ways[(i+round)%len(ways)]
-				if err := c.restore(ctx); err != nil {
-					return r, err
+				if p.done != "" || i == 0 { // reading changes nothing
+					if err := c.restore(ctx); err != nil {
+						return r, err
+					}
 				}
 				var s sample
 				switch way {
 				case asSteps:
 					s, err = floor.run(ctx, p.steps, b.warmUp, b.duration, 0)
 				case asSent:
-					s, err = floor.run(ctx, p.sent, b.warmUp, b.duration, 0)
+					sent := floor
+					if p.single {
+						sent.clients = 1
+					}
+					s, err = sent.run(ctx, p.sent, b.warmUp, b.duration, 0)
+					s = s.times(max(1, p.batch))
 				case asService:
 					s, err = b.overHTTP(ctx, c, api, p)
 				}
@@ -223,8 +233,7 @@ func (b *bench) latency(ctx context.Context, c *cluster, r *report) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	release := func(b []byte, n int) []byte { return c.release(b, c.pooled(n*stride%c.pool())) }
-	accepted, err := load{address: s.address, clients: b.clients, request: release, want: 202, rate: rate}.run(ctx, b.warmUp, b.duration)
+	accepted, err := load{address: s.address, clients: b.clients, request: c.releaseNext, want: 202, rate: rate}.run(ctx, b.warmUp, b.duration)
 	if err != nil {
 		return err
 	}

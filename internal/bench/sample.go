@@ -56,3 +56,10 @@ func perThousand(used time.Duration, known bool, count int) float64 {
 	}
 	return float64(used.Microseconds()) / float64(count)
 }
+
+// times is the sample where each transaction stands for n requests: they share its latency.
+func (s sample) times(n int) sample {
+	s.total, s.count, s.perSecond = s.total*n, s.count*n, s.perSecond*float64(n)
+	s.service, s.postgres, s.client = s.service/float64(n), s.postgres/float64(n), s.client/float64(n)
+	return s
+}

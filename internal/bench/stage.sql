@@ -4,7 +4,7 @@
 SET LOCAL work_mem = '64MB';
 
 CREATE OR REPLACE FUNCTION pg_temp.id(kind text, n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN overlay(overlay(md5(kind || n) PLACING '4' FROM 13) PLACING '8' FROM 17)::uuid;
+    RETURN (lpad(to_hex(n * 2654435761 % 4294967296), 8, '0') || kind || lpad(to_hex(n), 12, '0'))::uuid;
 CREATE OR REPLACE FUNCTION pg_temp.caller(n bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (n % {tokens} / 2) % {legal_entities_20} * 20 + 1 + n % {tokens} % 2;
 
@@ -13,12 +13,12 @@ CREATE SCHEMA bench;
 -- The pool: service requests that were new and are made reserved, to be released again and again.
 CREATE TABLE bench.pool (id uuid PRIMARY KEY, k bigint NOT NULL, patient_id uuid NOT NULL, holder_id uuid NOT NULL, user_id uuid NOT NULL);
 INSERT INTO bench.pool (id, k, patient_id, holder_id, user_id)
-SELECT s.id, wanted.k, s.patient_id, pg_temp.id('legal_entity', pg_temp.caller(wanted.n)), pg_temp.id('user', 1 + (wanted.n - 1) % {tokens})
+SELECT s.id, wanted.k, s.patient_id, pg_temp.id({legal_entity}, pg_temp.caller(wanted.n)), pg_temp.id({user}, 1 + (wanted.n - 1) % {tokens})
 FROM (
     SELECT k, (({first_state} + k / {groups} - k % {groups}) % 100 + 100) % 100 * {groups} + k % {groups} + 1 AS n
     FROM generate_series(0, {states} * {groups} - 1) k
 ) AS wanted
-JOIN medical_events.service_requests s ON s.id = pg_temp.id('service_request', wanted.n)
+JOIN medical_events.service_requests s ON s.id = pg_temp.id({service_request}, wanted.n)
 WHERE s.status = 'active' AND s.program_processing_status = 'new';
 UPDATE medical_events.service_requests s SET program_processing_status = 'in_queue', used_by_legal_entity_id = p.holder_id
 FROM bench.pool p
