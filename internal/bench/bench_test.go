@@ -22,7 +22,7 @@ func runSmall(t *testing.T, args ...string) string {
 		}
 	}
 	var out, log bytes.Buffer
-	args = append([]string{"--scale", "10000", "--rounds", "1", "--duration", "200ms", "--warm-up", "100ms", "--clients", "8", "--crowd", "40",
+	args = append([]string{"--scale", "10000", "--rounds", "1", "--duration", "1s", "--warm-up", "100ms", "--clients", "8", "--crowd", "40",
 		"--cache", cache}, args...)
 	if err := run(t.Context(), args, &out, &log); err != nil {
 		t.Fatalf("%v\n%s", err, log.String())
