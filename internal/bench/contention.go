@@ -109,6 +109,7 @@ func (b *bench) storm(ctx context.Context, c *cluster, s *service) ([]time.Durat
 		group.Go(func() {
 			<-start
 			begun := time.Now()
+			conn.SetDeadline(begun.Add(patience)) //nolint:errcheck // a connection that is closed says so below
 			code, answer, err := conn.exchange(message)
 			o := &outcomes[i]
 			o.took, o.err = time.Since(begun), err

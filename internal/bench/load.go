@@ -48,6 +48,7 @@ func (l load) run(ctx context.Context, warmUp, duration time.Duration) (sample, 
 		group.Go(func() {
 			events := make([]event, 0, 1<<14)
 			var message []byte
+			c.SetDeadline(end.Add(patience)) //nolint:errcheck // a connection that is closed says so at the first request
 			for ctx.Err() == nil && failed.Load() == nil {
 				n := int(next.Add(1)) - 1
 				sent := time.Now()
@@ -91,6 +92,9 @@ func (l load) run(ctx context.Context, warmUp, duration time.Duration) (sample, 
 	return s, nil
 }
 
+// patience outlasts every answer of the service, also one that is waited for.
+const patience = 70 * time.Second
+
 // connection is a client's end of a connection that is used again and again.
 type connection struct {
 	net.Conn
@@ -118,12 +122,8 @@ func closeAll(conns []*connection) {
 	}
 }
 
-// exchangeTimeout outlasts every answer of the service, also one that is waited for.
-const exchangeTimeout = 70 * time.Second
-
 // exchange sends a request and reads the answer. The body is good until the next call.
 func (c *connection) exchange(message []byte) (code int, body []byte, err error) {
-	c.SetDeadline(time.Now().Add(exchangeTimeout)) //nolint:errcheck // a connection that is closed says so below
 	if _, err := c.Write(message); err != nil {
 		return 0, nil, err
 	}
