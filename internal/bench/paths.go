@@ -299,14 +299,15 @@ func workerSteps(q queries) (string, error) {
 	), s.err
 }
 
-// verify checks that a measurement of a path that writes has done what it says.
+// verify checks that a measurement of a path that writes has done what it says. When more than half of what there can be is asked for, a
+// client of pgbench that is ahead of the others may come round to what is done already: then half of it must be done.
 func (p path) verify(ctx context.Context, c *cluster, s sample) error {
 	if p.done == "" {
 		return nil
 	}
 	done, err := c.number(ctx, p.done)
-	if wanted := min(s.total, p.atMost); err == nil && done != wanted {
-		err = fmt.Errorf("%s: %d carried out, %d in the database", p.name, wanted, done)
+	if err == nil && done != s.total && (s.total <= p.atMost/2 || done <= p.atMost/2) {
+		err = fmt.Errorf("%s: %d carried out, %d in the database", p.name, s.total, done)
 	}
 	return err
 }

@@ -70,6 +70,7 @@ func (p pgbench) run(ctx context.Context, script string, warmUp, duration time.D
 	if err := cmd.Run(); err != nil {
 		return sample{}, fmt.Errorf("pgbench: %w\n%s\n%s", err, said.String(), script)
 	}
+	time.Sleep(100 * time.Millisecond) // its sessions end
 	after, known := p.cluster.cpu()
 	events, err := readLog(folder)
 	if err != nil {

@@ -43,24 +43,28 @@ func cpuOf(pid int) (time.Duration, bool) {
 	return s.self, ok
 }
 
-// cpuOfFamily answers the CPU time of a process and its children, also of those that have ended.
+// cpuOfFamily answers the CPU time of a process and its children, also of those that have ended. A child that ends while they are counted
+// would be lost or counted twice, so it counts again until none does.
 func cpuOfFamily(pid int) (time.Duration, bool) {
-	s, ok := statOf(pid)
-	if !ok {
-		return 0, false
-	}
-	total := s.self + s.waited
-	entries, _ := filepath.Glob("/proc/[0-9]*")
-	for _, entry := range entries {
-		child, err := strconv.Atoi(filepath.Base(entry))
-		if err != nil {
-			continue
+	for range 100 {
+		before, ok := statOf(pid)
+		if !ok {
+			return 0, false
 		}
-		if c, ok := statOf(child); ok && c.parent == pid {
-			total += c.self + c.waited
+		total := before.self + before.waited
+		entries, _ := filepath.Glob("/proc/[0-9]*")
+		for _, entry := range entries {
+			child, _ := strconv.Atoi(filepath.Base(entry))
+			if c, ok := statOf(child); ok && c.parent == pid {
+				total += c.self + c.waited
+			}
 		}
+		if after, ok := statOf(pid); ok && after.waited == before.waited {
+			return total, true
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
-	return total, true
+	return 0, false
 }
 
 // memoryOf answers what a process holds in memory now and held at most, in bytes.

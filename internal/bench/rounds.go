@@ -53,6 +53,7 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 		return rows[key]
 	}
 	for round := range b.rounds {
+		changed := true // something since the last restore
 		for _, p := range paths {
 			if !b.wants(p.name) {
 				continue
@@ -63,11 +64,12 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 			}
 			for i := range ways {
 				way := ways[(i+round)%len(ways)]
-				if p.done != "" || i == 0 { // reading changes nothing
+				if changed {
 					if err := c.restore(ctx); err != nil {
 						return r, err
 					}
 				}
+				changed = p.done != ""
 				var s sample
 				switch way {
 				case asSteps:
