@@ -3,7 +3,7 @@ GO ?= go
 BIN := bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build generate schema lint clean
+.PHONY: help run test bench build generate schema lint clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ run: build ## Start PostgreSQL, load the demo and serve on http://127.0.0.1:8080
 
 test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, else a container, else the machine's own server
 	$(GO) run ./internal/testdb/withdb -- $(GO) test -race -timeout 20m -parallel 8 ./...
+
+bench: ## Measure the service beside pgbench and write the tables into docs/performance.md (some twelve minutes; BENCH="--quick --only accept")
+	$(GO) run ./internal/bench $(if $(BENCH),$(BENCH),--out docs/performance.md)
 
 build: ## Build bin/reiestr
 	CGO_ENABLED=0 $(GO) build -o $(BIN)/reiestr ./cmd/reiestr
@@ -32,8 +35,8 @@ lint: $(BIN)/staticcheck ## Check formatting, go vet and staticcheck
 	$(GO) vet ./...
 	$(BIN)/staticcheck ./...
 
-clean: ## Remove what was built and the data of make run
-	rm -rf $(BIN) .reiestr
+clean: ## Remove what was built and the data of make run and make bench
+	rm -rf $(BIN) .reiestr .bench
 
 # The tools have a go.mod of their own: their dependencies are many and not the program's. The first build takes some minutes.
 $(BIN)/sqlc $(BIN)/staticcheck $(BIN)/oapi-codegen: tools/go.mod tools/go.sum

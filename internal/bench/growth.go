@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/reiestr/reiestr/internal/population"
+)
+
+// growthClients are few: the latency of one request is wanted, not that of the queue in front of it.
+const growthClients = 2
+
+// measureGrowth measures the latency of one service request by id and by requisition at each scale. All databases and services run at the
+// same time and are asked one after the other, round by round; those that are not asked cost nothing.
+func (b *bench) measureGrowth(ctx context.Context) (r report, err error) {
+	lookups := []struct {
+		name    string
+		request func(c *cluster) request
+	}{
+		{"by id", func(c *cluster) request {
+			return func(to []byte, _, _ int) []byte {
+				row := c.active()
+				to = appendID(append(to, "GET /api/patients/"...), c.size.Patient(row))
+				to = appendID(append(to, "/service_requests/"...), population.ServiceRequest(row))
+				return c.as(to, 1+rand.IntN(c.size.Tokens))
+			}
+		}},
+		{"by requisition", func(c *cluster) request {
+			return func(to []byte, _, _ int) []byte { return c.search(to, c.active()) }
+		}},
+	}
+	type site struct {
+		cluster *cluster
+		service *service
+		p50     [][]float64 // by look-up, one a round
+	}
+	var sites []*site
+	defer func() {
+		for _, s := range sites {
+			if s.service != nil {
+				err = errors.Join(err, s.service.stop())
+			}
+			err = errors.Join(err, s.cluster.close())
+		}
+	}()
+	for _, scale := range b.growth {
+		c, err := openCluster(ctx, b.root, b.cache, scale, b.log)
+		if err != nil {
+			return r, err
+		}
+		s := &site{cluster: c, p50: make([][]float64, len(lookups))}
+		sites = append(sites, s)
+		if s.service, err = startService(ctx, b.program, "api", c.url, b.serviceLog); err != nil {
+			return r, err
+		}
+	}
+	for round := range b.rounds {
+		for l, lookup := range lookups {
+			for i := range sites {
+				s := sites[(i+round)%len(sites)]
+				measured, err := load{
+					address: s.service.address, clients: growthClients, request: lookup.request(s.cluster), want: http.StatusOK,
+				}.run(ctx, b.warmUp, b.duration)
+				if err != nil {
+					return r, fmt.Errorf("%s at %d: %w", lookup.name, s.cluster.size.ServiceRequests, err)
+				}
+				s.p50[l] = append(s.p50[l], milliseconds(measured.p50))
+				b.log.Info("measured", "round", round+1, "look-up", lookup.name, "scale", s.cluster.size.ServiceRequests, "p50", measured.p50)
+			}
+		}
+	}
+	var t strings.Builder
+	fmt.Fprintf(&t, "Latency over HTTP, %d clients, %d rounds of %s.\n\n| service requests | look-up | p50 ms | to %d |\n|---|---|---|---|\n",
+		growthClients, b.rounds, b.duration, b.growth[0])
+	for l, lookup := range lookups {
+		for i, s := range sites {
+			var ratio []float64
+			for round, p50 := range s.p50[l] {
+				ratio = append(ratio, p50/sites[0].p50[l][round])
+			}
+			fmt.Fprintf(&t, "| %d | %s | %s | %s |\n", s.cluster.size.ServiceRequests, lookup.name, spread(s.p50[l], 3), spread(ratio, 2))
+			if i > 0 {
+				r.atMost(fmt.Sprintf("latency %s, %d to %d service requests", lookup.name, s.cluster.size.ServiceRequests, b.growth[0]), 1.2, ratio, "")
+			}
+		}
+	}
+	r.about = append(r.about, sites[0].cluster.server.Description()+".")
+	r.tables = append(r.tables, t.String())
+	return r, nil
+}
+
+// measureSoak puts a mixed load on the service and watches what it holds: memory, once a second, and goroutines before and after.
+func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
+	c, err := openCluster(ctx, b.root, b.cache, b.scale, b.log)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	r.header(b, c)
+	s, err := startService(ctx, b.program, "all", c.url, b.serviceLog)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	paths, err := c.paths(b.queries, b.clients)
+	if err != nil {
+		return r, err
+	}
+	cycle := c.cycle(b.clients)
+	reads := paths[2:] // what changes nothing is answered 200, as is an action whose end is waited for
+	mixed := func(to []byte, client, n int) []byte {
+		if n%2 == 0 {
+			return cycle(to, client, n)
+		}
+		return reads[n/2%len(reads)].request(to, client, n)
+	}
+	stream := load{address: s.address, clients: b.clients, request: mixed, want: http.StatusOK}
+	if _, err := stream.run(ctx, 0, b.warmUp); err != nil {
+		return r, err
+	}
+	before, err := settledGoroutines(ctx, s.address, 0)
+	if err != nil {
+		return r, err
+	}
+
+	var resident []float64 // MB, a second
+	watching, stop := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		for watching.Err() == nil {
+			if now, _, ok := s.memory(); ok {
+				resident = append(resident, float64(now)/1e6)
+			}
+			select {
+			case <-watching.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}()
+	measured, err := stream.run(ctx, 0, b.soak)
+	stop()
+	<-watched
+	if err != nil {
+		return r, err
+	}
+	after, err := settledGoroutines(ctx, s.address, before)
+	if err != nil {
+		return r, err
+	}
+	r.remember("all, mixed load", s)
+	r.atMost("goroutines left behind", 0, []float64{float64(after - before)}, "")
+	var t strings.Builder
+	fmt.Fprintf(&t, "Mixed load for %s: %d requests, half of them actions whose end is waited for, no error. Goroutines: %d before, %d after.\n",
+		b.soak, measured.total, before, after)
+	if n := len(resident); n >= 3 {
+		// The first tenth is the warming up of caches; a tenth in front is compared with the last.
+		early, late := resident[n/10:max(n/5, n/10+1)], resident[n-max(1, n/10):]
+		r.atMost("memory resident, most", 100, []float64{float64(r.memory["all, mixed load"]) / 1e6}, " MB")
+		r.atMost("memory resident, last tenth to second tenth", 1.1, []float64{median(late) / median(early)}, "")
+		fmt.Fprintf(&t, "\n| part of the time | resident MB |\n|---|---|\n")
+		for i := range min(10, n) {
+			part := resident[n*i/min(10, n) : n*(i+1)/min(10, n)]
+			fmt.Fprintf(&t, "| %d/%d | %s |\n", i+1, min(10, n), spread(part, 1))
+		}
+	}
+	r.tables = append(r.tables, t.String())
+	return r, c.restore(ctx)
+}
+
+// settledGoroutines asks the service how many goroutines it has, once its connections have ended: until there are no more than wanted, or it
+// stays the same for three seconds.
+func settledGoroutines(ctx context.Context, address string, wanted int) (n int, err error) {
+	same := 0
+	for same < 3 {
+		conns, err := dial(ctx, address, 1)
+		if err != nil {
+			return 0, err
+		}
+		code, text, err := conns[0].exchange([]byte("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"))
+		closeAll(conns)
+		if err != nil || code != http.StatusOK {
+			return 0, fmt.Errorf("GET /metrics: %d %w", code, err)
+		}
+		now := 0
+		for line := range strings.Lines(string(text)) {
+			if value, ok := strings.CutPrefix(line, "go_goroutines "); ok {
+				if _, err := fmt.Sscan(value, &now); err != nil {
+					return 0, err
+				}
+			}
+		}
+		if same++; now != n {
+			n, same = now, 0
+		}
+		if wanted > 0 && n <= wanted {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return n, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,388 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/internal/population"
+)
+
+// The pool that stage.sql makes: all service requests of these states, from the first on.
+const (
+	poolFirstState = 20
+	poolStates     = 10
+)
+
+// benchTypes is how many types of licence stage.sql adds.
+const benchTypes = 50
+
+// stride is prime: rows of a pool are taken in steps of it, so that neighbours in time are no neighbours in the table.
+const stride = 7919
+
+// path is what a caller can ask for, three times over: as pgbench does it with the statements one by one in a transaction (steps), as
+// pgbench does it the way the service sends them (sent), and over HTTP.
+type path struct {
+	name    string
+	title   string
+	goal    float64 // throughput of the service, as ratio to steps
+	steps   string
+	sent    string
+	single  bool // sent needs one connection only
+	batch   int  // requests that one transaction of sent serves; 0: one
+	request request
+	status  int
+	// done counts, for a path that writes, what has been carried out since the last restore; at most is how much there can be.
+	done   string
+	atMost int
+}
+
+// groups is how many groups of a hundred service requests there are, see population.Size.
+func (c *cluster) groups() int { return c.size.ServiceRequests / 100 }
+
+// pool is how many service requests can be released.
+func (c *cluster) pool() int { return poolStates * c.groups() }
+
+// pooled is the ordinal of the k-th service request of the pool; stage.sql and poolRow have the same formula.
+func (c *cluster) pooled(k int) int {
+	g := c.groups()
+	return ((poolFirstState+k/g-k%g)%100+100)%100*g + k%g + 1
+}
+
+// poolRow sets n to the next service request of the pool and t to the token of its holder.
+func (c *cluster) poolRow(clients int) string {
+	return fmt.Sprintf(`\set i :i + 1
+\set k (:i * %d + :client_id) * %d %% %d
+\set n ((%d + :k / %[5]d - :k %% %[5]d) %% 100 + 100) %% 100 * %[5]d + :k %% %[5]d + 1
+\set t (:n - 1) %% %[6]d + 1
+`, clients, stride, c.pool(), poolFirstState, c.groups(), c.size.Tokens)
+}
+
+// ordinary is a group of which no requisition has a hundred service requests: whether p99 meets one would be luck.
+func (c *cluster) ordinary() int {
+	if g := c.groups(); g < 100 {
+		return 1 + rand.IntN(g-1)
+	} else {
+		return 100*rand.IntN(g/100) + 1 + rand.IntN(99)
+	}
+}
+
+// active is the ordinal of a random active service request of an ordinary group.
+func (c *cluster) active() int {
+	group := c.ordinary()
+	place := ((rand.IntN(activeStates)-group)%100 + 100) % 100
+	return place*c.groups() + group + 1
+}
+
+// activeStates is the number of states in which a service request is active, the first of a hundred.
+const activeStates = 50
+
+// sqlID is population's id of a row, in SQL; n is an expression for its ordinal, and first the id of the first of its kind.
+func sqlID(first uuid.UUID, n string) string {
+	middle := first.String()[8:24]
+	return fmt.Sprintf("(lpad(to_hex((%s)::bigint * 2654435761 %% 4294967296), 8, '0') || '%s' || lpad(to_hex((%[1]s)::bigint), 12, '0'))::uuid", n, middle)
+}
+
+// sqlCaller is the id of the legal entity for which the n-th token acts, in SQL.
+func (c *cluster) sqlCaller(n string) string {
+	return sqlID(population.LegalEntity(1), fmt.Sprintf("((%s) %% %d / 2) %% %d * 20 + 1 + (%[1]s) %% %[2]d %% 2", n, c.size.Tokens, c.size.LegalEntities/20))
+}
+
+// sqlRequisition is population's requisition, in SQL: r is an expression for the place of the first service request that has it, a hundred a
+// group.
+func sqlRequisition(r string) string {
+	return "to_char((" + r + `) * 2654435761 % 10000000000000000, 'FM0000"-"0000"-"0000"-"0000')`
+}
+
+// compare holds the formulas of the scripts against those of population, of which they are a copy in SQL.
+func (c *cluster) compare(ctx context.Context) error {
+	g := c.groups()
+	for k := range 100 {
+		n := c.pooled(k * stride % c.pool())
+		if n%2 == 0 {
+			n = c.active()
+		}
+		r := (n-1)%g*100 + (n-1)/g
+		switch place := (n - 1) / g; {
+		case (n-1)%g%100 == 0:
+			r -= place
+		case place >= 80:
+			r -= place % 4
+		}
+		var request, job, user, caller uuid.UUID
+		var requisition string
+		err := c.conn.QueryRow(ctx, "SELECT "+strings.Join([]string{
+			sqlID(population.ServiceRequest(1), "n"), sqlID(population.Job(1), "n"), sqlID(population.User(1), "n"), c.sqlCaller("n"), sqlRequisition("r"),
+		}, ", ")+" FROM (SELECT $1::bigint AS n, $2::bigint AS r) AS asked", n, r).Scan(&request, &job, &user, &caller, &requisition)
+		if err != nil {
+			return err
+		}
+		if request != population.ServiceRequest(n) || job != population.Job(n) || user != population.User(n) ||
+			caller != population.LegalEntity(c.size.Caller(n)) || requisition != c.size.Requisition(n) {
+			return fmt.Errorf("the formulas of the scripts are not those of the population: see row %d", n)
+		}
+	}
+	return nil
+}
+
+// paths are all there are. Where the service comes to send its statements in another way, sent is to say so here. What a token allows the
+// service remembers, so its sent statements begin behind that.
+func (c *cluster) paths(q queries, clients int) ([]path, error) {
+	s := scripts{queries: q}
+	authenticate := s.bound("Authenticate", binding{
+		"token_hash": "sha256(convert_to('token' || :t::text, 'UTF8'))",
+		"key_hash":   "sha256(convert_to('api_key' || (:t % 50 + 1)::text, 'UTF8'))",
+		"as_of":      "NULL",
+	}) + " \\gset auth_\n"
+	caller := c.sqlCaller(":t::bigint")
+	user := sqlID(population.User(1), ":t")
+
+	serviceRequest := sqlID(population.ServiceRequest(1), ":n")
+	judge := s.bound("JudgeRelease", binding{
+		"ids":                 "ARRAY[gen_random_uuid()]",
+		"service_request_ids": "ARRAY[" + serviceRequest + "]",
+		"client_ids":          "ARRAY[:auth_client_id]",
+	}) + " \\gset verdict_\n"
+	enqueue := s.bound("EnqueueJobs", binding{
+		"ids":                 "ARRAY[:verdict_id]",
+		"actions":             "ARRAY['release']",
+		"service_request_ids": "ARRAY[" + serviceRequest + "]",
+		"patient_ids":         "ARRAY[:verdict_patient_id]",
+		"client_ids":          "ARRAY[:auth_client_id]",
+		"user_ids":            "ARRAY[:auth_user_id]",
+		"bodies":              "ARRAY['{}']",
+		"request_digests":     "ARRAY[sha256(convert_to('release' || :n::text, 'UTF8'))]",
+		"trace_contexts":      "ARRAY['']",
+	})
+	// Acceptances that come while others are written are written together: one connection, as many as there are clients.
+	together := func(value string) string {
+		g := c.groups()
+		return fmt.Sprintf(`ARRAY(SELECT %s FROM (SELECT ((%d + k / %[3]d - k %% %[3]d) %% 100 + 100) %% 100 * %[3]d + k %% %[3]d + 1 AS n
+	FROM (SELECT (:i::bigint * %[4]d + m) * %[5]d %% %[6]d AS k FROM generate_series(0, %[4]d - 1) m) AS taken) AS taken)`,
+			value, poolFirstState, g, clients, stride, c.pool())
+	}
+	serviceRequests, callers := together(sqlID(population.ServiceRequest(1), "n")), together(c.sqlCaller("n"))
+	judgeTogether := s.bound("JudgeRelease", binding{
+		"ids": together("gen_random_uuid()"), "service_request_ids": serviceRequests, "client_ids": callers,
+	})
+	enqueueTogether := s.bound("EnqueueJobs", binding{
+		"ids":                 together("gen_random_uuid()"),
+		"actions":             together("'release'::text"),
+		"service_request_ids": serviceRequests,
+		"patient_ids":         together("gen_random_uuid()"),
+		"client_ids":          callers,
+		"user_ids":            together(sqlID(population.User(1), fmt.Sprintf("(n - 1) %% %d + 1", c.size.Tokens))),
+		"bodies":              together("'{}'::text"),
+		"request_digests":     together("sha256(convert_to('release' || n, 'UTF8'))"),
+		"trace_contexts":      together("''::text"),
+	})
+	poolRow := c.poolRow(clients)
+
+	// Every client may have every type: the tokens one after the other, then the next type.
+	licenseRow := fmt.Sprintf("\\set i :i + 1\n\\set k :i * %d + :client_id\n\\set t :k %% %[2]d + 1\n\\set type :k / %[2]d\n", clients, c.size.Tokens)
+	lock := func(client string) string { return s.bound("LockLegalEntity", binding{"id": client}) }
+	create := func(client, user string) string {
+		return s.bound("CreateLicense", binding{
+			"legal_entity_id":  client,
+			"type":             "('BENCH_' || :type::text)",
+			"is_primary":       "false",
+			"issued_by":        "'МОЗ України'",
+			"issued_date":      "'2020-01-01'::date",
+			"active_from_date": "'2020-01-01'::date",
+			"expiry_date":      "NULL::date",
+			"license_number":   "'АБ 1'",
+			"what_licensed":    "'Медична практика'",
+			"order_no":         "'1'",
+			"user_id":          user,
+			"as_of":            "NULL",
+			"time_zone":        "'Europe/Kyiv'",
+		})
+	}
+
+	group := fmt.Sprintf("random(1, %d)", c.groups()-1)
+	if c.groups() >= 100 {
+		group = fmt.Sprintf("100 * random(0, %d) + random(1, 99)", c.groups()/100-1)
+	}
+	searchRow := fmt.Sprintf(`\set g %s
+\set place ((random(0, %d) - :g) %% 100 + 100) %% 100
+\set r :g * 100 + CASE WHEN :place >= 80 THEN :place / 4 * 4 ELSE :place END
+\set t random(1, %d)
+`, group, activeStates-1, c.size.Tokens)
+	search := s.bound("ListServiceRequestsByRequisition", binding{
+		"requisition": sqlRequisition(":r::bigint"),
+		"status":      "'active'",
+		"page_size":   "50",
+		"page_offset": "0",
+	})
+
+	jobRow := fmt.Sprintf("\\set n random(1, %d)\n\\set t (:n - 1) %% %d + 1\n", c.size.Jobs, c.size.Tokens)
+	job := func(client string) string {
+		return s.bound("GetJob", binding{"id": sqlID(population.Job(1), ":n"), "client_id": client})
+	}
+
+	licensesRow := fmt.Sprintf("\\set t random(1, %d)\n", c.size.Tokens)
+	licenses := func(client string) string {
+		return s.bound("ListLicenses", binding{
+			"legal_entity_id": client, "id": "NULL", "license_number": "NULL", "type": "NULL", "is_primary": "NULL",
+			"page_size": "50", "page_offset": "0",
+		})
+	}
+
+	const client, author = ":auth_client_id::uuid", ":auth_user_id::uuid"
+	return []path{
+		{
+			name: "accept", title: "accept of `release` (202)", goal: 2.5,
+			steps:   poolRow + steps(authenticate, judge, enqueue),
+			sent:    "\\set i :i + 1\n" + each(judgeTogether, enqueueTogether),
+			single:  true,
+			batch:   clients,
+			request: c.releaseNext,
+			status:  http.StatusAccepted,
+			done:    "SELECT count(*) FROM ops.jobs WHERE status = 'pending'",
+			atMost:  c.pool(),
+		},
+		{
+			name: "license", title: "`POST /api/licenses` (201)", goal: 1.4,
+			steps:   licenseRow + steps(authenticate, lock(client), create(client, author)),
+			sent:    licenseRow + pipelined(lock(caller), create(caller, user)),
+			request: c.createLicense,
+			status:  http.StatusCreated,
+			done:    `SELECT count(*) FROM prm.licenses WHERE type LIKE 'BENCH\_%'`,
+			atMost:  c.size.Tokens * benchTypes,
+		},
+		{
+			name: "search", title: "search by requisition", goal: 1.0,
+			steps:   searchRow + steps(authenticate, search),
+			sent:    searchRow + each(search),
+			request: func(b []byte, _, _ int) []byte { return c.search(b, c.active()) },
+			status:  http.StatusOK,
+		},
+		{
+			name: "job", title: "`GET /api/jobs/{id}`", goal: 0.9,
+			steps: jobRow + steps(authenticate, job(client)),
+			sent:  jobRow + each(job(caller)),
+			request: func(b []byte, _, _ int) []byte {
+				n := 1 + rand.IntN(c.size.Jobs)
+				b = append(b, "GET /api/jobs/"...)
+				return c.as(appendID(b, population.Job(n)), (n-1)%c.size.Tokens+1)
+			},
+			status: http.StatusOK,
+		},
+		{
+			name: "licenses", title: "`GET /api/licenses`", goal: 0.8,
+			steps: licensesRow + steps(authenticate, licenses(client)),
+			sent:  licensesRow + each(licenses(caller)),
+			request: func(b []byte, _, _ int) []byte {
+				return c.as(append(b, "GET /api/licenses"...), 1+rand.IntN(c.size.Tokens))
+			},
+			status: http.StatusOK,
+		},
+	}, s.err
+}
+
+// workerSteps is how a worker would carry out one release without batches: statement by statement, in a transaction.
+func workerSteps(q queries) (string, error) {
+	s := scripts{queries: q}
+	return steps(
+		s.bound("ClaimJobs", binding{"failed_before": "false", "batch_size": "1"})+" \\gset job_\n",
+		s.bound("LockServiceRequests", binding{"ids": "ARRAY[:job_service_request_id]"}),
+		s.bound("JudgeRelease", binding{
+			"ids": "ARRAY[:job_id]", "service_request_ids": "ARRAY[:job_service_request_id]", "client_ids": "ARRAY[:job_client_id]",
+		})+" \\gset verdict_\n",
+		s.bound("ReleaseServiceRequests", binding{"service_request_ids": "ARRAY[:job_service_request_id]", "user_ids": "ARRAY[:job_user_id]"}),
+		s.bound("EndJobs", binding{"ids": "ARRAY[:job_id]", "refusals": "ARRAY[:verdict_refusal]"}),
+	), s.err
+}
+
+// verify checks that a measurement of a path that writes has done what it says. When more than half of what there can be is asked for, a
+// client of pgbench that is ahead of the others may come round to what is done already: then half of it must be done.
+func (p path) verify(ctx context.Context, c *cluster, s sample) error {
+	if p.done == "" {
+		return nil
+	}
+	done, err := c.number(ctx, p.done)
+	if err == nil && done != s.total && (s.total <= p.atMost/2 || done <= p.atMost/2) {
+		err = fmt.Errorf("%s: %d carried out, %d in the database", p.name, s.total, done)
+	}
+	return err
+}
+
+// as ends the head of a request without body: by whom it is made.
+func (c *cluster) as(b []byte, token int) []byte { return append(c.by(b, token), "\r\n"...) }
+
+func (c *cluster) by(b []byte, token int) []byte {
+	b = append(b, " HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer token"...)
+	b = strconv.AppendInt(b, int64(token), 10)
+	b = append(b, "\r\napi-key: api_key"...)
+	b = strconv.AppendInt(b, int64(token%50+1), 10)
+	return append(b, "\r\n"...)
+}
+
+// body ends a request with a JSON body.
+func body(b []byte, text string) []byte {
+	b = append(b, "Content-Type: application/json\r\nContent-Length: "...)
+	b = strconv.AppendInt(b, int64(len(text)), 10)
+	b = append(b, "\r\n\r\n"...)
+	return append(b, text...)
+}
+
+// release asks for the release of a service request, by its holder.
+func (c *cluster) release(b []byte, row int) []byte {
+	return c.as(action(b, population.ServiceRequest(row), "release"), c.size.Holder(row))
+}
+
+// releaseNext asks for the release of the next service request of the pool.
+func (c *cluster) releaseNext(b []byte, _, n int) []byte {
+	return c.release(b, c.pooled(n*stride%c.pool()))
+}
+
+// use asks for the use of a service request, by the legal entity of a token, and waits for the outcome.
+func (c *cluster) use(b []byte, id uuid.UUID, token int) []byte {
+	holder := c.size.Caller(token)
+	b = append(c.by(action(b, id, "use"), token), "Prefer: wait=30\r\n"...)
+	return body(b, fmt.Sprintf(`{"used_by_legal_entity": {"identifier": {"value": %q}}, "used_by_division": {"identifier": {"value": %q}}}`,
+		population.LegalEntity(holder), population.Division(holder)))
+}
+
+// cycle has each client release a service request of its own, wait for the outcome, use it again, wait for that, and go on to its next one.
+func (c *cluster) cycle(clients int) request {
+	asked := make([]int, clients)
+	return func(b []byte, client, _ int) []byte {
+		turn := asked[client]
+		asked[client]++
+		row := c.pooled(client + clients*(turn/2%(c.pool()/clients)))
+		if turn%2 == 1 {
+			return c.use(b, population.ServiceRequest(row), c.size.Holder(row))
+		}
+		b = c.by(action(b, population.ServiceRequest(row), "release"), c.size.Holder(row))
+		return append(b, "Prefer: wait=30\r\n\r\n"...)
+	}
+}
+
+// search asks for the service requests of the requisition of one.
+func (c *cluster) search(b []byte, row int) []byte {
+	b = append(b, "GET /api/service_requests?requisition="...)
+	return c.as(append(b, c.size.Requisition(row)...), 1+rand.IntN(c.size.Tokens))
+}
+
+func (c *cluster) createLicense(b []byte, _, n int) []byte {
+	b = c.by(append(b, "POST /api/licenses"...), n%c.size.Tokens+1)
+	return body(b, `{"type": "BENCH_`+strconv.Itoa(n/c.size.Tokens)+`", "is_primary": false, "issued_by": "МОЗ України", "issued_date": "2020-01-01", `+
+		`"active_from_date": "2020-01-01", "license_number": "АБ 1", "what_licensed": "Медична практика", "order_no": "1"}`)
+}
+
+func action(b []byte, id uuid.UUID, name string) []byte {
+	b = append(b, "PATCH /api/service_requests/"...)
+	b = append(appendID(b, id), "/actions/"...)
+	return append(b, name...)
+}
+
+func appendID(b []byte, id uuid.UUID) []byte {
+	text, _ := id.MarshalText() // never fails
+	return append(b, text...)
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// build makes the program that is measured, as `make build` does.
+func build(ctx context.Context, root, temp string) (string, error) {
+	program := filepath.Join(temp, "reiestr")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/reiestr")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, said)
+	}
+	return program, nil
+}
+
+// service is a running `reiestr serve`.
+type service struct {
+	cmd     *exec.Cmd
+	address string // host:port
+	log     *os.File
+}
+
+// startService starts the program in a role and waits until it is ready. It writes its log lines as ever; they go to the log.
+func startService(ctx context.Context, program, role, url, log string) (*service, error) {
+	s := &service{cmd: exec.Command(program, "serve", "--role", role, "--listen", "127.0.0.1:0")}
+	for _, variable := range os.Environ() { // a configuration of somebody's own would be measured
+		if !strings.HasPrefix(variable, "REIESTR_") && !strings.HasPrefix(variable, "OTEL_") {
+			s.cmd.Env = append(s.cmd.Env, variable)
+		}
+	}
+	s.cmd.Env = append(s.cmd.Env, "REIESTR_DATABASE_URL="+url)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for this process, which stops it in order
+	var err error
+	if s.log, err = os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644); err != nil {
+		return nil, err
+	}
+	s.cmd.Stderr = s.log
+	out, err := s.cmd.StdoutPipe()
+	if err == nil {
+		err = s.cmd.Start()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.log.Close())
+	}
+	lines := bufio.NewReader(out)
+	line, err := lines.ReadString('\n')
+	address, found := strings.CutPrefix(strings.TrimSpace(line), "listening on http://")
+	if err != nil || !found {
+		return nil, errors.Join(fmt.Errorf("reiestr serve --role %s does not start, its log is %s (choose another with --service-log)", role, log), s.stop())
+	}
+	s.address = address
+	go io.Copy(io.Discard, lines) //nolint:errcheck // until it ends
+	if ctx.Err() != nil {
+		return nil, errors.Join(ctx.Err(), s.stop())
+	}
+	return s, nil
+}
+
+// stop ends the process in order. An error: it did not end well.
+func (s *service) stop() error {
+	s.cmd.Process.Signal(syscall.SIGTERM)                                   //nolint:errcheck // Wait tells what became of it
+	kill := time.AfterFunc(40*time.Second, func() { s.cmd.Process.Kill() }) //nolint:errcheck // see above
+	defer kill.Stop()
+	return errors.Join(s.cmd.Wait(), s.log.Close())
+}
+
+// cpu answers the CPU time of the process.
+func (s *service) cpu() (time.Duration, bool) { return cpuOf(s.cmd.Process.Pid) }
+
+// memory answers what the process holds and held at most, in bytes.
+func (s *service) memory() (resident, most int64, ok bool) { return memoryOf(s.cmd.Process.Pid) }
