@@ -10,20 +10,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// traced observes that all is part of a trace.
-type traced string
+// Traced observes that all is part of a trace.
+type Traced string
 
-func (traced) Transaction(ctx context.Context, _ string) (context.Context, func(int, error)) {
+func (Traced) Transaction(ctx context.Context, _ string) (context.Context, func(int, error)) {
 	return ctx, func(int, error) {}
 }
-func (t traced) Trace(context.Context) string { return string(t) }
-func (traced) Jobs(ctx context.Context, _ []JobRun) (context.Context, func(error)) {
+func (t Traced) Trace(context.Context) string { return string(t) }
+func (Traced) Jobs(ctx context.Context, _ []JobRun) (context.Context, func(error)) {
 	return ctx, func(error) {}
 }
 
 const (
-	sampledTrace   = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	unsampledTrace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+	SampledTrace   = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	unSampledTrace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
 )
 
 // TestTransactionsOfASampledTrace: whatever holds for a transaction that travels in few round trips holds for one whose statements are sent
@@ -31,9 +31,9 @@ const (
 func TestTransactionsOfASampledTrace(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]func(*testing.T){
-		"commits":                                 TestTransactCommits,
-		"nothing to do":                           TestTransactWithNothingToDo,
-		"reports a failed commit":                 TestTransactReportsAFailedCommit,
+		"commits":                 TestTransactCommits,
+		"nothing to do":           TestTransactWithNothingToDo,
+		"reports a failed commit": TestTransactReportsAFailedCommit,
 		"reports a commit answered with rollback": TestTransactReportsACommitAnsweredWithARollback,
 		"commits behind no row":                   TestTransactCommitsBehindNoRow,
 		"commits nothing after a refusal":         TestTransactCommitsNothingAfterARefusal,
@@ -62,10 +62,10 @@ func TestStatementsCarryTheTraceOnlyWhereItIsSampled(t *testing.T) {
 	hold := s.hold(t, `LOCK TABLE prm.legal_entities, ops.jobs`)
 	observers := map[string]Observer{"nobody": nil}
 	for _, trace := range []string{
-		"", sampledTrace, unsampledTrace, sampledTrace + " ", strings.ToUpper(sampledTrace), "01" + sampledTrace[2:],
-		strings.Replace(sampledTrace, "0e", "*/", 1), "00-*/;DROP TABLE ops.scratch;/*-01",
+		"", SampledTrace, unSampledTrace, SampledTrace + " ", strings.ToUpper(SampledTrace), "01" + SampledTrace[2:],
+		strings.Replace(SampledTrace, "0e", "*/", 1), "00-*/;DROP TABLE ops.scratch;/*-01",
 	} {
-		observers[trace] = traced(trace)
+		observers[trace] = Traced(trace)
 	}
 	for trace, observer := range observers {
 		d, err := Open(t.Context(), Config{URL: s.login.Config().ConnString(), TimeZone: "Europe/Kyiv", Name: trace, Observer: observer})
@@ -86,9 +86,9 @@ func TestStatementsCarryTheTraceOnlyWhereItIsSampled(t *testing.T) {
 		}()
 		go func() { _, err := d.Jobs.Queue(t.Context()); answers <- err }()
 		want := map[string]string{"transaction": `SELECT /* LockLegalEntity */ FROM prm`, "read": `SELECT /* MeasureQueue */`}
-		if trace == sampledTrace {
+		if trace == SampledTrace {
 			for way := range want {
-				want[way] = "/*traceparent='" + sampledTrace + "'*/;" + want[way]
+				want[way] = "/*traceparent='" + SampledTrace + "'*/;" + want[way]
 			}
 		}
 		s.untilBothWait(t)
@@ -122,7 +122,7 @@ func TestStatementsOfASampledTraceAreNotPrepared(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
 	sampled := *s.DB
-	sampled.observer = traced(sampledTrace)
+	sampled.observer = Traced(SampledTrace)
 	prepared := func(d *DB) (n int) {
 		for range 3 {
 			if err := d.transact(t.Context(), "look", func(tx *transaction) error { return tx.last().LockLegalEntity(t.Context(), SystemUser) }); err != nil {

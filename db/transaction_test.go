@@ -50,7 +50,7 @@ func newScratch(t *testing.T, settings ...string) *scratch {
 	}
 	config := Config{URL: url, TimeZone: "Europe/Kyiv", MaxConns: 1}
 	if strings.HasPrefix(t.Name(), "TestTransactionsOfASampledTrace/") {
-		config.Observer = traced(sampledTrace)
+		config.Observer = Traced(SampledTrace)
 	}
 	s.DB, err = Open(t.Context(), config)
 	if err != nil {
