@@ -8,7 +8,11 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+// PoolOf is the way to the database that a DB has.
+func PoolOf(d *DB) *pgxpool.Pool { return d.pool }
 
 // Traced observes that all is part of a trace.
 type Traced string

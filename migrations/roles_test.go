@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/migrations"
 )
 
 var (
@@ -311,5 +312,31 @@ func TestSettingsOfARoleAreThoseOfItsLogin(t *testing.T) {
 	as := change(t, query(func(q url.Values) { q.Del("user"); q.Del("password") }), func(u *url.URL) { u.User = url.UserPassword(login, "secret") })
 	if got := timeout(as); got != "7s" {
 		t.Errorf("logged in: %s", got)
+	}
+}
+
+// What a migrator waits for at most, whatever the database has as defaults. That each file bounds its locks is tested beside.
+func TestTimeoutsOfAMigrator(t *testing.T) {
+	t.Parallel()
+	address := testdb.New(t).URL
+	dba := connect(t, address)
+	for _, setting := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
+		exec(t, dba, `ALTER DATABASE `+dba.Config().Database+` SET `+setting+` = '17ms'`)
+	}
+	const timeouts = `SELECT current_user || ' ' || current_setting('application_name') || ': ' || concat_ws(' ', current_setting('statement_timeout'),
+		current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout'))`
+	conn, err := migrations.Connect(t.Context(), address)
+	must(t, err)
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	if got := column(t, conn, timeouts)[0]; !strings.HasSuffix(got, " reiestr migrate: 0 10s 1min") {
+		t.Error(got)
+	}
+	owner, err := migrations.OpenAsOwner(address)
+	must(t, err)
+	t.Cleanup(func() { owner.Close() })
+	var got string
+	must(t, owner.QueryRowContext(t.Context(), timeouts).Scan(&got))
+	if got != "reiestr_owner reiestr migrate: 0 0 1min" {
+		t.Error(got)
 	}
 }
