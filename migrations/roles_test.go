@@ -271,10 +271,33 @@ func TestReadersSeeNoSecretAndNoPerson(t *testing.T) {
 	if len(others) != 0 {
 		t.Errorf("readers have what this takes away: %v", others)
 	}
-	// What operation asks for.
 	column(t, conn, `SELECT ops.schema_version()::text`)
-	column(t, conn, `SELECT status || count(*) || coalesce(max(now() - inserted_at)::text, '') FROM ops.jobs GROUP BY status`)
-	column(t, conn, `SELECT coalesce(program_processing_status, status) || count(*) FROM medical_events.service_requests GROUP BY program_processing_status, status`)
+}
+
+// The questions of the playbook have answers: for readers where they ask for our tables, for a superuser where for sessions and statements.
+func TestThePlaybookOfStatements(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, testdb.New(t).URL)
+	if strings.Contains(column(t, conn, `SHOW shared_preload_libraries`)[0], "pg_stat_statements") {
+		exec(t, conn, `CREATE EXTENSION pg_stat_statements`)
+	} else {
+		exec(t, conn, `CREATE VIEW public.pg_stat_statements AS SELECT 0::oid AS dbid, '' AS query, 0 AS calls, 0 AS rows,
+			0.0 AS total_exec_time, 0.0 AS mean_exec_time, 0.0 AS max_exec_time, 0 AS shared_blks_read, 0 AS wal_bytes`)
+	}
+	text, err := os.ReadFile("../docs/playbooks/statements.md")
+	must(t, err)
+	readers := 0
+	for _, query := range regexp.MustCompile(`(?ms)^SELECT .*?;`).FindAllString(string(text), -1) {
+		if !strings.Contains(query, "pg_stat_") {
+			readers++
+			exec(t, conn, `SET ROLE reiestr_readonly`)
+		}
+		exec(t, conn, query)
+		exec(t, conn, `RESET ROLE`)
+	}
+	if readers < 3 {
+		t.Errorf("%d questions of readers", readers)
+	}
 }
 
 // Settings of a role are those of the sessions that log in as it, and not of those that take it on: what the code says of time-outs.
