@@ -4,7 +4,7 @@
 --
 --   reiestr_owner     owns every object and runs the versioned migrations and the operator's commands
 --   reiestr_app       what the service becomes on every connection; owns nothing, has only the grants its queries need
---   reiestr_readonly  for people who look: states, kinds and moments, without secrets and without persons (00010)
+--   reiestr_readonly  for people who look: states, kinds and moments, without secrets and without persons (00013)
 --
 -- None can log in: grant them to logins of your own (GRANT reiestr_app TO service_login). A version that brings another role
 -- needs this file run again by whoever may create roles.

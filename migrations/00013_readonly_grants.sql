@@ -30,6 +30,7 @@ GRANT SELECT (id, status, program_id, program_processing_status, used_by_legal_e
     requester_legal_entity_id, expiration_date, inserted_at, updated_at) ON medical_events.service_requests TO reiestr_readonly;
 GRANT SELECT (sequence_number, service_request_id, status, program_processing_status, used_by_legal_entity_id, inserted_at)
     ON medical_events.service_request_history TO reiestr_readonly;
+GRANT SELECT (is_only_row, epoch) ON ops.access_epoch TO reiestr_readonly;
 GRANT SELECT (client_id, scopes, expires_at, inserted_at, revoked_at) ON ops.access_tokens TO reiestr_readonly;
 GRANT SELECT (name, inserted_at, revoked_at) ON ops.api_keys TO reiestr_readonly;
 GRANT SELECT (id, sequence_number, action, service_request_id, client_id, status, refusal, attempts, not_before, inserted_at, ended_at, trace_context)
@@ -49,8 +50,9 @@ GRANT EXECUTE ON FUNCTION ops.schema_version() TO reiestr_readonly;
 -- +goose Down
 SET LOCAL lock_timeout = '2s';
 ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC;
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA prm, medical_events, ops TO PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA prm, medical_events, ops FROM reiestr_app, reiestr_readonly;
+GRANT EXECUTE ON FUNCTION ops.instant(timestamptz), ops.business_date(timestamptz, text), ops.schema_version(), ops.queue_events(),
+    ops.refuse_leaving_ended_job(), medical_events.refuse_leaving_final_status() TO PUBLIC;
+REVOKE EXECUTE ON FUNCTION ops.instant(timestamptz), ops.business_date(timestamptz, text), ops.schema_version() FROM reiestr_app, reiestr_readonly;
 -- Of a table this takes the rights to its columns too.
 REVOKE ALL ON ALL TABLES IN SCHEMA prm, medical_events, ops FROM reiestr_readonly;
 REVOKE USAGE ON SCHEMA prm, medical_events, ops FROM reiestr_readonly;
