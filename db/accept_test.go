@@ -201,7 +201,7 @@ func (x *texts) count(name string) (n int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, sql := range x.sent {
-		if strings.HasPrefix(sql, "-- name: "+name) {
+		if strings.Contains(sql, "/* "+name) {
 			n++
 		}
 	}

@@ -39,7 +39,7 @@ func (n now) SendBatch(_ context.Context, batch *pgx.Batch) pgx.BatchResults {
 	if err := n.settle(); err != nil {
 		return failedBatch{err: err}
 	}
-	return n.t.conn.SendBatch(n.t.ctx, batch)
+	return n.t.marked.SendBatch(n.t.ctx, batch)
 }
 
 // settle sends what is queued.
@@ -47,9 +47,8 @@ func (n now) settle() error {
 	if n.last {
 		return errNotOneStatement
 	}
-	queued := n.t.queued
-	n.t.queued = pgx.Batch{}
-	return n.t.conn.SendBatch(n.t.ctx, &queued).Close()
+	_, err := n.t.flush(n.t.ctx)
+	return err
 }
 
 var errNotOneStatement = errors.New("a bulk statement can neither be queued nor be the last")

@@ -22,12 +22,14 @@ const (
 	Owner Role = "reiestr_owner" // the operator's commands
 )
 
-// Time-outs of a session of the service. The operator's commands have none: they load whole registries in one transaction.
-const (
-	statementTimeout = 10 * time.Second
-	lockTimeout      = 5 * time.Second
-	idleTimeout      = 10 * time.Second // in a transaction
-)
+// timeouts of a session, by the role it takes on; 0: none. They travel with each connection, as what is set on a role in the database counts
+// only for those who log in as that role.
+var timeouts = map[Role]struct{ statement, lock, idleInTransaction time.Duration }{
+	App: {10 * time.Second, 5 * time.Second, 10 * time.Second},
+	// Whole registries are loaded in one transaction, whose statements take what they take, one load after the other; but one that stands
+	// still holds up the service.
+	Owner: {0, 10 * time.Minute, time.Minute},
+}
 
 // Config says which database is used, and how.
 type Config struct {
@@ -74,22 +76,18 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	}
 	// What the server or the login has as defaults never decides how a statement of ours runs.
 	for name, value := range map[string]string{
-		"role":                          string(c.Role),
-		"application_name":              c.Name,
-		"search_path":                   "",
-		"timezone":                      "UTC",
-		"default_transaction_isolation": "read committed",
-		"default_transaction_read_only": "off",
-		"synchronous_commit":            "on", // what was acknowledged is durable
-		"statement_timeout":             "0",
-		"lock_timeout":                  "0",
+		"role":                                string(c.Role),
+		"application_name":                    c.Name,
+		"search_path":                         "",
+		"timezone":                            "UTC",
+		"default_transaction_isolation":       "read committed",
+		"default_transaction_read_only":       "off",
+		"synchronous_commit":                  "on", // what was acknowledged is durable
+		"statement_timeout":                   milliseconds(timeouts[c.Role].statement),
+		"lock_timeout":                        milliseconds(timeouts[c.Role].lock),
+		"idle_in_transaction_session_timeout": milliseconds(timeouts[c.Role].idleInTransaction),
 	} {
 		config.ConnConfig.RuntimeParams[name] = value
-	}
-	if c.Role == App {
-		config.ConnConfig.RuntimeParams["statement_timeout"] = milliseconds(statementTimeout)
-		config.ConnConfig.RuntimeParams["lock_timeout"] = milliseconds(lockTimeout)
-		config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(idleTimeout)
 	}
 	config.ConnConfig.Tracer = c.Tracer
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
@@ -134,7 +132,7 @@ func (d *DB) Ready(ctx context.Context, schemaVersion int64) error {
 }
 
 // read gives queries of one statement each: its snapshot is its transaction.
-func (d *DB) read() *sqlc.Queries { return sqlc.New(d.pool) }
+func (d *DB) read() *sqlc.Queries { return sqlc.New(marked{d.pool, d.observer}) }
 
 // now is the moment at which rules decide, where no database is asked for it.
 func (d *DB) now() time.Time {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/migrations"
 )
@@ -63,5 +65,40 @@ func TestListen(t *testing.T) {
 	}
 	if n := len(heard); n != 0 {
 		t.Errorf("heard %d times more", n)
+	}
+}
+
+// Each role has its time-outs, and each process its name, whatever the database has as defaults.
+func TestSessionsAreBoundedAndNamed(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	login, err := pgx.Connect(t.Context(), h.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { login.Close(context.Background()) })
+	for _, setting := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
+		exec(t, login, `ALTER DATABASE `+login.Config().Database+` SET `+setting+` = '17ms'`)
+	}
+	for role, want := range map[db.Role]string{
+		db.App:   "reiestr_app reiestr all: 10s 5s 10s",
+		db.Owner: "reiestr_owner reiestr load: 0 10min 1min",
+	} {
+		name := map[db.Role]string{db.App: "reiestr all", db.Owner: "reiestr load"}[role]
+		d, err := db.Open(t.Context(), db.Config{URL: h.url, Role: role, Name: name, TimeZone: "Europe/Kyiv"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(d.Close)
+		var got string
+		if err := db.PoolOf(d).QueryRow(t.Context(), `
+			SELECT current_user || ' ' || (SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()) || ': '
+				|| concat_ws(' ', current_setting('statement_timeout'), current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout'))`,
+		).Scan(&got); err != nil {
+			t.Fatal(err)
+		}
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

@@ -40,6 +40,7 @@ const mostTries = 3
 type transaction struct {
 	ctx    context.Context
 	conn   *pgx.Conn
+	marked marked // the way to conn
 	queued pgx.Batch
 	done   bool            // the commit has been sent
 	ended  func(err error) // told what became of this try; nil: nobody asks
@@ -80,7 +81,7 @@ func (d *DB) try(ctx context.Context, do func(*transaction) error) (err error) {
 		return err
 	}
 	defer c.Release()
-	t := &transaction{ctx: ctx, conn: c.Conn()}
+	t := &transaction{ctx: ctx, conn: c.Conn(), marked: marked{c.Conn(), d.observer}}
 	defer func() {
 		if t.ended != nil {
 			t.ended(err)
@@ -104,23 +105,23 @@ func (d *DB) try(ctx context.Context, do func(*transaction) error) (err error) {
 		return nil
 	}
 	t.queued.Queue(commit)
-	return t.flush()
+	ending, cancel := uncancelled(t.ctx)
+	defer cancel()
+	tag, err := t.flush(ending)
+	return errors.Join(err, notCommitted(err, tag))
 }
 
-// flush sends what is queued, where the last statement is the commit.
-func (t *transaction) flush() error {
-	ctx, cancel := uncancelled(t.ctx)
-	defer cancel()
-	size := t.queued.Len()
-	results := t.conn.SendBatch(ctx, &t.queued)
-	var tag pgconn.CommandTag
-	var err error
-	for range size {
+// flush sends what is queued, and tells how the last of it ended.
+func (t *transaction) flush(ctx context.Context) (tag pgconn.CommandTag, err error) {
+	batch := t.queued
+	t.queued = pgx.Batch{}
+	results := t.marked.SendBatch(ctx, &batch)
+	for range batch.Len() {
 		if tag, err = results.Exec(); err != nil {
 			break
 		}
 	}
-	return errors.Join(err, results.Close(), notCommitted(err, tag))
+	return tag, errors.Join(err, results.Close())
 }
 
 // uncancelled is the context of a commit that is under way.
@@ -201,7 +202,7 @@ func (n now) send(sql string, args []any) (roundTrip, error) {
 	}
 	batch := n.t.queued
 	n.t.queued = pgx.Batch{}
-	trip.results = n.t.conn.SendBatch(ctx, &batch)
+	trip.results = n.t.marked.SendBatch(ctx, &batch)
 	for range before {
 		if _, err := trip.results.Exec(); err != nil {
 			return trip, err

@@ -48,7 +48,11 @@ func newScratch(t *testing.T, settings ...string) *scratch {
 	for _, setting := range settings {
 		s.exec(t, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET `+strings.ReplaceAll(setting, "'", "''")+`', current_database()); END $$`)
 	}
-	s.DB, err = Open(t.Context(), Config{URL: url, TimeZone: "Europe/Kyiv", MaxConns: 1})
+	config := Config{URL: url, TimeZone: "Europe/Kyiv", MaxConns: 1}
+	if strings.HasPrefix(t.Name(), "TestTransactionsOfASampledTrace/") {
+		config.Observer = Traced(SampledTrace)
+	}
+	s.DB, err = Open(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,6 +148,26 @@ func (s *scratch) until(t *testing.T, want bool) {
 			t.Fatalf("in vain: until sessions wait for a lock: %t", want)
 		}
 	}
+}
+
+// untilBothWait returns when two sessions do, and cancelWaiting ends what they wait for.
+func (s *scratch) untilBothWait(t *testing.T) {
+	t.Helper()
+	for n, deadline := 0, time.Now().Add(20*time.Second); n < 2; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain: until two sessions wait, %d do", n)
+		}
+		if err := s.login.QueryRow(t.Context(), `
+			SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (s *scratch) cancelWaiting(t *testing.T) {
+	t.Helper()
+	s.exec(t, `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+	s.untilNoneWaits(t)
 }
 
 func codeOf(err error) string {

@@ -5,6 +5,8 @@ import "context"
 // What tests walk step by step, in the way that Up and Down do.
 var (
 	PrepareRoles = prepareRoles
+	Connect      = connect
+	OpenAsOwner  = openAsOwner
 	WithProvider = withProvider
 	Split        = split
 	Words        = words

@@ -52,6 +52,7 @@ var rules = []struct {
 	{"reset", lockNothing},
 	{"grant", lockForGrant},
 	{"revoke", lockForGrant},
+	{"alter default privileges", lockNothing},
 	{"create schema", lockNothing},
 	{"create type", lockNothing},
 	{"create domain", lockNothing},

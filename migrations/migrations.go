@@ -189,6 +189,7 @@ func openAsOwner(url string) (*sql.DB, error) {
 		return nil, err
 	}
 	config.RuntimeParams["role"] = ownerRole
+	config.RuntimeParams["lock_timeout"] = "0" // each file has its own; an index that is built CONCURRENTLY waits for as long as it takes
 	return stdlib.OpenDB(*config), nil
 }
 
@@ -208,13 +209,14 @@ func configure(url string) (*pgx.ConnConfig, error) {
 		return nil, err
 	}
 	for name, value := range map[string]string{
-		"application_name":              "reiestr migrate",
-		"search_path":                   "",
-		"timezone":                      "UTC",
-		"default_transaction_isolation": "read committed",
-		"default_transaction_read_only": "off",
-		"statement_timeout":             "0",
-		"lock_timeout":                  "0", // each migration sets its own, those that build indexes concurrently apart
+		"application_name":                    "reiestr migrate",
+		"search_path":                         "",
+		"timezone":                            "UTC",
+		"default_transaction_isolation":       "read committed",
+		"default_transaction_read_only":       "off",
+		"statement_timeout":                   "0",
+		"lock_timeout":                        "0", // each migration sets its own, those that build indexes concurrently apart
+		"idle_in_transaction_session_timeout": "1min", // one that stands still would hold the strongest locks there are
 	} {
 		config.RuntimeParams[name] = value
 	}

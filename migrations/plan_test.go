@@ -386,6 +386,8 @@ func TestKindsOfStatementsTakeTheLocksOfThePlan(t *testing.T) {
 		`GRANT UPDATE (age) ON ops.pets TO reiestr_app`,
 		`REVOKE ALL ON ops.pets FROM reiestr_app`,
 		`GRANT USAGE ON SCHEMA ops TO reiestr_app`,
+		`REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA ops FROM PUBLIC`,
+		`ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC`,
 		`INSERT INTO ops.parents (id) VALUES (7)`,
 		`INSERT INTO ops.children SELECT 7, id FROM ops.parents WHERE id = 2`,
 		`UPDATE ops.pets SET age = 3 WHERE owner = 1`,

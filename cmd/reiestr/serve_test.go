@@ -245,6 +245,49 @@ func TestRoles(t *testing.T) {
 	front.stop()
 }
 
+// TestSessionsSayWhoseTheyAre: whoever looks at pg_stat_activity sees which process or command a session is of.
+func TestSessionsSayWhoseTheyAre(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	for _, role := range []string{"all", "api", "worker"} {
+		serve(t, r.env(), "--role", role)
+	}
+	file := filepath.Join(t.TempDir(), "empty.json")
+	must(t, os.WriteFile(file, []byte(`{"parameters": [{"name": "x", "value": true}]}`), 0o600))
+	looking, err := pgx.Connect(t.Context(), r.url)
+	must(t, err)
+	t.Cleanup(func() { looking.Close(context.Background()) })
+	for want, commands := range map[string]string{
+		"reiestr token":  "token issue --legal-entity " + r.clinic.String() + " --user " + r.user.String() + " --scope job:read",
+		"reiestr apikey": "apikey issue --name other",
+		"reiestr revoke": "token revoke nonsense",
+		"reiestr jobs":   "jobs list",
+		"reiestr load":   "load " + file,
+		"reiestr expire": "expire",
+		"reiestr all":    "", "reiestr api": "", "reiestr worker": "",
+	} {
+		held, err := r.conn.Begin(t.Context())
+		must(t, err)
+		_, err = held.Exec(t.Context(), `LOCK TABLE ops.access_tokens, ops.api_keys, ops.jobs, prm.parameters, medical_events.service_requests IN ACCESS EXCLUSIVE MODE`)
+		must(t, err)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if commands != "" {
+				command(t, "", append(strings.Fields(commands), "--database-url", r.url)...)
+			}
+		}()
+		eventually(t, want+" is seen", func() bool {
+			var seen bool
+			must(t, looking.QueryRow(t.Context(),
+				`SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1)`, want).Scan(&seen))
+			return seen
+		})
+		must(t, held.Rollback(t.Context()))
+		<-ended
+	}
+}
+
 // TestGracefulStop: what was begun before SIGTERM is finished or handed back, and the port is free for the next.
 func TestGracefulStop(t *testing.T) {
 	t.Parallel()

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // draftPrefix begins the name of a folder in which a cluster is being made.
@@ -30,8 +32,8 @@ var settings = []string{
 	"logging_collector=off", "log_destination=stderr", "cluster_name=reiestr",
 }
 
-// temporarySettings trade durability for speed.
-var temporarySettings = []string{"fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300"}
+// temporarySettings trade durability for speed, and count statements only for those who ask.
+var temporarySettings = []string{"fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300", statistics + ".track=none"}
 
 // cluster runs a server made of the machine's binaries.
 type cluster struct {
@@ -74,6 +76,9 @@ func startCluster(ctx context.Context, cfg Config, home *home) (b *backend, err 
 		return nil, err
 	}
 	version, err := prepareDatabase(ctx, c.url())
+	if err == nil && !cfg.temporary {
+		err = showStatistics(ctx, c.url())
+	}
 	if err != nil {
 		p.abandon()
 		return nil, err
@@ -166,6 +171,9 @@ func (c *cluster) create(ctx context.Context) error {
 		err = c.initdb(ctx, draft)
 	}
 	if err == nil {
+		err = c.loadStatistics(draft)
+	}
+	if err == nil {
 		err = c.home.Rename(draft, clusterFolder)
 	}
 	if err == nil {
@@ -205,6 +213,41 @@ func (c *cluster) initdb(ctx context.Context, folder string) error {
 			return err
 		}
 	}
+	return err
+}
+
+// statistics is the module that counts what each statement costs.
+const statistics = "pg_stat_statements"
+
+// loadStatistics has the server load the module where the installation has it: in the operator's own file, who may take it out again.
+func (c *cluster) loadStatistics(folder string) error {
+	installed := slices.ContainsFunc([]string{"../lib", "../lib/postgresql"}, func(libraries string) bool { // of Debian and Red Hat; of Homebrew
+		found, _ := filepath.Glob(filepath.Join(c.bin.dir, libraries, statistics+".*"))
+		return len(found) > 0
+	})
+	if !installed {
+		return nil
+	}
+	f, err := c.home.OpenFile(folder+"/postgresql.conf", os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "\n# Written by reiestr, once: costs by statement.\nshared_preload_libraries = '%s'\n", statistics)
+	return errors.Join(err, f.Close())
+}
+
+// showStatistics makes the view of what the module counts, where it is loaded. That takes a superuser, and here the login is one.
+func showStatistics(ctx context.Context, url string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = conn.Exec(ctx, `DO $$ BEGIN
+		IF current_setting('shared_preload_libraries') LIKE '%`+statistics+`%' THEN
+			CREATE EXTENSION IF NOT EXISTS `+statistics+`;
+		END IF;
+	END $$`)
 	return err
 }
 

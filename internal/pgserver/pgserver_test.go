@@ -271,6 +271,16 @@ func TestStartsAndFindsItsDataAgain(t *testing.T) {
 	if group, err := syscall.Getpgid(pid); err != nil || group != pid {
 		t.Errorf("process group %d, %v, want its own, %d", group, err, pid)
 	}
+	module, err := filepath.Glob(query(t, s.URL(), "SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'") + "/pg_stat_statements.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(module) > 0 {
+		if query(t, s.URL(), "SELECT count(*)::text FROM pg_stat_statements") == "0" {
+			t.Error("no statement was counted")
+		}
+		execute(t, s.URL(), "ALTER SYSTEM SET shared_preload_libraries = auto_explain") // as the operator likes it
+	}
 	keepRow(t, s.URL())
 	for range 2 {
 		if err := s.Close(t.Context()); err != nil {
@@ -283,6 +293,9 @@ func TestStartsAndFindsItsDataAgain(t *testing.T) {
 
 	s = openDurable(t, Config{DataDir: dir})
 	rowKept(t, s.URL())
+	if got := query(t, s.URL(), "SHOW shared_preload_libraries"); len(module) > 0 && got != "auto_explain" {
+		t.Errorf("the server loads %q, which the operator has changed", got)
+	}
 }
 
 func TestOnlyReiestrLogsIn(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/exaring/otelpgx"
@@ -46,13 +47,24 @@ func New(log *slog.Logger, provider trace.TracerProvider) *Telemetry {
 	return t
 }
 
-// Tracer makes a span of each statement that is part of a trace: its text, never its parameters. Nil: nothing is traced.
+// Tracer makes a span of each statement that is part of a trace: its name and its text, never its parameters. Nil: nothing is traced.
 func (t *Telemetry) Tracer() pgx.QueryTracer {
 	if _, off := t.provider.(noop.TracerProvider); off {
 		return nil
 	}
 	return otelpgx.NewTracer(otelpgx.WithTracerProvider(t.provider), otelpgx.WithMeterProvider(noopmetric.NewMeterProvider()),
-		otelpgx.WithDisableConnectionDetailsInAttributes())
+		otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithSpanNameCtxFunc(statementName))
+}
+
+// statementName is the name that package db has written into a statement, else its first word.
+func statementName(ctx context.Context, sql string) string {
+	if _, behind, traced := strings.Cut(sql, "*/;"); traced {
+		sql = behind
+	}
+	if words := strings.Fields(sql); len(words) > 3 && words[1] == "/*" && words[3] == "*/" {
+		return words[2]
+	}
+	return otelpgx.SQLOperationName(ctx, sql)
 }
 
 // Handler makes a span of each request, as a part of the caller's trace if the caller has one.
@@ -100,6 +112,9 @@ func (t *Telemetry) Transaction(ctx context.Context, name string) (context.Conte
 
 // Trace is the traceparent of the request.
 func (t *Telemetry) Trace(ctx context.Context) string {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return ""
+	}
 	carrier := propagation.MapCarrier{}
 	propagator.Inject(ctx, carrier)
 	return carrier.Get("traceparent")

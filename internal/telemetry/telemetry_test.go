@@ -149,6 +149,53 @@ func (s *service) until(what string, is func() bool) {
 	}
 }
 
+// A statement that waits is shown with the trace of its request, if that is sampled.
+func TestStatementsLeadToTheirTrace(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	holder, err := pgx.ConnectConfig(t.Context(), s.owner.Config())
+	must(t, err)
+	t.Cleanup(func() { holder.Close(context.Background()) })
+	const body = `{"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "MOZ", "issued_date": "2020-01-01", "active_from_date": "2020-01-01"}`
+	for flags, want := range map[string]string{
+		"01": "/*traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-________________-01'*/;SELECT /* LockLegalEntity */ %",
+		"00": "SELECT /* LockLegalEntity */ %",
+	} {
+		tx, err := holder.Begin(t.Context())
+		must(t, err)
+		_, err = tx.Exec(t.Context(), `SELECT FROM prm.legal_entities WHERE id = $1 FOR UPDATE`, s.clinic)
+		must(t, err)
+		answered := make(chan int, 1)
+		go func() {
+			code, _ := s.call("POST", "/api/licenses", body, "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-"+flags)
+			answered <- code
+		}()
+		var query string
+		s.until("the request waits", func() bool {
+			err := s.owner.QueryRow(t.Context(), `SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&query)
+			return err == nil
+		})
+		var like bool
+		must(t, s.owner.QueryRow(t.Context(), `SELECT $1 LIKE $2`, query, want).Scan(&like))
+		if !like {
+			t.Errorf("flags %s: %s", flags, query)
+		}
+		must(t, tx.Rollback(t.Context()))
+		if code := <-answered; code < 400 || code >= 500 { // a clinic without a primary licence
+			t.Errorf("flags %s: code %d", flags, code)
+		}
+	}
+	names := map[string]bool{}
+	for _, span := range s.spans.GetSpans() {
+		names[span.Name] = true
+	}
+	for _, name := range []string{"LockLegalEntity", "CreateLicense", "BEGIN"} {
+		if !names[name] {
+			t.Errorf("no span %s among %v", name, names)
+		}
+	}
+}
+
 // TestOneTrace: from the PATCH, as a part of the caller's trace, to the commit of its job.
 func TestOneTrace(t *testing.T) {
 	t.Parallel()

@@ -25,8 +25,9 @@ const (
 	settingsVariable = "REIESTR_TEST_POSTGRES_SETTINGS"
 )
 
-// settings make a throw-away server fast and roomy.
-var settings = []string{"fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=400"}
+// settings make a throw-away server fast and roomy. It counts statements for the databases that ask for it, by pg_stat_statements.track.
+var settings = []string{"fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=400",
+	"shared_preload_libraries=pg_stat_statements", "pg_stat_statements.track=none"}
 
 // Server is a PostgreSQL server for tests.
 type Server struct {

@@ -79,6 +79,19 @@ func TestDatabaseIsMigratedAndTakesBothRoles(t *testing.T) {
 	}
 }
 
+// A server of our own counts statements, for those tests that ask.
+func TestServerCanCountStatements(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, New(t).URL)
+	if server, _, _ := shared.get(); server.Source == "url" {
+		t.Skip("the server is somebody else's")
+	}
+	exec(t, conn, "CREATE EXTENSION pg_stat_statements")
+	if n := query[int](t, conn, "SELECT count(*) FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"); n != 0 {
+		t.Errorf("%d statements counted that nobody has asked for", n)
+	}
+}
+
 func TestDatabaseEndsWithItsTest(t *testing.T) {
 	t.Parallel()
 	var db *Database

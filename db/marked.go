@@ -1,0 +1,125 @@
+package db
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/reiestr/reiestr/db/sqlc"
+)
+
+// marked sends statements so that the database can tell what they are, and on whose behalf:
+//
+//	SELECT /* GetJob */ id, …                                                                              always
+//	/*traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'*/;SELECT /* GetJob */ id, …    where the trace is sampled
+//
+// The name stands within the statement, as version 18 of pg_stat_statements cuts off what is in front of it. The trace stands in front,
+// where pg_stat_activity does not cut it off, and behind a semicolon that ends an empty statement, so that it does not become a part of the
+// one text that pg_stat_statements keeps of all runs.
+//
+// Without a sampled trace, which is the rule, a text is always the same: prepared once, and sent in one round trip with others. With one, no
+// other statement has this text: it is not kept, and each takes two round trips of its own.
+type marked struct {
+	sqlc.DBTX
+	observer Observer
+}
+
+// sampled is a traceparent with the flag for sampled traces, and nothing beside it: a caller has made it up.
+var sampled = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][13579bdf]$`)
+
+// trace is the comment of a sampled trace; else empty.
+func (m marked) trace(ctx context.Context) string {
+	trace := m.observer.Trace(ctx)
+	if trace == "" || !sampled.MatchString(trace) {
+		return ""
+	}
+	return "/*traceparent='" + trace + "'*/;"
+}
+
+func (m marked) mark(ctx context.Context, sql string, args []any) (string, []any) {
+	sql = named(sql)
+	if trace := m.trace(ctx); trace != "" {
+		return trace + sql, append([]any{pgx.QueryExecModeDescribeExec}, args...)
+	}
+	return sql, args
+}
+
+func (m marked) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	sql, args = m.mark(ctx, sql, args)
+	return m.DBTX.Exec(ctx, sql, args...)
+}
+
+func (m marked) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	sql, args = m.mark(ctx, sql, args)
+	return m.DBTX.Query(ctx, sql, args...)
+}
+
+func (m marked) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	sql, args = m.mark(ctx, sql, args)
+	return m.DBTX.QueryRow(ctx, sql, args...)
+}
+
+// SendBatch answers results that end at the first error: there is nothing to be read behind it.
+func (m marked) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	if m.trace(ctx) != "" {
+		return &oneByOne{ctx: ctx, marked: m, queued: b.QueuedQueries}
+	}
+	for _, q := range b.QueuedQueries {
+		q.SQL = named(q.SQL)
+	}
+	return m.DBTX.SendBatch(ctx, b)
+}
+
+// oneByOne is a batch whose statements are sent when their results are asked for. What nobody asks for is never sent.
+type oneByOne struct {
+	pgx.BatchResults // nil: there is no transaction of the batch's own
+	ctx              context.Context
+	marked           marked
+	queued           []*pgx.QueuedQuery
+}
+
+func (o *oneByOne) next() *pgx.QueuedQuery {
+	q := o.queued[0]
+	o.queued = o.queued[1:]
+	return q
+}
+
+func (o *oneByOne) Exec() (pgconn.CommandTag, error) {
+	q := o.next()
+	return o.marked.Exec(o.ctx, q.SQL, q.Arguments...)
+}
+
+func (o *oneByOne) Query() (pgx.Rows, error) {
+	q := o.next()
+	return o.marked.Query(o.ctx, q.SQL, q.Arguments...)
+}
+
+func (o *oneByOne) QueryRow() pgx.Row {
+	q := o.next()
+	return o.marked.QueryRow(o.ctx, q.SQL, q.Arguments...)
+}
+
+func (o *oneByOne) Close() error { return nil }
+
+// heading is how sqlc begins a statement; the keyword comes behind it.
+var heading = regexp.MustCompile(`^-- name: (\w+) :\w+\s+(\w+)`)
+
+// names has the statements of sql/ that have been sent, under the texts that sqlc gives them.
+var names sync.Map
+
+// named moves the name of a statement of sql/ into it.
+func named(sql string) string {
+	if !strings.HasPrefix(sql, "-- name: ") {
+		return sql
+	}
+	if text, known := names.Load(sql); known {
+		return text.(string)
+	}
+	text := heading.ReplaceAllString(sql, "$2 /* $1 */")
+	names.Store(sql, text)
+	return text
+}

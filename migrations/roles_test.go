@@ -1,0 +1,366 @@
+package migrations_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/migrations"
+)
+
+var (
+	queryOfFile   = regexp.MustCompile(`(?m)^-- name: (\w+) :\w+$`)
+	generatedText = regexp.MustCompile("(?s)const \\w+ = `-- name: (\\w+) :\\w+\n(.*?)`")
+)
+
+// queriesOfTheService are the named queries that are not the owner's, which the head of a query, or of its file, says.
+func queriesOfTheService(t *testing.T) map[string]string {
+	t.Helper()
+	read := func(pattern string) (texts []string) {
+		files, err := filepath.Glob(pattern)
+		must(t, err)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			must(t, err)
+			texts = append(texts, string(text))
+		}
+		return texts
+	}
+	const owners = "Run by the owner"
+	ofOwner := map[string]bool{}
+	for _, text := range read("../sql/*.sql") {
+		heads := queryOfFile.FindAllStringSubmatchIndex(text, -1)
+		for i, head := range heads {
+			end := len(text)
+			if i+1 < len(heads) {
+				end = heads[i+1][0]
+			}
+			ofOwner[text[head[2]:head[3]]] = strings.Contains(text[:heads[0][0]], owners) || strings.Contains(text[head[0]:end], owners)
+		}
+	}
+	queries := map[string]string{}
+	for _, text := range read("../db/sqlc/*.go") {
+		for _, found := range generatedText.FindAllStringSubmatch(text, -1) {
+			isOwners, known := ofOwner[found[1]]
+			if !known {
+				t.Errorf("%s is in db/sqlc and not in sql/", found[1])
+			}
+			if !isOwners {
+				queries[found[1]] = found[2]
+			}
+		}
+	}
+	if len(queries) < 30 || len(queries) == len(ofOwner) {
+		t.Fatalf("%d queries of the service, %d in all", len(queries), len(ofOwner))
+	}
+	return queries
+}
+
+// privileges are what a role has been granted on what is in the database, "" being everybody, a line each: the statement that takes it back.
+// What PostgreSQL grants by default counts as granted. Row types come with their tables and are nobody's own.
+const privileges = `
+	WITH own AS (SELECT oid, nspname, nspowner, nspacl FROM pg_namespace WHERE nspname IN ('prm', 'medical_events', 'ops')),
+	granted (acl, object, owner) AS (
+		SELECT coalesce(nspacl, acldefault('n', nspowner)), format('%%s ON SCHEMA %I', nspname), nspowner FROM own
+		UNION ALL
+		SELECT coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner)),
+			format('%%s ON %s %I.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, own.nspname, c.relname), c.relowner
+		FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+		UNION ALL
+		SELECT a.attacl, format('%%s (%I) ON TABLE %I.%I', a.attname, own.nspname, c.relname), c.relowner
+		FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN own ON own.oid = c.relnamespace WHERE NOT a.attisdropped
+		UNION ALL
+		SELECT coalesce(p.proacl, acldefault('f', p.proowner)), format('%%s ON ROUTINE %s', p.oid::regprocedure), p.proowner
+		FROM pg_proc p JOIN own ON own.oid = p.pronamespace
+		UNION ALL
+		SELECT coalesce(y.typacl, acldefault('T', y.typowner)), format('%%s ON TYPE %I.%I', own.nspname, y.typname), y.typowner
+		FROM pg_type y JOIN own ON own.oid = y.typnamespace WHERE y.typrelid = 0 AND y.typelem = 0
+	)
+	SELECT 'REVOKE ' || format(object, privilege_type) FROM granted, aclexplode(acl)
+	WHERE grantee = CASE $1 WHEN '' THEN 0 ELSE to_regrole($1)::oid END
+	ORDER BY 1`
+
+// TestTheServiceHasTheGrantsItNeeds takes each grant of reiestr_app away in turn: a query of the service must miss it.
+func TestTheServiceHasTheGrantsItNeeds(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, testdb.New(t).URL)
+	tx, err := conn.Begin(t.Context())
+	must(t, err)
+	queries := queriesOfTheService(t)
+	var names []string
+	for name, text := range queries {
+		_, err := tx.Prepare(t.Context(), name, text)
+		must(t, err)
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	// So that no part of a plan is cut off as these parameters do not need it: a right is asked for by what a plan holds.
+	_, err = tx.Exec(t.Context(), `SET LOCAL plan_cache_mode = force_generic_plan`)
+	must(t, err)
+
+	// try runs something of which nothing stays, and tells its error.
+	try := func(statements ...string) (err error) {
+		savepoint, err := tx.Begin(t.Context())
+		must(t, err)
+		for _, sql := range statements {
+			if _, err = savepoint.Exec(t.Context(), sql); err != nil {
+				break
+			}
+		}
+		must(t, savepoint.Rollback(t.Context()))
+		return err
+	}
+	// run is the error of a query that the service runs where a grant is missing ("": none is). A plan without a run tells what the query
+	// itself needs; to run it without values, tells what its triggers need, and may end at a constraint.
+	run := func(name, revoke string) error {
+		statement, err := tx.Prepare(t.Context(), name, queries[name])
+		must(t, err)
+		execute := `EXECUTE ` + pgx.Identifier{name}.Sanitize()
+		if n := len(statement.ParamOIDs); n > 0 {
+			execute += `(` + strings.TrimSuffix(strings.Repeat(`NULL, `, n), `, `) + `)`
+		}
+		if err := try(revoke, `SET LOCAL ROLE reiestr_app`, `EXPLAIN `+execute); err != nil {
+			return err
+		}
+		err = try(revoke, `SET LOCAL ROLE reiestr_app`, execute)
+		if code := stateOf(err); strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") {
+			return nil
+		}
+		return err
+	}
+
+	for _, name := range names {
+		if err := run(name, ``); err != nil {
+			t.Errorf("with all grants: %s: %v", name, err)
+		}
+	}
+	if t.Failed() {
+		return // one that fails always would seem to miss every grant
+	}
+	grants := column(t, conn, privileges, "reiestr_app")
+	if len(grants) < 20 {
+		t.Errorf("grants found: %v", grants)
+	}
+	for _, revoke := range grants {
+		revoke += ` FROM reiestr_app`
+		missed := slices.ContainsFunc(names, func(name string) bool {
+			err := run(name, revoke)
+			if err != nil && stateOf(err) != "42501" {
+				t.Errorf("%s: %s: %v", revoke, name, err)
+			}
+			return err != nil
+		})
+		if !missed {
+			t.Errorf("no query of the service needs what this takes away: %s", revoke)
+		}
+	}
+}
+
+func stateOf(err error) string {
+	var pg *pgconn.PgError
+	errors.As(err, &pg)
+	if pg == nil {
+		return ""
+	}
+	return pg.Code
+}
+
+// Beside what they are granted the roles have nothing: no right of everybody, no other role, nothing that is their own.
+func TestTheRolesHaveNothingButTheirGrants(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, testdb.New(t).URL)
+	if all := column(t, conn, privileges, ""); len(all) != 0 {
+		t.Errorf("everybody has what this takes away: %v", all)
+	}
+	// Of functions that are yet to be made, too.
+	exec(t, conn, `SET ROLE reiestr_owner; CREATE FUNCTION ops.newborn() RETURNS int LANGUAGE sql RETURN 1; RESET ROLE`)
+	if all := column(t, conn, privileges, ""); len(all) != 0 {
+		t.Errorf("everybody has what this takes away: %v", all)
+	}
+	for _, role := range []string{"reiestr_app", "reiestr_readonly"} {
+		for what, sql := range map[string]string{
+			"attributes": `SELECT rolname::text FROM pg_roles WHERE rolname = $1
+				AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolcanlogin OR rolreplication OR rolbypassrls)`,
+			"roles":             `SELECT roleid::regrole::text FROM pg_auth_members WHERE member = $1::regrole`,
+			"things of its own": `SELECT classid::regclass || ' ' || objid FROM pg_shdepend WHERE refobjid = $1::regrole AND deptype = 'o'`,
+			"default rights":    `SELECT defaclacl::text FROM pg_default_acl WHERE defaclacl::text ~ ($1 || '=')`,
+		} {
+			if found := column(t, conn, sql, role); len(found) != 0 {
+				t.Errorf("%s has %s: %v", role, what, found)
+			}
+		}
+	}
+}
+
+// seenByReaders has every column of the database: what reiestr_readonly sees, then what it does not, and 00013 says why.
+var seenByReaders = map[string][2]string{
+	"prm.dictionaries":      {"name is_active", ""},
+	"prm.dictionary_values": {"dictionary code description is_active", ""},
+	"prm.parameters":        {"name value", ""},
+	"prm.legal_entities":    {"id type status nhs_verified inserted_at updated_at", "edrpou name inserted_by updated_by"},
+	"prm.divisions":         {"id legal_entity_id status inserted_at updated_at", "name inserted_by updated_by"},
+	"prm.employees":         {"legal_entity_id employee_type status inserted_at updated_at", "id inserted_by updated_by"},
+	"prm.licenses": {"id legal_entity_id type is_active is_primary issued_date issuer_status expiry_date active_from_date inserted_at updated_at",
+		"license_number issued_by what_licensed order_no inserted_by updated_by"},
+	"medical_events.service_requests": {"id status program_id program_processing_status used_by_legal_entity_id used_by_division_id category " +
+		"requester_legal_entity_id expiration_date inserted_at updated_at",
+		"requisition patient_id used_by_employee_id code_id completed_with program_service_id status_reason content inserted_by updated_by"},
+	"medical_events.service_request_history": {"sequence_number service_request_id status program_processing_status used_by_legal_entity_id inserted_at",
+		"used_by_employee_id status_reason inserted_by"},
+	"ops.access_tokens": {"client_id scopes expires_at inserted_at revoked_at", "token_hash user_id"},
+	"ops.access_epoch":  {"is_only_row epoch", ""},
+	"ops.api_keys":      {"name inserted_at revoked_at", "key_hash"},
+	"ops.jobs": {"id sequence_number action service_request_id client_id status refusal attempts not_before inserted_at ended_at trace_context",
+		"patient_id user_id body request_digest"},
+	"ops.events":              {"id sequence_number event_type entity_type entity_id event_time legal_entity_ids", "properties changed_by"},
+	"ops.unpublished_events":  {"sequence_number event_id", ""},
+	"ops.event_feed":          {"legal_entity_id position event_id", ""},
+	"ops.idempotency_records": {"client_id locked_until inserted_at code", "key request_digest lease_id header body"},
+	"ops.schema_versions":     {"id version_id is_applied tstamp", ""},
+}
+
+func TestReadersSeeNoSecretAndNoPerson(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, testdb.New(t).URL)
+	columns := column(t, conn, `
+		SELECT format('%s.%s %s', n.nspname, c.relname, a.attname)
+		FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname IN ('prm', 'medical_events', 'ops') AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped`)
+	known := 0
+	for _, both := range seenByReaders {
+		known += len(strings.Fields(both[0])) + len(strings.Fields(both[1]))
+	}
+	if known != len(columns) {
+		t.Errorf("%d columns are known, %d there are", known, len(columns))
+	}
+	exec(t, conn, `SET ROLE reiestr_readonly`)
+	for _, name := range columns {
+		table, column, _ := strings.Cut(name, " ")
+		seen := slices.Contains(strings.Fields(seenByReaders[table][0]), column)
+		if !seen && !slices.Contains(strings.Fields(seenByReaders[table][1]), column) {
+			t.Errorf("nobody has decided whether %s is seen", name)
+		}
+		_, err := conn.Exec(t.Context(), `SELECT `+column+` FROM `+table)
+		if seen && err != nil || !seen && stateOf(err) != "42501" {
+			t.Errorf("%s, seen: %t: %v", name, seen, err)
+		}
+	}
+	for table := range seenByReaders {
+		for _, sql := range []string{
+			`INSERT INTO ` + table + ` DEFAULT VALUES`, `DELETE FROM ` + table, `TRUNCATE ` + table, `SELECT FROM ` + table + ` FOR KEY SHARE`,
+		} {
+			if _, err := conn.Exec(t.Context(), sql); stateOf(err) != "42501" {
+				t.Errorf("%s: %v", sql, err)
+			}
+		}
+	}
+	// And nothing else: no right to write a column, none to a function but the one that tells the version.
+	others := slices.DeleteFunc(column(t, conn, privileges, "reiestr_readonly"), func(revoke string) bool {
+		return regexp.MustCompile(`^REVOKE (SELECT \("?\w+"?\) ON TABLE|USAGE ON SCHEMA|EXECUTE ON ROUTINE ops.schema_version\(\)$)`).MatchString(revoke)
+	})
+	if len(others) != 0 {
+		t.Errorf("readers have what this takes away: %v", others)
+	}
+	column(t, conn, `SELECT ops.schema_version()::text`)
+}
+
+// The questions of the playbook have answers: for readers where they ask for our tables, for a superuser where for sessions and statements.
+func TestThePlaybookOfStatements(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, testdb.New(t).URL)
+	if strings.Contains(column(t, conn, `SHOW shared_preload_libraries`)[0], "pg_stat_statements") {
+		exec(t, conn, `CREATE EXTENSION pg_stat_statements`)
+	} else {
+		exec(t, conn, `CREATE VIEW public.pg_stat_statements AS SELECT 0::oid AS dbid, '' AS query, 0 AS calls, 0 AS rows,
+			0.0 AS total_exec_time, 0.0 AS mean_exec_time, 0.0 AS max_exec_time, 0 AS shared_blks_read, 0 AS wal_bytes`)
+	}
+	text, err := os.ReadFile("../docs/playbooks/statements.md")
+	must(t, err)
+	readers := 0
+	for _, query := range regexp.MustCompile(`(?ms)^SELECT .*?;`).FindAllString(string(text), -1) {
+		if !strings.Contains(query, "pg_stat_") {
+			readers++
+			exec(t, conn, `SET ROLE reiestr_readonly`)
+		}
+		exec(t, conn, query)
+		exec(t, conn, `RESET ROLE`)
+	}
+	if readers < 3 {
+		t.Errorf("%d questions of readers", readers)
+	}
+}
+
+// Settings of a role are those of the sessions that log in as it, and not of those that take it on: what the code says of time-outs.
+func TestSettingsOfARoleAreThoseOfItsLogin(t *testing.T) {
+	t.Parallel()
+	address := testdb.New(t).URL
+	dba := connect(t, address)
+	if settings := column(t, dba, `SELECT unnest(rolconfig) FROM pg_roles WHERE rolname = 'reiestr_readonly' ORDER BY 1`); !slices.Equal(settings, []string{
+		"default_transaction_read_only=on", "idle_in_transaction_session_timeout=1min", "lock_timeout=2s", "statement_timeout=5min",
+	}) {
+		t.Errorf("settings of reiestr_readonly: %v", settings)
+	}
+	login := "reiestr_login_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	exec(t, dba, `CREATE ROLE `+login+` LOGIN PASSWORD 'secret' IN ROLE reiestr_readonly`)
+	t.Cleanup(func() {
+		if _, err := dba.Exec(context.Background(), `DROP ROLE `+login); err != nil {
+			t.Error(err)
+		}
+	})
+	exec(t, dba, `ALTER ROLE `+login+` SET statement_timeout = '7s'`)
+	timeout := func(address string) string {
+		conn, err := pgx.Connect(t.Context(), address)
+		if err != nil {
+			t.Skipf("this server lets no other login in: %v", err)
+		}
+		defer conn.Close(t.Context())
+		return column(t, conn, `SHOW statement_timeout`)[0]
+	}
+	query := func(set func(url.Values)) string {
+		return change(t, address, func(u *url.URL) { q := u.Query(); set(q); u.RawQuery = q.Encode() })
+	}
+	if got := timeout(query(func(q url.Values) { q.Set("role", login) })); got != "0" {
+		t.Errorf("taken on: %s", got)
+	}
+	as := change(t, query(func(q url.Values) { q.Del("user"); q.Del("password") }), func(u *url.URL) { u.User = url.UserPassword(login, "secret") })
+	if got := timeout(as); got != "7s" {
+		t.Errorf("logged in: %s", got)
+	}
+}
+
+// What a migrator waits for at most, whatever the database has as defaults. That each file bounds its locks is tested beside.
+func TestTimeoutsOfAMigrator(t *testing.T) {
+	t.Parallel()
+	address := testdb.New(t).URL
+	dba := connect(t, address)
+	for _, setting := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
+		exec(t, dba, `ALTER DATABASE `+dba.Config().Database+` SET `+setting+` = '17ms'`)
+	}
+	const timeouts = `SELECT current_user || ' ' || current_setting('application_name') || ': ' || concat_ws(' ', current_setting('statement_timeout'),
+		current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout'))`
+	conn, err := migrations.Connect(t.Context(), address)
+	must(t, err)
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	if got := column(t, conn, timeouts)[0]; !strings.HasSuffix(got, " reiestr migrate: 0 10s 1min") {
+		t.Error(got)
+	}
+	owner, err := migrations.OpenAsOwner(address)
+	must(t, err)
+	t.Cleanup(func() { owner.Close() })
+	var got string
+	must(t, owner.QueryRowContext(t.Context(), timeouts).Scan(&got))
+	if got != "reiestr_owner reiestr migrate: 0 0 1min" {
+		t.Error(got)
+	}
+}
