@@ -1,4 +1,4 @@
--- Jobs that have ended and events are kept for a time (docs/decisions/0016-retention.md).
+-- Jobs that have ended and events are kept for a time (docs/decisions/0017-retention.md).
 -- Live: storage parameters of ops.events and ops.event_feed, which lock them against other schema changes only; the rest creates.
 --
 -- The service may call the two functions and has no right to delete: what is pending, in no feed yet or younger than a day is safe from it,
