@@ -454,9 +454,14 @@ func TestPlaybookRollOut(t *testing.T) {
 	takeBack("00012_retention.sql")
 	_, err = idler.Exec(t.Context(), "BEGIN; LOCK TABLE ops.events IN SHARE UPDATE EXCLUSIVE MODE")
 	must(t, err)
-	freed := time.AfterFunc(6*time.Second, func() { idler.Exec(context.Background(), "COMMIT") }) //nolint:errcheck // the next statement tells
-	defer freed.Stop()
+	freed := make(chan error, 1)
+	go func() {
+		time.Sleep(6 * time.Second)
+		_, err := idler.Exec(context.Background(), "COMMIT")
+		freed <- err
+	}()
 	p.try(b, "up", "lock timeout", fmt.Sprintf("the schema is at version %d", latest))
+	must(t, <-freed)
 	p.try(b, "failed jobs", "REFUSAL")
 	if said := p.try(b, "down"); strings.Count(said, "pending") != 1 || !regexp.MustCompile(fmt.Sprintf(`(?m)^%d +%05d_\w+\.sql +pending$`, latest, latest)).MatchString(said) {
 		t.Errorf("taken back:\n%s", said)
