@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -48,6 +49,9 @@ func cursorAt(position int64) Cursor { return Cursor(fmt.Sprintf("%016x", positi
 
 // position is the place that a cursor that has passed the schema stands for; none is the beginning.
 func (c Cursor) position() int64 {
+	if c == "" {
+		return db.Beginning
+	}
 	n, _ := strconv.ParseInt(string(c), 16, 64)
 	return n
 }
@@ -60,7 +64,7 @@ type EventFeed struct {
 }
 
 type listEventsInput struct {
-	After Cursor `query:"after" doc:"The cursor of the last answer; left out: from the beginning"`
+	After Cursor `query:"after" doc:"The cursor of the last answer; left out: from the oldest event that is kept"`
 	Limit int    `query:"limit" minimum:"1" maximum:"300" default:"50" doc:"At most so many events"`
 }
 
@@ -80,7 +84,10 @@ func (s *server) registerEvents() {
 			Tags:        []string{"Events"},
 			Summary:     "Read events",
 			Description: "What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. " +
-				"Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id.",
+				"Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id. " +
+				"Events are kept for a time, 90 days unless the operator has set another. A cursor behind which some have been removed since is answered 409: " +
+				"read without after, and look at the service requests and licences themselves for what was missed.",
+			Errors: []int{http.StatusConflict},
 		},
 		scope:         "event:read",
 		answerExample: exampleEvents(),
@@ -99,6 +106,9 @@ func (s *server) listEvents(ctx context.Context, caller db.Caller, in *listEvent
 		found, last, err = s.DB.Events.Await(ctx, caller.ClientID, in.After.position(), in.Limit, over)
 	} else {
 		found, last, err = s.DB.Events.After(ctx, caller.ClientID, in.After.position(), in.Limit)
+	}
+	if errors.Is(err, db.ErrEventsRemoved) {
+		return nil, failure(ctx, http.StatusConflict, Fault{Type: typeOf[http.StatusConflict], Message: "Events after this cursor are no longer kept"})
 	}
 	if err != nil {
 		return nil, err

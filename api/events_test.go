@@ -88,6 +88,34 @@ func TestEvents(t *testing.T) {
 	s.invalid(call{method: "GET", path: "/api/events?before=1"}, "$.before schema schema does not allow additional properties")
 }
 
+// TestEventsNoLongerKept: who comes too late is told so, whether it waits or not, and begins anew with the oldest that is kept.
+func TestEventsNoLongerKept(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, days := range []int{91, 91, 1} {
+		s.sql(`INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, event_time, legal_entity_ids)
+			VALUES ('License', gen_random_uuid(), '{"status": {"old_value": null, "new_value": "active"}}', gen_random_uuid(), now() - make_interval(days => $1), ARRAY[$2::uuid])`, days, s.clinic)
+	}
+	first, _ := s.events("?limit=1", "")
+	second, _ := s.events("?limit=1&after="+first.Cursor, "")
+	if n, err := s.app.Events.Prune(t.Context(), 90*24*time.Hour); n != 2 || err != nil {
+		t.Fatalf("%d pruned, %v", n, err)
+	}
+	for _, prefer := range []string{"", "wait=30"} {
+		for _, cursor := range []string{"0000000000000000", first.Cursor} {
+			a := s.do(call{method: "GET", path: "/api/events?after=" + cursor, header: map[string]string{"Prefer": prefer}})
+			if a.code != 409 || a.body.Error.Type != "request_conflict" || a.body.Error.Message != "Events after this cursor are no longer kept" {
+				t.Errorf("after %s: %d %s", cursor, a.code, a.raw)
+			}
+		}
+	}
+	for _, query := range []string{"", "?after=" + second.Cursor} {
+		if f, _ := s.events(query, ""); len(f.Data) != 1 || f.Cursor <= second.Cursor {
+			t.Errorf("%q: %+v", query, f)
+		}
+	}
+}
+
 // TestEventsOfEveryEffect: whatever happens to a service request, its holder and its requester are told, and nobody else.
 func TestEventsOfEveryEffect(t *testing.T) {
 	t.Parallel()

@@ -60,8 +60,9 @@ func (s *server) registerJobs() {
 			Path:        "/api/jobs/{id}",
 			Tags:        []string{"Jobs"},
 			Summary:     "Read a job",
-			Description: "The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it.",
-			Errors:      []int{http.StatusNotFound},
+			Description: "The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it. " +
+				"An ended job can be read for 30 days after its end, unless the operator has set another time, which is a day at least; then it is answered 404.",
+			Errors: []int{http.StatusNotFound},
 		},
 		scope:         "job:read",
 		answerExample: exampleProcessedJob(),

@@ -96,6 +96,7 @@ var ruleExamples = map[string]map[int]string{
 	},
 	"getServiceRequest": {http.StatusNotFound: "Service request not found"},
 	"getJob":            {http.StatusNotFound: "Job not found"},
+	"listEvents":        {http.StatusConflict: "Events after this cursor are no longer kept"},
 }
 
 // describeErrors documents every error answer of an operation, each with an example. op.Errors names those of its own rules; the rest is
@@ -135,6 +136,9 @@ func describeErrors(document *huma.OpenAPI, op *huma.Operation) {
 			http.StatusTooManyRequests:    {"Retry-After": "Seconds to wait before trying again"},
 			http.StatusServiceUnavailable: {"Retry-After": "Seconds to wait before trying again"},
 		}[code] {
+			if code == http.StatusConflict && op.Method == http.MethodGet {
+				continue // it takes no Idempotency-Key
+			}
 			response.Headers = map[string]*huma.Param{header: {Description: description, Schema: &huma.Schema{Type: huma.TypeString}}}
 		}
 		op.Responses[strconv.Itoa(code)] = response

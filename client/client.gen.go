@@ -821,7 +821,7 @@ type UsedByLegalEntityHistoryItem struct {
 
 // ListEventsParams defines parameters for ListEvents.
 type ListEventsParams struct {
-	// After The cursor of the last answer; left out: from the beginning
+	// After The cursor of the last answer; left out: from the oldest event that is kept
 	After *string `form:"after,omitempty" json:"after,omitempty"`
 
 	// Limit At most so many events
@@ -1597,14 +1597,14 @@ type ClientInterface interface {
 
 	// ListEvents Read events
 	//
-	// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id.
+	// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id. Events are kept for a time, 90 days unless the operator has set another. A cursor behind which some have been removed since is answered 409: read without after, and look at the service requests and licences themselves for what was missed.
 	//
 	// Corresponds with GET /api/events (the `ListEvents` operationId).
 	ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetJob Read a job
 	//
-	// The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it.
+	// The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it. An ended job can be read for 30 days after its end, unless the operator has set another time, which is a day at least; then it is answered 404.
 	//
 	// Corresponds with GET /api/jobs/{id} (the `GetJob` operationId).
 	GetJob(ctx context.Context, id openapi_types.UUID, params *GetJobParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1746,7 +1746,7 @@ type ClientInterface interface {
 
 // ListEvents Read events
 //
-// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id.
+// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id. Events are kept for a time, 90 days unless the operator has set another. A cursor behind which some have been removed since is answered 409: read without after, and look at the service requests and licences themselves for what was missed.
 //
 // Corresponds with GET /api/events (the `ListEvents` operationId).
 func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1763,7 +1763,7 @@ func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, reqEd
 
 // GetJob Read a job
 //
-// The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it.
+// The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it. An ended job can be read for 30 days after its end, unless the operator has set another time, which is a day at least; then it is answered 404.
 //
 // Corresponds with GET /api/jobs/{id} (the `GetJob` operationId).
 func (c *Client) GetJob(ctx context.Context, id openapi_types.UUID, params *GetJobParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3019,7 +3019,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListEventsWithResponse Read events
 	//
-	// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id.
+	// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id. Events are kept for a time, 90 days unless the operator has set another. A cursor behind which some have been removed since is answered 409: read without after, and look at the service requests and licences themselves for what was missed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3028,7 +3028,7 @@ type ClientWithResponsesInterface interface {
 
 	// GetJobWithResponse Read a job
 	//
-	// The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it.
+	// The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it. An ended job can be read for 30 days after its end, unless the operator has set another time, which is a day at least; then it is answered 404.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3205,6 +3205,13 @@ type ListEventsResponse406Headers struct {
 	XRequestId      string
 }
 
+// ListEventsResponse409Headers the declared response headers of an HTTP 409 response for ListEvents
+type ListEventsResponse409Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XRequestId      string
+}
+
 // ListEventsResponse422Headers the declared response headers of an HTTP 422 response for ListEvents
 type ListEventsResponse422Headers struct {
 	RateLimit       *string
@@ -3246,6 +3253,8 @@ type ListEventsResponse struct {
 	JSON403 *Failure
 	// JSON406 the response for an HTTP 406 `application/json` response
 	JSON406 *Failure
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Failure
 	// JSON422 the response for an HTTP 422 `application/json` response
 	JSON422 *Failure
 	// JSON429 the response for an HTTP 429 `application/json` response
@@ -3262,6 +3271,8 @@ type ListEventsResponse struct {
 	Headers403 *ListEventsResponse403Headers
 	// Headers406 the parsed response headers for an HTTP 406 response
 	Headers406 *ListEventsResponse406Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *ListEventsResponse409Headers
 	// Headers422 the parsed response headers for an HTTP 422 response
 	Headers422 *ListEventsResponse422Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
@@ -3290,6 +3301,11 @@ func (r ListEventsResponse) GetJSON403() *Failure {
 // GetJSON406 returns the response for an HTTP 406 `application/json` response
 func (r ListEventsResponse) GetJSON406() *Failure {
 	return r.JSON406
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ListEventsResponse) GetJSON409() *Failure {
+	return r.JSON409
 }
 
 // GetJSON422 returns the response for an HTTP 422 `application/json` response
@@ -5761,7 +5777,7 @@ func (r UseServiceRequestResponse) ContentType() string {
 
 // ListEventsWithResponse Read events
 //
-// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id.
+// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id. Events are kept for a time, 90 days unless the operator has set another. A cursor behind which some have been removed since is answered 409: read without after, and look at the service requests and licences themselves for what was missed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5776,7 +5792,7 @@ func (c *ClientWithResponses) ListEventsWithResponse(ctx context.Context, params
 
 // GetJobWithResponse Read a job
 //
-// The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it.
+// The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it. An ended job can be read for 30 days after its end, unless the operator has set another time, which is a day at least; then it is answered 404.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -6069,6 +6085,13 @@ func ParseListEventsResponse(rsp *http.Response) (*ListEventsResponse, error) {
 		}
 		response.JSON406 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Failure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
 		var dest Failure
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6189,6 +6212,30 @@ func ParseListEventsResponse(rsp *http.Response) (*ListEventsResponse, error) {
 			headers.XRequestId = value
 		}
 		response.Headers406 = &headers
+	case rsp.StatusCode == 409:
+		var headers ListEventsResponse409Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestId = value
+		}
+		response.Headers409 = &headers
 	case rsp.StatusCode == 422:
 		var headers ListEventsResponse422Headers
 		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {

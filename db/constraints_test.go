@@ -363,9 +363,11 @@ func TestTheServiceOwnsNothing(t *testing.T) {
 		"anything": `SELECT classid::regclass::text FROM pg_shdepend
 			WHERE refclassid = 'pg_authid'::regclass AND refobjid = 'reiestr_app'::regrole AND deptype = 'o'
 				AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-		"roles":            `SELECT roleid::regrole::text FROM pg_auth_members WHERE member = 'reiestr_app'::regrole`,
-		"attributes":       `SELECT rolname::text FROM pg_roles WHERE rolname = 'reiestr_app' AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolcanlogin OR rolreplication OR rolbypassrls)`,
-		"security definer": `SELECT proname::text FROM pg_proc WHERE prosecdef AND pronamespace::regnamespace::text IN ('prm', 'medical_events', 'ops')`,
+		"roles":      `SELECT roleid::regrole::text FROM pg_auth_members WHERE member = 'reiestr_app'::regrole`,
+		"attributes": `SELECT rolname::text FROM pg_roles WHERE rolname = 'reiestr_app' AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolcanlogin OR rolreplication OR rolbypassrls)`,
+		// But two, which remove what is past its retention: closed to everybody else, and deaf to a search_path.
+		"security definer": `SELECT proname::text FROM pg_proc WHERE prosecdef AND pronamespace::regnamespace::text IN ('prm', 'medical_events', 'ops')
+			AND NOT (proname IN ('prune_jobs', 'prune_events') AND 'search_path=""' = ANY (proconfig) AND NOT has_function_privilege('public', oid, 'EXECUTE'))`,
 		"what is not the owner's": `SELECT c.oid::regclass::text FROM pg_class c
 			WHERE c.relnamespace::regnamespace::text IN ('prm', 'medical_events', 'ops') AND c.relowner <> 'reiestr_owner'::regrole`,
 	} {

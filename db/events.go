@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,6 +13,12 @@ import (
 
 // publishedAtOnce is how many events one transaction publishes.
 const publishedAtOnce = 1000
+
+// Beginning is the position in front of the oldest event of a feed that is kept.
+const Beginning int64 = -1
+
+// ErrEventsRemoved: the reader has missed events, as some behind its position have been removed (see Events.Prune).
+var ErrEventsRemoved = errors.New("events behind this position have been removed")
 
 // Event tells of a change (contract, section 6).
 type Event struct {
@@ -28,7 +35,8 @@ type Event struct {
 type Events struct{ db *DB }
 
 // After lists the events of a legal entity behind a position of its feed, oldest first, at most so many, and the position of the last, from
-// which to go on. Events that were committed before the call are among them.
+// which to go on. Events that were committed before the call are among them. ErrEventsRemoved: not all that were behind the position are
+// there still.
 func (e *Events) After(ctx context.Context, clientID uuid.UUID, position int64, limit int) (found []Event, last int64, err error) {
 	if err := e.Publish(ctx); err != nil {
 		return nil, position, err
@@ -36,6 +44,18 @@ func (e *Events) After(ctx context.Context, clientID uuid.UUID, position int64, 
 	rows, err := e.db.read().ListEvents(ctx, sqlc.ListEventsParams{LegalEntityID: clientID, After: position, PageSize: int32(limit)})
 	if err != nil {
 		return nil, position, err
+	}
+	var horizon int64
+	if len(rows) > 0 {
+		horizon = rows[0].Horizon
+	} else if horizon, err = e.db.read().GetEventHorizon(ctx, clientID); err != nil {
+		return nil, position, err
+	}
+	switch {
+	case position < 0:
+		position = horizon
+	case position < horizon:
+		return nil, position, ErrEventsRemoved
 	}
 	for _, r := range rows {
 		found = append(found, Event{

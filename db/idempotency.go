@@ -95,9 +95,13 @@ func (l *IdempotencyLease) Free(ctx context.Context) error {
 func (i *Idempotency) Forget(ctx context.Context) (forgotten int64, err error) {
 	for {
 		n, err := i.db.read().ForgetIdempotencyKeys(ctx, sqlc.ForgetIdempotencyKeysParams{KeptSeconds: keyKept.Seconds(), BatchSize: keysForgottenAtOnce})
-		forgotten += n
-		if err != nil || n < keysForgottenAtOnce {
+		if err != nil {
 			return forgotten, err
+		}
+		i.db.observer.Pruned("idempotency_keys", n)
+		forgotten += n
+		if n < keysForgottenAtOnce {
+			return forgotten, nil
 		}
 	}
 }

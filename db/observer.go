@@ -21,6 +21,9 @@ type Observer interface {
 	// Jobs: these jobs of one transaction were claimed. The context is the one that their statements run with; end is called once,
 	// after the commit, or with the error that has undone the transaction. By then each run knows its refusal.
 	Jobs(ctx context.Context, runs []JobRun) (_ context.Context, end func(err error))
+
+	// Pruned: so many rows of a kind (jobs, events, idempotency_keys) were removed, as their time was over.
+	Pruned(kind string, rows int64)
 }
 
 // JobRun is one job in the hands of a worker.
@@ -39,6 +42,8 @@ func (unobserved) Transaction(ctx context.Context, _ string) (context.Context, f
 }
 
 func (unobserved) Trace(context.Context) string { return "" }
+
+func (unobserved) Pruned(string, int64) {}
 
 func (unobserved) Jobs(ctx context.Context, _ []JobRun) (context.Context, func(error)) {
 	return ctx, func(error) {}

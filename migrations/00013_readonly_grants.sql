@@ -38,10 +38,12 @@ GRANT SELECT (id, sequence_number, action, service_request_id, client_id, status
 GRANT SELECT (id, sequence_number, event_type, entity_type, entity_id, event_time, legal_entity_ids) ON ops.events TO reiestr_readonly;
 GRANT SELECT (sequence_number, event_id) ON ops.unpublished_events TO reiestr_readonly;
 GRANT SELECT (legal_entity_id, position, event_id) ON ops.event_feed TO reiestr_readonly;
+GRANT SELECT (legal_entity_id, position) ON ops.event_horizons TO reiestr_readonly;
 GRANT SELECT (client_id, locked_until, inserted_at, code) ON ops.idempotency_records TO reiestr_readonly;
 GRANT SELECT (id, version_id, is_applied, tstamp) ON ops.schema_versions TO reiestr_readonly;
 
 -- PostgreSQL lets everybody call a new function. From here on whoever is to call one is named; triggers need no right to their function.
+-- Allowed: functions alone, of which the next statements but one name those that somebody needs.
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA prm, medical_events, ops FROM PUBLIC;
 ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ops.instant(timestamptz), ops.business_date(timestamptz, text), ops.schema_version() TO reiestr_app;

@@ -215,7 +215,7 @@ func configure(url string) (*pgx.ConnConfig, error) {
 		"default_transaction_isolation":       "read committed",
 		"default_transaction_read_only":       "off",
 		"statement_timeout":                   "0",
-		"lock_timeout":                        "0", // each migration sets its own, those that build indexes concurrently apart
+		"lock_timeout":                        "10s",
 		"idle_in_transaction_session_timeout": "1min", // one that stands still would hold the strongest locks there are
 	} {
 		config.RuntimeParams[name] = value

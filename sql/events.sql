@@ -1,6 +1,14 @@
 -- Events: written by the effects with the change itself, put into the feed by one publisher at a time, read by position. Why a consumer
 -- misses nothing: docs/decisions/0011-waiting-repeating-following.md.
 
+-- name: GetEventHorizon :one
+-- Up to which position the feed of a legal entity has been removed; 0: it is whole. Asked after ListEvents where that finds nothing: what has
+-- not been removed by then was there to be found.
+-- Locks: none.
+-- Index: event_horizons_pkey.
+-- Refusals: none.
+SELECT coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = @legal_entity_id), 0)::bigint AS position;
+
 -- name: HasUnpublishedEvents :one
 -- Whether there is anything to publish, so that the publisher's lock is taken only where there is.
 -- Locks: none.
@@ -9,14 +17,17 @@
 SELECT EXISTS (SELECT FROM ops.unpublished_events);
 
 -- name: ListEvents :many
--- The events that a legal entity is told of, behind a position.
+-- The events that a legal entity is told of, behind a position, and with each the horizon, up to which the feed has been removed, as of the
+-- same moment: one above the position means that the reader has missed events. A negative position stands for the horizon.
 -- Locks: none.
--- Index: event_feed_pkey, events_pkey.
+-- Index: event_horizons_pkey, event_feed_pkey, events_pkey.
 -- Refusals: none.
-SELECT f.position, e.id, e.event_type, e.entity_type, e.entity_id, e.properties, e.changed_by, e.event_time
-FROM ops.event_feed f
+SELECT f.position, e.id, e.event_type, e.entity_type, e.entity_id, e.properties, e.changed_by, e.event_time, horizon.position AS horizon
+FROM (
+    SELECT coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = @legal_entity_id), 0)::bigint AS position
+) AS horizon
+JOIN ops.event_feed f ON f.legal_entity_id = @legal_entity_id AND f.position > CASE WHEN @after::bigint < 0 THEN horizon.position ELSE @after END
 JOIN ops.events e ON e.id = f.event_id
-WHERE f.legal_entity_id = @legal_entity_id AND f.position > @after
 ORDER BY f.position
 LIMIT @page_size;
 
@@ -27,6 +38,16 @@ LIMIT @page_size;
 -- Index: none.
 -- Refusals: none.
 SELECT pg_advisory_xact_lock(7236108426);
+
+-- name: PruneEvents :one
+-- Removes a batch of the events that are older than their retention, those in the feed behind a position, and moves the horizons of the
+-- feeds. Tells how many, 0 at the end, and the position to go on from. What it runs: ops.prune_events.
+-- Locks: the events, FOR UPDATE; those that another transaction holds are skipped, with all of their places. Then their places and the
+-- horizons, in the order of the legal entities; nobody else locks either.
+-- Index: event_feed_position_idx, events_pkey, event_feed_pkey, event_horizons_pkey, events_unaddressed_event_time_idx.
+-- Refusals: none.
+SELECT p.pruned::bigint AS pruned, p.last::bigint AS last
+FROM ops.prune_events(make_interval(secs => @retention_seconds), @after, @batch_size) AS p;
 
 -- name: PublishEvents :one
 -- Gives the oldest committed events that are not in the feed yet their places at its end, in the order of their sequence numbers, one for

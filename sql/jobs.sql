@@ -130,6 +130,15 @@ SELECT
     coalesce(extract(epoch FROM statement_timestamp() - (
         SELECT inserted_at FROM ops.jobs WHERE status = 'pending' ORDER BY sequence_number LIMIT 1)), 0)::float8 AS oldest_seconds;
 
+-- name: PruneJobs :one
+-- Removes a batch of the jobs that ended longer ago than their retention, from a moment on. Tells how many, and the moment to go on from.
+-- What it runs: ops.prune_jobs.
+-- Locks: the jobs, FOR UPDATE; those that another transaction holds are skipped. Pending ones are not looked at.
+-- Index: jobs_ended_at_idx, jobs_pkey.
+-- Refusals: none.
+SELECT p.pruned::bigint AS pruned, p.last::timestamptz AS last
+FROM ops.prune_jobs(make_interval(secs => @retention_seconds), @after, @batch_size) AS p;
+
 -- name: RetryJob :one
 -- Makes a new job of the order of one that failed with internal_error, for the operator: a job's end is for ever. Nothing is added to any
 -- other job, or while an equal one is pending. No row: there is no such job. Run by the owner.

@@ -39,6 +39,7 @@ type cli struct {
 	Migrate migrateCommand `cmd:"" help:"Move the database schema."`
 	Load    loadCommand    `cmd:"" help:"Load fixture bundles: rows with known ids are replaced whole; one transaction a file."`
 	Expire  expireCommand  `cmd:"" help:"Recall the service requests that have expired, once, and print how many."`
+	Prune   pruneCommand   `cmd:"" help:"Remove the ended jobs, events and idempotency keys that are past their retention, once, and print how many."`
 	Token   tokenCommand   `cmd:"" help:"Issue and revoke access tokens."`
 	APIKey  apiKeyCommand  `cmd:"" name:"apikey" help:"Issue and revoke api keys of information systems."`
 	Jobs    jobsCommand    `cmd:"" help:"Look at asynchronous work, and try again what failed."`
@@ -64,6 +65,10 @@ type Config struct {
 	LogFormat     string     `env:"REIESTR_LOG_FORMAT" enum:",text,json" default:"" help:"text or json. Empty: text on a terminal, else json." placeholder:"FORMAT"`
 
 	ExpiryTimes []worker.TimeOfDay `env:"REIESTR_EXPIRY_TIMES" default:"00:00,04:00" help:"When expired service requests are recalled, by the business time zone." placeholder:"HH:MM,…"`
+	PruneTimes  []worker.TimeOfDay `env:"REIESTR_PRUNE_TIMES" default:"02:00" help:"When what is past its retention is removed, by the business time zone." placeholder:"HH:MM,…"`
+
+	JobRetention   time.Duration `env:"REIESTR_JOB_RETENTION" default:"720h" help:"How long jobs are kept after their end; 24h at least." placeholder:"DURATION"`
+	EventRetention time.Duration `env:"REIESTR_EVENT_RETENTION" default:"2160h" help:"How long events are kept, and so how long a reader of events may stay away; 24h at least." placeholder:"DURATION"`
 }
 
 // environment is what commands work with.

@@ -59,5 +59,5 @@ func (c Config) check() error {
 	case c.RateLimit < 0 || math.IsInf(c.RateLimit, 0) || math.IsNaN(c.RateLimit) || c.RateBurst < 0:
 		return errors.New("the rate limit and its burst are numbers of requests, 0 or more")
 	}
-	return nil
+	return c.checkRetention()
 }

@@ -118,6 +118,10 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 	if works {
 		running.Go(func() { pool.Run(background) })
 		schedule := worker.Schedule{Times: env.ExpiryTimes, Zone: zone}
+		pruning := worker.Schedule{Times: env.PruneTimes, Zone: zone}
+		running.Go(func() {
+			worker.Prune(background, pruning, env.log, func(ctx context.Context) (db.Pruned, error) { return app.Prune(ctx, env.retention()) })
+		})
 		running.Go(func() {
 			worker.Expire(background, schedule, env.log, func(ctx context.Context) (int64, error) { return app.ServiceRequests.Expire(ctx, nil) })
 		})

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/internal/testdb"
 )
 
@@ -109,6 +110,14 @@ func newRegistry(t testing.TB) *registry {
 	r.token = done(t, "token", "issue", "--legal-entity", r.clinic.String(), "--user", r.user.String(), "--scope", "service_request:use job:read", "--database-url", r.url)
 	r.key = done(t, "apikey", "issue", "--name", "test", "--database-url", r.url)
 	return r
+}
+
+// app is the registry as the service sees it.
+func (r *registry) app() *db.DB {
+	r.t.Helper()
+	app, err := db.Open(r.t.Context(), db.Config{URL: r.url, TimeZone: "Europe/Kyiv"})
+	must(r.t, err)
+	return app
 }
 
 func (r *registry) env() []string { return []string{"REIESTR_DATABASE_URL=" + r.url} }

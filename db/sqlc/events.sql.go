@@ -12,13 +12,29 @@ import (
 	"github.com/google/uuid"
 )
 
-const hasUnpublishedEvents = `-- name: HasUnpublishedEvents :one
+const getEventHorizon = `-- name: GetEventHorizon :one
 
-SELECT EXISTS (SELECT FROM ops.unpublished_events)
+SELECT coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = $1), 0)::bigint AS position
 `
 
 // Events: written by the effects with the change itself, put into the feed by one publisher at a time, read by position. Why a consumer
 // misses nothing: docs/decisions/0011-waiting-repeating-following.md.
+// Up to which position the feed of a legal entity has been removed; 0: it is whole. Asked after ListEvents where that finds nothing: what has
+// not been removed by then was there to be found.
+// Locks: none.
+// Index: event_horizons_pkey.
+// Refusals: none.
+func (q *Queries) GetEventHorizon(ctx context.Context, legalEntityID uuid.UUID) (int64, error) {
+	row := q.db.QueryRow(ctx, getEventHorizon, legalEntityID)
+	var position int64
+	err := row.Scan(&position)
+	return position, err
+}
+
+const hasUnpublishedEvents = `-- name: HasUnpublishedEvents :one
+SELECT EXISTS (SELECT FROM ops.unpublished_events)
+`
+
 // Whether there is anything to publish, so that the publisher's lock is taken only where there is.
 // Locks: none.
 // Index: unpublished_events_pkey.
@@ -31,10 +47,12 @@ func (q *Queries) HasUnpublishedEvents(ctx context.Context) (bool, error) {
 }
 
 const listEvents = `-- name: ListEvents :many
-SELECT f.position, e.id, e.event_type, e.entity_type, e.entity_id, e.properties, e.changed_by, e.event_time
-FROM ops.event_feed f
+SELECT f.position, e.id, e.event_type, e.entity_type, e.entity_id, e.properties, e.changed_by, e.event_time, horizon.position AS horizon
+FROM (
+    SELECT coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = $1), 0)::bigint AS position
+) AS horizon
+JOIN ops.event_feed f ON f.legal_entity_id = $1 AND f.position > CASE WHEN $2::bigint < 0 THEN horizon.position ELSE $2 END
 JOIN ops.events e ON e.id = f.event_id
-WHERE f.legal_entity_id = $1 AND f.position > $2
 ORDER BY f.position
 LIMIT $3
 `
@@ -54,11 +72,13 @@ type ListEventsRow struct {
 	Properties []byte
 	ChangedBy  uuid.UUID
 	EventTime  time.Time
+	Horizon    int64
 }
 
-// The events that a legal entity is told of, behind a position.
+// The events that a legal entity is told of, behind a position, and with each the horizon, up to which the feed has been removed, as of the
+// same moment: one above the position means that the reader has missed events. A negative position stands for the horizon.
 // Locks: none.
-// Index: event_feed_pkey, events_pkey.
+// Index: event_horizons_pkey, event_feed_pkey, events_pkey.
 // Refusals: none.
 func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]ListEventsRow, error) {
 	rows, err := q.db.Query(ctx, listEvents, arg.LegalEntityID, arg.After, arg.PageSize)
@@ -78,6 +98,7 @@ func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]ListE
 			&i.Properties,
 			&i.ChangedBy,
 			&i.EventTime,
+			&i.Horizon,
 		); err != nil {
 			return nil, err
 		}
@@ -101,6 +122,35 @@ SELECT pg_advisory_xact_lock(7236108426)
 func (q *Queries) LockPublication(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, lockPublication)
 	return err
+}
+
+const pruneEvents = `-- name: PruneEvents :one
+SELECT p.pruned::bigint AS pruned, p.last::bigint AS last
+FROM ops.prune_events(make_interval(secs => $1), $2, $3) AS p
+`
+
+type PruneEventsParams struct {
+	RetentionSeconds float64
+	After            int64
+	BatchSize        int32
+}
+
+type PruneEventsRow struct {
+	Pruned int64
+	Last   int64
+}
+
+// Removes a batch of the events that are older than their retention, those in the feed behind a position, and moves the horizons of the
+// feeds. Tells how many, 0 at the end, and the position to go on from. What it runs: ops.prune_events.
+// Locks: the events, FOR UPDATE; those that another transaction holds are skipped, with all of their places. Then their places and the
+// horizons, in the order of the legal entities; nobody else locks either.
+// Index: event_feed_position_idx, events_pkey, event_feed_pkey, event_horizons_pkey, events_unaddressed_event_time_idx.
+// Refusals: none.
+func (q *Queries) PruneEvents(ctx context.Context, arg PruneEventsParams) (PruneEventsRow, error) {
+	row := q.db.QueryRow(ctx, pruneEvents, arg.RetentionSeconds, arg.After, arg.BatchSize)
+	var i PruneEventsRow
+	err := row.Scan(&i.Pruned, &i.Last)
+	return i, err
 }
 
 const publishEvents = `-- name: PublishEvents :one

@@ -376,6 +376,34 @@ func (q *Queries) MeasureQueue(ctx context.Context) (MeasureQueueRow, error) {
 	return i, err
 }
 
+const pruneJobs = `-- name: PruneJobs :one
+SELECT p.pruned::bigint AS pruned, p.last::timestamptz AS last
+FROM ops.prune_jobs(make_interval(secs => $1), $2, $3) AS p
+`
+
+type PruneJobsParams struct {
+	RetentionSeconds float64
+	After            time.Time
+	BatchSize        int32
+}
+
+type PruneJobsRow struct {
+	Pruned int64
+	Last   time.Time
+}
+
+// Removes a batch of the jobs that ended longer ago than their retention, from a moment on. Tells how many, and the moment to go on from.
+// What it runs: ops.prune_jobs.
+// Locks: the jobs, FOR UPDATE; those that another transaction holds are skipped. Pending ones are not looked at.
+// Index: jobs_ended_at_idx, jobs_pkey.
+// Refusals: none.
+func (q *Queries) PruneJobs(ctx context.Context, arg PruneJobsParams) (PruneJobsRow, error) {
+	row := q.db.QueryRow(ctx, pruneJobs, arg.RetentionSeconds, arg.After, arg.BatchSize)
+	var i PruneJobsRow
+	err := row.Scan(&i.Pruned, &i.Last)
+	return i, err
+}
+
 const retryJob = `-- name: RetryJob :one
 WITH failed AS (
     SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at, trace_context FROM ops.jobs j WHERE j.id = $1

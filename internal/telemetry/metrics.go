@@ -26,6 +26,7 @@ type metrics struct {
 	retries      *prometheus.CounterVec
 	jobs         *prometheus.CounterVec
 	batches      *prometheus.HistogramVec
+	pruned       *prometheus.CounterVec
 }
 
 func newMetrics(r *prometheus.Registry) metrics {
@@ -43,8 +44,10 @@ func newMetrics(r *prometheus.Registry) metrics {
 			Help: "Jobs that workers of this process ended, by action, state and the rule that refused."}, []string{"action", "status", "refusal"}),
 		batches: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "reiestr_worker_batch_jobs",
 			Help: "Jobs that a worker's transaction claimed, by outcome.", Buckets: []float64{1, 2, 5, 10, 20, 50}}, []string{"outcome"}),
+		pruned: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_pruned_rows_total",
+			Help: "Rows that this process removed as their time was over, by kind."}, []string{"kind"}),
 	}
-	r.MustRegister(m.requests, m.refusals, m.transactions, m.retries, m.jobs, m.batches,
+	r.MustRegister(m.requests, m.refusals, m.transactions, m.retries, m.jobs, m.batches, m.pruned,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -120,6 +120,11 @@ func (t *Telemetry) Trace(ctx context.Context) string {
 	return carrier.Get("traceparent")
 }
 
+// Pruned counts rows that were removed.
+func (t *Telemetry) Pruned(kind string, rows int64) {
+	t.metrics.pruned.WithLabelValues(kind).Add(float64(rows))
+}
+
 // Jobs makes a span of each job, as a part of the trace of its acceptance, from its claim to its commit. The statements of a batch are
 // shown in the trace of its first job, to which the others are linked.
 func (t *Telemetry) Jobs(ctx context.Context, runs []db.JobRun) (context.Context, func(error)) {

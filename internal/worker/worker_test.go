@@ -26,6 +26,8 @@ func (panicking) Transaction(ctx context.Context, _ string) (context.Context, fu
 
 func (panicking) Trace(context.Context) string { return "" }
 
+func (panicking) Pruned(string, int64) {}
+
 func (p *panicking) Jobs(ctx context.Context, runs []db.JobRun) (context.Context, func(error)) {
 	if slices.ContainsFunc(runs, func(r db.JobRun) bool { return r.ID == p.job }) {
 		panic("poison")

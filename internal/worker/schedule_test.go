@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/internal/worker"
 )
 
@@ -111,6 +114,35 @@ func TestExpireRunsAtItsTimesAndAgainAfterAnError(t *testing.T) {
 		for i := range want {
 			if runs[i] != want[i] {
 				t.Errorf("ran at %v, want %v", runs, want)
+			}
+		}
+	})
+}
+
+// The clock of the bubble begins at two o'clock in Kyiv. A run that fails is told of with what it has done, and is repeated.
+func TestPruneRunsAtItsTimesAndAgainAfterAnError(t *testing.T) {
+	s := schedule(t, "Europe/Kyiv", worker.TimeOfDay{Hour: 2})
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithTimeout(t.Context(), 50*time.Hour)
+		defer stop()
+		var runs []string
+		var told strings.Builder
+		worker.Prune(ctx, s, slog.New(slog.NewTextHandler(&told, nil)), func(context.Context) (db.Pruned, error) {
+			runs = append(runs, time.Now().In(s.Zone).Format("02 15:04:05"))
+			if len(runs) == 1 {
+				return db.Pruned{Jobs: 7}, errors.New("the database has gone")
+			}
+			return db.Pruned{Jobs: 1, Events: 2, IdempotencyKeys: 3}, nil
+		})
+		if want := []string{"02 02:00:00", "02 02:01:00", "03 02:00:00"}; !slices.Equal(runs, want) {
+			t.Errorf("ran at %v, want %v", runs, want)
+		}
+		for _, want := range []string{
+			"level=ERROR", "removed.jobs=7 removed.events=0 removed.idempotency_keys=0 error=\"the database has gone\"",
+			"level=INFO", "removed.jobs=1 removed.events=2 removed.idempotency_keys=3\n",
+		} {
+			if !strings.Contains(told.String(), want) {
+				t.Errorf("the log does not say %s:\n%s", want, told.String())
 			}
 		}
 	})

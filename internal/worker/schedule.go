@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/reiestr/reiestr/db"
 )
 
 const (
-	// retryExpiryAfter is waited after an expiry that failed; what it has done is done.
-	retryExpiryAfter = time.Minute
-	// lookAtTheClock bounds how long Expiry sleeps without looking: a machine that was suspended, or whose clock was set, is late by this.
+	// retryAfter is waited after a run that failed; what it has done is done.
+	retryAfter = time.Minute
+	// lookAtTheClock bounds how long a schedule sleeps without looking: a machine that was suspended, or whose clock was set, is late by this.
 	lookAtTheClock = time.Minute
 )
 
@@ -51,22 +53,44 @@ func (s Schedule) Next(after time.Time) (next time.Time) {
 // Expire runs expire at the times of the schedule until ctx ends, and again after an error until it has succeeded. It may run in any number
 // of processes at once: see db.ServiceRequests.Expire. What is due when a process starts waits for the next time.
 func Expire(ctx context.Context, s Schedule, log *slog.Logger, expire func(context.Context) (int64, error)) {
+	s.run(ctx, func() error {
+		recalled, err := expire(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err == nil:
+			log.InfoContext(ctx, "expired service requests recalled", "count", recalled)
+		default:
+			log.ErrorContext(ctx, "the expiry of service requests failed, trying again", "count", recalled, "error", err)
+		}
+		return err
+	})
+}
+
+// Prune runs prune as Expire does expire: see db.DB.Prune.
+func Prune(ctx context.Context, s Schedule, log *slog.Logger, prune func(context.Context) (db.Pruned, error)) {
+	s.run(ctx, func() error {
+		p, err := prune(ctx)
+		counts := slog.Group("removed", "jobs", p.Jobs, "events", p.Events, "idempotency_keys", p.IdempotencyKeys)
+		switch {
+		case ctx.Err() != nil:
+		case err == nil:
+			log.InfoContext(ctx, "what was past its retention removed", counts)
+		default:
+			log.ErrorContext(ctx, "the removal of what is past its retention failed, trying again", counts, "error", err)
+		}
+		return err
+	})
+}
+
+// run does something at the times of the schedule until ctx ends, and again after an error until it has succeeded.
+func (s Schedule) run(ctx context.Context, do func() error) {
 	for {
 		next := s.Next(time.Now())
 		if next.IsZero() || !sleepUntil(ctx, next) {
 			return
 		}
-		for {
-			recalled, err := expire(ctx)
-			if ctx.Err() != nil {
-				return
-			}
-			if err == nil {
-				log.InfoContext(ctx, "expired service requests recalled", "count", recalled)
-				break
-			}
-			log.ErrorContext(ctx, "the expiry of service requests failed, trying again", "count", recalled, "error", err)
-			pause(ctx, retryExpiryAfter)
+		for do() != nil && ctx.Err() == nil {
+			pause(ctx, retryAfter)
 		}
 	}
 }

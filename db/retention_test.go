@@ -1,0 +1,284 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/db"
+)
+
+const day = 24 * time.Hour
+
+var month = db.Retention{Jobs: 30 * day, Events: 30 * day}
+
+// endedJobs lays out jobs that have ended so long ago.
+func (h *house) endedJobs(t testing.TB, n int, ago time.Duration) {
+	t.Helper()
+	h.exec(t, `INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, inserted_at, ended_at)
+		SELECT gen_random_uuid(), 'use', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '{}', sha256(n::text::bytea),
+			CASE WHEN n % 2 = 0 THEN 'processed' ELSE 'failed' END, CASE WHEN n % 2 = 1 THEN 'already_used' END, now() - interval '1 year', now() - $2::interval
+		FROM generate_series(1, $1::int) AS n`, n, ago)
+}
+
+// oldEvents lays out events that are so old and concern legal entities; their entity_type tells nothing, their old_value their number.
+func (h *house) oldEvents(t testing.TB, n int, ago time.Duration, clients ...*uuid.UUID) {
+	t.Helper()
+	h.exec(t, `INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, event_time, legal_entity_ids)
+		SELECT 'License', gen_random_uuid(), jsonb_build_object('status', jsonb_build_object('old_value', n::text)), gen_random_uuid(), now() - $2::interval, $3
+		FROM generate_series(1, $1::int) AS n`, n, ago, append([]*uuid.UUID{}, clients...))
+}
+
+func (h *house) prunes(t testing.TB, want db.Pruned) {
+	t.Helper()
+	if got, err := h.Prune(t.Context(), month); err != nil || got != want {
+		t.Errorf("%+v pruned, %v, want %+v", got, err, want)
+	}
+}
+
+// batches writes down what an observer is told of pruning.
+type batches struct {
+	db.Observer
+	mu    sync.Mutex
+	sizes map[string][]int64
+}
+
+func (*batches) Transaction(ctx context.Context, _ string) (context.Context, func(int, error)) {
+	return ctx, func(int, error) {}
+}
+
+func (b *batches) Pruned(kind string, rows int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sizes[kind] = append(b.sizes[kind], rows)
+}
+
+func TestPruneJobs(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.endedJobs(t, 2300, 30*day+time.Minute)
+	h.endedJobs(t, 2, 30*day-time.Minute)
+	h.exec(t, `INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest, inserted_at, not_before)
+		SELECT gen_random_uuid(), 'use', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '{}', sha256('p'), now() - interval '9 years', now()`)
+	seen := &batches{sizes: map[string][]int64{}}
+	app, err := db.Open(t.Context(), db.Config{URL: h.url, TimeZone: "Europe/Kyiv", Observer: seen})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer app.Close()
+	if n, err := app.Jobs.Prune(t.Context(), month.Jobs); n != 2300 || err != nil {
+		t.Errorf("%d pruned, %v", n, err)
+	}
+	if !slices.Equal(seen.sizes["jobs"], []int64{1000, 1000, 300}) {
+		t.Errorf("batches of %v", seen.sizes)
+	}
+	if left := column[string](t, h, `SELECT status FROM ops.jobs ORDER BY status`); !slices.Equal(left, []string{"failed", "pending", "processed"}) {
+		t.Errorf("left %v", left)
+	}
+	h.prunes(t, db.Pruned{})
+}
+
+// A day is kept whatever the service asks for, also past its own checks.
+func TestPruneKeepsADay(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client := uuid.New()
+	for _, ago := range []time.Duration{day - time.Minute, day + time.Minute} {
+		h.endedJobs(t, 1, ago)
+		h.oldEvents(t, 1, ago, &client)
+		h.oldEvents(t, 1, ago)
+	}
+	if err := h.Events.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := h.Prune(t.Context(), db.Retention{Jobs: -time.Hour}); err != nil || got != (db.Pruned{Jobs: 1, Events: 2}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	app := h.pool(t, db.App)
+	exec(t, app, `SELECT ops.prune_jobs('-1 year', '-infinity', 1000), ops.prune_events('-1 year', -1, 1000)`)
+	if jobs, events := value[int](t, h, `SELECT count(*) FROM ops.jobs`), value[int](t, h, `SELECT count(*) FROM ops.events`); jobs != 1 || events != 2 {
+		t.Errorf("%d jobs, %d events left", jobs, events)
+	}
+}
+
+// What is in no feed yet stays; what concerns nobody is in none for ever, and goes.
+func TestPruneEvents(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client, other, quiet := uuid.New(), uuid.New(), uuid.New()
+	h.oldEvents(t, 3, 31*day, &client, &other, nil, &client)
+	h.prunes(t, db.Pruned{})
+	if events, _ := follow(t, h.DB, client, 0, 2); len(events) != 3 {
+		t.Errorf("told of %d", len(events))
+	}
+	h.oldEvents(t, 2, 31*day, nil, nil)
+	h.oldEvents(t, 2, 31*day)
+	h.oldEvents(t, 1, 31*day, &other)
+	h.oldEvents(t, 2, 29*day, &client)
+	h.oldEvents(t, 1, 29*day)
+	if err := h.Events.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.prunes(t, db.Pruned{Events: 8})
+	if left := value[int](t, h, `SELECT count(*) FROM ops.events`); left != 3 {
+		t.Errorf("%d events left", left)
+	}
+	if strays := value[int](t, h, `SELECT count(*) FROM ops.event_feed f WHERE NOT EXISTS (SELECT FROM ops.events e WHERE e.id = f.event_id)`); strays != 0 {
+		t.Errorf("%d places of events that are gone", strays)
+	}
+	horizon := func(legalEntity uuid.UUID) int64 {
+		return value[int64](t, h, `SELECT coalesce(max(position), 0) FROM ops.event_horizons WHERE legal_entity_id = $1`, legalEntity)
+	}
+	newest := value[int64](t, h, `SELECT max(position) FROM ops.event_feed WHERE legal_entity_id = $1`, client)
+	for _, test := range []struct {
+		name           string
+		client         uuid.UUID
+		position, last int64
+		found          int
+		err            error
+	}{
+		{"from the first position", client, 0, 0, 0, db.ErrEventsRemoved},
+		{"before the horizon", client, horizon(client) - 1, horizon(client) - 1, 0, db.ErrEventsRemoved},
+		{"before the horizon of an empty feed", other, horizon(other) - 1, horizon(other) - 1, 0, db.ErrEventsRemoved},
+		{"at the horizon", client, horizon(client), newest, 2, nil},
+		{"from the oldest that is kept", client, db.Beginning, newest, 2, nil},
+		{"at the horizon of an empty feed", other, horizon(other), horizon(other), 0, nil},
+		{"from the oldest that is kept, in an empty feed", other, db.Beginning, horizon(other), 0, nil},
+		{"nothing was ever removed", quiet, 0, 0, 0, nil},
+		{"nothing was ever there", quiet, db.Beginning, 0, 0, nil},
+	} {
+		found, last, err := h.Events.After(t.Context(), test.client, test.position, 10)
+		if len(found) != test.found || last != test.last || !errors.Is(err, test.err) {
+			t.Errorf("%s: %d found, on from %d, %v; want %+v", test.name, len(found), last, err, test)
+		}
+	}
+}
+
+// Events with two places, and one with one in front: the batches' ends fall between the places of an event.
+func TestPruneEventsInBatches(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	a, b := uuid.New(), uuid.New()
+	h.oldEvents(t, 1, 31*day, &a)
+	h.oldEvents(t, 1500, 31*day, &a, &b)
+	h.oldEvents(t, 1200, 31*day)
+	if err := h.Events.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	newest := value[int64](t, h, `SELECT max(position) FROM ops.event_feed WHERE legal_entity_id = $1`, a)
+	h.prunes(t, db.Pruned{Events: 2701})
+	for position, want := range map[int64]error{newest - 1: db.ErrEventsRemoved, newest: nil} {
+		if _, _, err := h.Events.After(t.Context(), a, position, 10); !errors.Is(err, want) {
+			t.Errorf("after %d of %d: %v", position, newest, err)
+		}
+	}
+	if left := value[int](t, h, `SELECT (SELECT count(*) FROM ops.events) + (SELECT count(*) FROM ops.event_feed)`); left != 0 {
+		t.Errorf("%d rows left", left)
+	}
+}
+
+func TestPruneLeavesWhatIsLocked(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client := uuid.New()
+	h.endedJobs(t, 3, 31*day)
+	h.oldEvents(t, 3, 31*day, &client)
+	h.oldEvents(t, 2, 31*day)
+	if err := h.Events.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tx := h.begin(t)
+	exec(t, tx, `SELECT FROM ops.jobs ORDER BY ended_at LIMIT 1 FOR SHARE`)
+	exec(t, tx, `SELECT FROM ops.events e WHERE e.id = (SELECT event_id FROM ops.event_feed ORDER BY position LIMIT 1) FOR SHARE`)
+	exec(t, tx, `SELECT FROM ops.events e WHERE e.legal_entity_ids = '{}' LIMIT 1 FOR SHARE`)
+	h.prunes(t, db.Pruned{Jobs: 2, Events: 3})
+	if places := value[int](t, h, `SELECT count(*) FROM ops.event_feed`); places != 1 {
+		t.Errorf("%d places left", places)
+	}
+	exec(t, tx, `rollback`)
+	h.prunes(t, db.Pruned{Jobs: 1, Events: 2})
+}
+
+func TestPruneAtOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	a, b := uuid.New(), uuid.New()
+	h.endedJobs(t, 3500, 31*day)
+	h.oldEvents(t, 1200, 31*day, &a, &b)
+	h.oldEvents(t, 1200, 31*day, &b, &a)
+	h.oldEvents(t, 1500, 31*day)
+	h.oldEvents(t, 5, day, &a)
+	if err := h.Events.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var jobs, events atomic.Int64
+	atOnce(6, func(int) {
+		p, err := h.Prune(t.Context(), month)
+		if err != nil {
+			t.Error(err)
+		}
+		jobs.Add(p.Jobs)
+		events.Add(p.Events)
+	})
+	// What one had locked, the others have left to it.
+	if jobs.Load() != 3500 || events.Load() != 3900 {
+		t.Errorf("%d jobs, %d events", jobs.Load(), events.Load())
+	}
+	if left := value[int](t, h, `SELECT count(*) FROM ops.events`); left != 5 {
+		t.Errorf("%d events left", left)
+	}
+}
+
+// Readers that are overtaken by the removal are told so: none of them ever steps over an event.
+func TestPruneIsNeverSilent(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client := uuid.New()
+	h.oldEvents(t, 3000, 31*day, &client)
+	if err := h.Events.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var reading sync.WaitGroup
+	begun := make(chan struct{}, 4)
+	for range cap(begun) {
+		reading.Go(func() {
+			var position int64
+			for next := 1; ; {
+				found, last, err := h.Events.After(t.Context(), client, position, 5)
+				if next == 1 {
+					begun <- struct{}{}
+				}
+				switch {
+				case errors.Is(err, db.ErrEventsRemoved):
+					return
+				case err != nil || len(found) == 0:
+					if next != 3001 { // or it has outrun the removal
+						t.Errorf("%d read, then none, %v", next-1, err)
+					}
+					return
+				}
+				for _, e := range found {
+					if !strings.Contains(string(e.Properties), strconv.Quote(strconv.Itoa(next))) {
+						t.Errorf("%s, not number %d", e.Properties, next)
+						return
+					}
+					next++
+				}
+				position = last
+			}
+		})
+	}
+	for range cap(begun) {
+		<-begun
+	}
+	h.prunes(t, db.Pruned{Events: 3000})
+	reading.Wait()
+}
