@@ -24,7 +24,7 @@ type recorder struct {
 
 func (r *recorder) add(sql string) {
 	name := strings.TrimSpace(sql)
-	if rest, ok := strings.CutPrefix(name, "-- name: "); ok {
+	if _, rest, ok := strings.Cut(name, " /* "); ok {
 		name, _, _ = strings.Cut(rest, " ")
 	}
 	r.mu.Lock()
@@ -58,7 +58,7 @@ func (r *recorder) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, c pgx.Tr
 }
 func (r *recorder) TraceCopyFromEnd(ctx context.Context, _ *pgx.Conn, c pgx.TraceCopyFromEndData) {
 	if c.CommandTag.RowsAffected() > 0 { // else the copy has locked nothing
-		r.add("-- name: " + copyQueries[ctx.Value(copiedTable{}).(string)] + " ")
+		r.add("COPY /* " + copyQueries[ctx.Value(copiedTable{}).(string)] + " */")
 	}
 }
 

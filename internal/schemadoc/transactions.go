@@ -37,7 +37,7 @@ type recorder struct {
 	statements []string
 }
 
-var queryName = regexp.MustCompile(`^-- name: (\w+)`)
+var queryName = regexp.MustCompile(`^\w+ /\* (\w+) \*/`)
 
 func (r *recorder) note(statement string) {
 	if named := queryName.FindStringSubmatch(statement); named != nil {
@@ -70,7 +70,7 @@ func (r *recorder) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.Trac
 func (r *recorder) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
 func (r *recorder) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceCopyFromStartData) context.Context {
-	r.note("-- name: " + r.document.copied(strings.Join(data.TableName, ".")))
+	r.note("COPY /* " + r.document.copied(strings.Join(data.TableName, ".")) + " */")
 	return ctx
 }
 
