@@ -3,7 +3,7 @@ GO ?= go
 BIN := bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build generate lint clean
+.PHONY: help run test build generate schema lint clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,11 +17,15 @@ test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, els
 build: ## Build bin/reiestr
 	CGO_ENABLED=0 $(GO) build -o $(BIN)/reiestr ./cmd/reiestr
 
-generate: $(BIN)/sqlc $(BIN)/oapi-codegen ## Generate db/sqlc from sql/ and migrations/, the OpenAPI documents from api/, and client/ from them
+generate: $(BIN)/sqlc $(BIN)/oapi-codegen ## Generate db/sqlc from sql/ and migrations/, the OpenAPI documents from api/, client/ from them, and docs/schema
 	$(BIN)/sqlc generate
 	$(GO) run ./cmd/reiestr openapi > docs/openapi.yaml
 	$(GO) run ./cmd/reiestr openapi --version 3.0 > docs/openapi-3.0.yaml
 	$(BIN)/oapi-codegen -config client/generate.yaml -o client/client.gen.go docs/openapi.yaml
+	$(MAKE) schema
+
+schema: ## Generate docs/schema from a freshly migrated PostgreSQL, found as for the tests, and the headers of sql/
+	$(GO) test -count=1 ./internal/schemadoc -run TestPages -update
 
 lint: $(BIN)/staticcheck ## Check formatting, go vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

@@ -29,36 +29,51 @@ type Grant struct {
 }
 
 // Access issues, revokes and checks tokens and api keys. The database knows only the SHA-256 of a secret.
-type Access struct{ db *DB }
+type Access struct {
+	db     *DB
+	grants *grants
+}
 
-// Check finds what a token and an api key allow. ErrNotFound: the token is unknown or revoked.
+// Check finds what a token and an api key allow. ErrNotFound: the token is unknown or revoked. What was revoked may be taken for good for
+// another half second (see grants); what was issued is known at once.
 func (a *Access) Check(ctx context.Context, token, apiKey string) (Grant, error) {
+	hashes := secrets{sha256.Sum256([]byte(token)), sha256.Sum256([]byte(apiKey))}
+	asked := a.db.now()
+	if known, ok := a.grants.get(hashes); ok {
+		return known.at(asked), nil
+	}
+	began := time.Now()
 	row, err := a.db.read().Authenticate(ctx, sqlc.AuthenticateParams{
-		TokenHash: digest(token),
-		KeyHash:   digest(apiKey),
+		TokenHash: hashes.token[:],
+		KeyHash:   hashes.apiKey[:],
 		AsOf:      a.db.moment(),
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Grant{}, ErrNotFound
 	}
-	return Grant{
-		Caller:      Caller{UserID: row.UserID, ClientID: row.ClientID},
-		Scopes:      row.Scopes,
-		Expired:     row.IsExpired,
-		KnownAPIKey: row.APIKeyIsKnown,
-	}, err
+	if err != nil {
+		return Grant{}, err
+	}
+	known := knownGrant{
+		Grant: Grant{Caller: Caller{UserID: row.UserID, ClientID: row.ClientID}, Scopes: row.Scopes, KnownAPIKey: row.APIKeyIsKnown},
+		asOf:  asked, validFor: time.Duration(row.ValidSeconds * float64(time.Second)), epoch: row.Epoch,
+	}
+	if row.APIKeyIsKnown || apiKey == "" { // else a key that is issued later would not be known at once
+		a.grants.add(hashes, known, began)
+	}
+	return known.at(asked), nil
 }
 
 // KnowsAPIKey tells whether an api key is known.
 func (a *Access) KnowsAPIKey(ctx context.Context, apiKey string) (bool, error) {
-	return a.db.read().CheckAPIKey(ctx, digest(apiKey))
+	return a.db.read().CheckAPIKey(ctx, hashOf(apiKey))
 }
 
 // IssueToken makes a token and tells when it expires. Owner only.
 func (a *Access) IssueToken(ctx context.Context, c Caller, scopes []string, ttl time.Duration) (token string, expiresAt time.Time, err error) {
 	token = newSecret()
 	expiresAt, err = a.db.read().IssueToken(ctx, sqlc.IssueTokenParams{
-		TokenHash:  digest(token),
+		TokenHash:  hashOf(token),
 		UserID:     c.UserID,
 		ClientID:   c.ClientID,
 		Scopes:     scopes,
@@ -70,17 +85,17 @@ func (a *Access) IssueToken(ctx context.Context, c Caller, scopes []string, ttl 
 // IssueAPIKey makes an api key for the information system of that name. Owner only.
 func (a *Access) IssueAPIKey(ctx context.Context, name string) (key string, err error) {
 	key = newSecret()
-	return key, a.db.read().IssueAPIKey(ctx, sqlc.IssueAPIKeyParams{KeyHash: digest(key), Name: name})
+	return key, a.db.read().IssueAPIKey(ctx, sqlc.IssueAPIKeyParams{KeyHash: hashOf(key), Name: name})
 }
 
 // RevokeToken makes a token unknown. ErrNotFound: it was unknown already. Owner only.
 func (a *Access) RevokeToken(ctx context.Context, token string) error {
-	return oneRow(a.db.read().RevokeToken(ctx, digest(token)))
+	return oneRow(a.db.read().RevokeToken(ctx, hashOf(token)))
 }
 
 // RevokeAPIKey makes an api key unknown. ErrNotFound: it was unknown already. Owner only.
 func (a *Access) RevokeAPIKey(ctx context.Context, key string) error {
-	return oneRow(a.db.read().RevokeAPIKey(ctx, digest(key)))
+	return oneRow(a.db.read().RevokeAPIKey(ctx, hashOf(key)))
 }
 
 func oneRow(rows int64, err error) error {
@@ -97,7 +112,7 @@ func newSecret() string {
 	return base64.RawURLEncoding.EncodeToString(bits[:])
 }
 
-func digest(secret string) []byte {
+func hashOf(secret string) []byte {
 	sum := sha256.Sum256([]byte(secret))
 	return sum[:]
 }

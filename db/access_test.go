@@ -1,13 +1,16 @@
 package db_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/reiestr/reiestr/db"
 )
@@ -82,6 +85,124 @@ func TestAccessCheck(t *testing.T) {
 		})
 	}
 }
+
+// TestAccessIsAskedSeldom: a grant in use is asked for now and then only, and what takes it away holds in every process within a second.
+func TestAccessIsAskedSeldom(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.open(t, db.Owner, noon)
+	caller := newLegalEntity().caller()
+	const update = `UPDATE ops.access_tokens SET scopes = '{other}' WHERE token_hash = $1`
+	for name, takeAway := range map[string]func(token, key string) error{
+		"token revoked":   func(token, _ string) error { return owner.Access.RevokeToken(t.Context(), token) },
+		"api key revoked": func(_, key string) error { return owner.Access.RevokeAPIKey(t.Context(), key) },
+		"scopes changed":  func(token, _ string) error { _, err := h.owner.Exec(t.Context(), update, hash(token)); return err },
+		"token deleted": func(token, _ string) error {
+			_, err := h.owner.Exec(t.Context(), `DELETE FROM ops.access_tokens WHERE token_hash = $1`, hash(token))
+			return err
+		},
+		"api key deleted": func(_, key string) error {
+			_, err := h.owner.Exec(t.Context(), `DELETE FROM ops.api_keys WHERE key_hash = $1`, hash(key))
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			token, _, err := owner.Access.IssueToken(t.Context(), caller, []string{"license:read"}, time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, err := owner.Access.IssueAPIKey(t.Context(), "MIS")
+			if err != nil {
+				t.Fatal(err)
+			}
+			good := db.Grant{Caller: caller, Scopes: []string{"license:read"}, KnownAPIKey: true}
+			var processes []*db.DB
+			for range 2 {
+				statements := &counter{}
+				process := h.openWith(t, db.Config{Tracer: statements})
+				processes = append(processes, process)
+				for range 1000 {
+					if grant, err := process.Access.Check(t.Context(), token, key); err != nil || !reflect.DeepEqual(grant, good) {
+						t.Fatalf("%+v, %v", grant, err)
+					}
+				}
+				if n := statements.n.Load(); n == 0 || n > 500 {
+					t.Errorf("%d questions for 1000 checks", n)
+				}
+			}
+			if err := takeAway(token, key); err != nil {
+				t.Fatal(err)
+			}
+			takenAway := time.Now()
+			for i, process := range processes {
+				for {
+					began := time.Now()
+					grant, err := process.Access.Check(t.Context(), token, key)
+					if err != nil || !reflect.DeepEqual(grant, good) {
+						break
+					}
+					if began.Sub(takenAway) > time.Second {
+						t.Fatalf("process %d still grants %+v after a second", i, grant)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestAccessForgetsTruncated: also a statement without rows is noticed.
+func TestAccessForgetsTruncated(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	for _, table := range []string{"ops.access_tokens", "ops.api_keys"} {
+		before := value[int64](t, h, `SELECT coalesce(max(epoch), 0) FROM ops.access_epoch`)
+		h.exec(t, `TRUNCATE `+table)
+		if after := value[int64](t, h, `SELECT max(epoch) FROM ops.access_epoch`); after <= before {
+			t.Errorf("%s truncated: epoch %d after %d", table, after, before)
+		}
+	}
+}
+
+// TestAccessKnownGrantExpires: no question is needed to see a token expire, and a key that is issued after it was refused is known at once.
+func TestAccessKnownGrantExpires(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.open(t, db.Owner, noon)
+	token, expiresAt, err := owner.Access.IssueToken(t.Context(), newLegalEntity().caller(), []string{}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := expiresAt.Add(-time.Millisecond)
+	process := h.openWith(t, db.Config{AsOf: func() time.Time { return clock }})
+	for range 2 {
+		if grant, err := process.Access.Check(t.Context(), token, ""); err != nil || grant.Expired {
+			t.Fatalf("%+v, %v", grant, err)
+		}
+	}
+	clock = expiresAt
+	if grant, err := process.Access.Check(t.Context(), token, ""); err != nil || !grant.Expired {
+		t.Errorf("%+v, %v", grant, err)
+	}
+	key := strings.Repeat("k", 43)
+	if grant, err := process.Access.Check(t.Context(), token, key); err != nil || grant.KnownAPIKey {
+		t.Errorf("%+v, %v", grant, err)
+	}
+	h.exec(t, `INSERT INTO ops.api_keys (key_hash, name) VALUES (sha256('`+key+`'), 'MIS')`)
+	if grant, err := process.Access.Check(t.Context(), token, key); err != nil || !grant.KnownAPIKey {
+		t.Errorf("%+v, %v", grant, err)
+	}
+}
+
+// counter counts statements.
+type counter struct{ n atomic.Int64 }
+
+func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	c.n.Add(1)
+	return ctx
+}
+
+func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 func hash(secret string) []byte {
 	sum := sha256.Sum256([]byte(secret))

@@ -199,6 +199,7 @@ var illegal = map[string]struct {
 		insertKey + `'k', sha256('1'), 200, '{}', NULL)`,
 		insertKey + `'k', sha256('1'), NULL, '{}', '')`,
 	}},
+	"ops.access_epoch_has_one_row": {false, []string{`INSERT INTO ops.access_epoch (is_only_row, epoch) VALUES (false, 1)`}},
 	"ops.access_tokens_hash_is_sha256": {false, []string{
 		`INSERT INTO ops.access_tokens (token_hash, user_id, client_id, scopes, expires_at) VALUES ('secret', gen_random_uuid(), gen_random_uuid(), '{}', now())`,
 	}},

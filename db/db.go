@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 
 	"github.com/reiestr/reiestr/db/sqlc"
 )
@@ -91,6 +92,10 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(idleTimeout)
 	}
 	config.ConnConfig.Tracer = c.Tracer
+	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		pgxuuid.Register(conn.TypeMap()) // else uuids travel as text, at 5 µs each
+		return nil
+	}
 	if c.Observer == nil {
 		c.Observer = unobserved{}
 	}
@@ -99,7 +104,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		return nil, err
 	}
 	d := &DB{pool: pool, timeZone: c.TimeZone, asOf: c.AsOf, observer: c.Observer}
-	d.Access = &Access{d}
+	d.Access = &Access{d, newGrants()}
 	d.Licenses = &Licenses{d}
 	d.ServiceRequests = &ServiceRequests{d}
 	d.Jobs = &Jobs{db: d, added: make(chan struct{}, 1)}
@@ -129,6 +134,14 @@ func (d *DB) Ready(ctx context.Context, schemaVersion int64) error {
 
 // read gives queries of one statement each: its snapshot is its transaction.
 func (d *DB) read() *sqlc.Queries { return sqlc.New(d.pool) }
+
+// now is the moment at which rules decide, where no database is asked for it.
+func (d *DB) now() time.Time {
+	if d.asOf == nil {
+		return time.Now()
+	}
+	return d.asOf()
+}
 
 func (d *DB) moment() *time.Time {
 	if d.asOf == nil {

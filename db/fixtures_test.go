@@ -49,9 +49,13 @@ func newHouse(t testing.TB) *house {
 // open is a view of the database whose rules decide at the moment given.
 func (h *house) open(t testing.TB, role db.Role, at time.Time) *db.DB {
 	t.Helper()
-	d, err := db.Open(t.Context(), db.Config{
-		URL: h.url, Role: role, TimeZone: "Europe/Kyiv", AsOf: func() time.Time { return at },
-	})
+	return h.openWith(t, db.Config{Role: role, AsOf: func() time.Time { return at }})
+}
+
+func (h *house) openWith(t testing.TB, c db.Config) *db.DB {
+	t.Helper()
+	c.URL, c.TimeZone = h.url, "Europe/Kyiv"
+	d, err := db.Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,6 @@ package db
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -42,8 +40,9 @@ type Job struct {
 
 // Jobs are the job resource and the queue in one table.
 type Jobs struct {
-	db    *DB
-	added chan struct{}
+	db     *DB
+	added  chan struct{}
+	intake intake
 
 	mu         sync.Mutex
 	measured   time.Duration // how long the latest jobs took
@@ -52,56 +51,6 @@ type Jobs struct {
 
 // Added receives after jobs have been accepted through this DB; several acceptances may share one signal.
 func (j *Jobs) Added() <-chan struct{} { return j.added }
-
-// Accept judges an order and, if no rule refuses it, makes a pending job of it, or answers the equal one that is pending already
-// (contract 4.3). A rule that says no is a Refusal. When Accept returns a job, it is durable.
-func (j *Jobs) Accept(ctx context.Context, o Order) (Job, error) {
-	body, err := json.Marshal(o.Body)
-	if err != nil {
-		return Job{}, err
-	}
-	asked := wanted{job: uuid.New(), serviceRequestID: o.ServiceRequestID, caller: o.Caller, body: body}
-	c := columnsOf([]wanted{asked})
-	verdicts, err := rulesOf[o.Action].judge(ctx, j.db.read(), j.db.moment(), c)
-	if err != nil {
-		return Job{}, fmt.Errorf("judge %s: %w", o.Action, err)
-	}
-	v := verdicts[asked.job]
-	if v.refusal != "" {
-		return Job{}, v.refusal
-	}
-	digest := sha256.Sum256(fmt.Append(nil, o.Action, o.ServiceRequestID, o.Caller.ClientID, o.Caller.UserID, string(body)))
-	for {
-		rows, err := j.db.read().EnqueueJobs(ctx, sqlc.EnqueueJobsParams{
-			Ids:               c.jobs,
-			Actions:           []string{string(o.Action)},
-			ServiceRequestIds: c.serviceRequests,
-			PatientIds:        []uuid.UUID{v.patientID.UUID},
-			ClientIds:         c.clients,
-			UserIds:           c.users,
-			Bodies:            c.bodies,
-			RequestDigests:    [][]byte{digest[:]},
-			TraceContexts:     []string{j.db.observer.Trace(ctx)},
-		})
-		if err != nil {
-			return Job{}, fmt.Errorf("enqueue %s: %w", o.Action, err)
-		}
-		if len(rows) == 0 {
-			continue // an equal request was added and ended at this moment
-		}
-		job := Job{
-			ID:               rows[0].ID,
-			Action:           o.Action,
-			ServiceRequestID: o.ServiceRequestID,
-			PatientID:        v.patientID.UUID,
-			Status:           Pending,
-			InsertedAt:       rows[0].InsertedAt,
-		}
-		job.ETA = j.estimate(ctx, job.InsertedAt)
-		signal(j.added)
-		return job, nil
-	}
-}
 
 // Get finds a job of the client. ErrNotFound: there is none, or it is another client's.
 func (j *Jobs) Get(ctx context.Context, clientID, id uuid.UUID) (Job, error) {

@@ -440,3 +440,41 @@ func TestCreateLicenseSeesWhatItWaitedFor(t *testing.T) {
 		}
 	}
 }
+
+// The other order is a case of TestCreateLicenseSeesWhatItWaitedFor.
+func TestClosingALegalEntityWaitsForTheLicenceThatIsCreated(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	a := newApplication()
+	a.save(t, h)
+	// A licence of the type that is not committed stops the creation half-way, when it holds the legal entity.
+	tx := h.begin(t)
+	exec(t, tx, `INSERT INTO prm.licenses (legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, inserted_by, updated_by)
+		VALUES ($1, $2, false, '', '2020-01-01', '2020-01-01', $1, $1)`, a.entity.id, a.kind.code)
+	created := started(func() error {
+		_, err := h.Licenses.Create(t.Context(), a.caller, a.fields)
+		return err
+	})
+	h.untilWaiting(t, 1)
+	closed := started(func() error {
+		_, err := h.owner.Exec(t.Context(), `UPDATE prm.legal_entities SET status = 'CLOSED' WHERE id = $1`, a.entity.id)
+		return err
+	})
+	h.untilWaiting(t, 2)
+	exec(t, tx, "rollback")
+	if err := <-created; err != nil {
+		t.Errorf("creation: %v", err)
+	}
+	if err := <-closed; err != nil {
+		t.Errorf("closing: %v", err)
+	}
+	if licenses := value[int](t, h, `
+		SELECT count(*) FROM prm.licenses l JOIN prm.legal_entities e ON e.id = l.legal_entity_id
+		WHERE e.id = $1 AND e.status = 'CLOSED' AND l.is_active AND NOT l.is_primary`, a.entity.id); licenses != 1 {
+		t.Errorf("%d licences of the closed legal entity", licenses)
+	}
+	_, err := h.Licenses.Create(t.Context(), a.caller, a.fields)
+	if got := refusal(t, err); got != db.LegalEntityNotActive {
+		t.Errorf("another one: %q", got)
+	}
+}

@@ -49,12 +49,14 @@ func Up(ctx context.Context, url string) error {
 	})
 }
 
+var errNothingApplied = errors.New("no migration is applied, so there is none to take back")
+
 // Down takes the newest applied migration back. It is an error if none is applied.
 func Down(ctx context.Context, url string) error {
 	return withProvider(ctx, url, func(p *goose.Provider) error {
 		_, err := p.Down(ctx)
 		if errors.Is(err, goose.ErrNoNextVersion) {
-			return errors.New("no migration is applied, so there is none to take back")
+			return errNothingApplied
 		}
 		return err
 	})

@@ -5,12 +5,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// PlannedMigration is one pending migration: what Up would run.
+// PlannedMigration is one migration: what Up or Down would run.
 type PlannedMigration struct {
 	Version       int64              `json:"version"`
 	Name          string             `json:"name"`
@@ -52,28 +53,61 @@ func Plan(ctx context.Context, url string) ([]PlannedMigration, error) {
 		if !step.AppliedAt.IsZero() {
 			continue
 		}
-		content, err := FS.ReadFile(step.Name)
+		migration, err := known.plan(step, "up")
 		if err != nil {
 			return nil, err
-		}
-		statements, inTransaction, err := split(content)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", step.Name, err)
-		}
-		migration := PlannedMigration{Version: step.Version, Name: step.Name, InTransaction: inTransaction}
-		for _, sql := range statements {
-			migration.Statements = append(migration.Statements, known.read(sql))
 		}
 		plan = append(plan, migration)
 	}
 	return plan, nil
 }
 
-// split answers the Up statements of a migration by the rules of goose, which keeps its own parser to itself: a statement ends with a
-// line that ends with a semicolon, or stands between StatementBegin and StatementEnd.
+// PlanDown tells what Down would run, as Plan does of Up. It is an error if no migration is applied.
+func PlanDown(ctx context.Context, url string) (PlannedMigration, error) {
+	steps, err := Status(ctx, url)
+	if err != nil {
+		return PlannedMigration{}, err
+	}
+	known, err := readCatalogue(ctx, url)
+	if err != nil {
+		return PlannedMigration{}, err
+	}
+	for _, step := range slices.Backward(steps) {
+		if !step.AppliedAt.IsZero() {
+			return known.plan(step, "down")
+		}
+	}
+	return PlannedMigration{}, errNothingApplied
+}
+
+// plan reads one way of a migration.
+func (known *catalogue) plan(step Step, way string) (PlannedMigration, error) {
+	migration := PlannedMigration{Version: step.Version, Name: step.Name}
+	content, err := FS.ReadFile(step.Name)
+	if err != nil {
+		return migration, err
+	}
+	statements, inTransaction, err := splitWay(content, way)
+	if err != nil {
+		return migration, fmt.Errorf("%s: %w", step.Name, err)
+	}
+	migration.InTransaction = inTransaction
+	for _, sql := range statements {
+		migration.Statements = append(migration.Statements, known.read(sql))
+	}
+	return migration, nil
+}
+
+// split answers the statements of the way up.
 func split(content []byte) (statements []string, inTransaction bool, err error) {
+	return splitWay(content, "up")
+}
+
+// splitWay answers the statements of one way of a migration, up or down, by the rules of goose, which keeps its own parser to itself: a
+// statement ends with a line that ends with a semicolon, or stands between StatementBegin and StatementEnd.
+func splitWay(content []byte, way string) (statements []string, inTransaction bool, err error) {
 	inTransaction = true
-	var up, whole bool
+	var wanted, whole bool
 	var statement strings.Builder
 	finish := func() {
 		statements = append(statements, strings.TrimSpace(statement.String()))
@@ -85,16 +119,14 @@ func split(content []byte) (statements []string, inTransaction bool, err error) 
 		comment := strings.HasPrefix(strings.TrimSpace(line), "--")
 		if comment && strings.Contains(line, "+goose") {
 			switch annotation := strings.TrimSpace(strings.Replace(strings.ReplaceAll(line, "--", ""), "+goose", "", 1)); strings.ToLower(annotation) {
-			case "up":
-				up = true
-			case "down":
-				up = false
+			case "up", "down":
+				wanted = strings.EqualFold(annotation, way)
 			case "no transaction":
 				inTransaction = false
 			case "statementbegin":
 				whole = true
 			case "statementend":
-				if whole = false; up {
+				if whole = false; wanted {
 					finish()
 				}
 			default:
@@ -102,7 +134,7 @@ func split(content []byte) (statements []string, inTransaction bool, err error) 
 			}
 			continue
 		}
-		if !up || statement.Len() == 0 && (comment || line == "") {
+		if !wanted || statement.Len() == 0 && (comment || line == "") {
 			continue
 		}
 		statement.WriteString(line + "\n")

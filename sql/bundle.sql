@@ -46,21 +46,21 @@ SELECT code FROM prm.dictionary_values WHERE dictionary = @dictionary;
 -- name: LockBundles :exec
 -- Lets bundles in one at a time: two that hold the same rows in another order cannot wait for each other, and a row that is not there
 -- stays so until this one adds it. It stands in nobody else's way: the service reads dictionaries and never writes them.
--- Locks: the table, SHARE ROW EXCLUSIVE, until the end of the transaction.
+-- Locks: the table prm.dictionaries, SHARE ROW EXCLUSIVE, until the end of the transaction.
 -- Index: none.
 -- Refusals: none.
 LOCK TABLE prm.dictionaries IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: LockLegalEntitiesOfBundle :exec
 -- Serialises with the commands of these legal entities until the end of the transaction, as LockLegalEntity does for one.
--- Locks: the rows, FOR NO KEY UPDATE, in order of id.
+-- Locks: the legal entities, FOR NO KEY UPDATE, in order of id.
 -- Index: legal_entities_pkey.
 -- Refusals: none; what does not exist locks nothing.
 SELECT FROM prm.legal_entities WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
 
 -- name: LockServiceRequestsOfBundle :many
 -- Tells which of these service requests there are, and waits for the jobs that act on them.
--- Locks: the rows, FOR NO KEY UPDATE, in order of id.
+-- Locks: the service requests, FOR NO KEY UPDATE, in order of id.
 -- Index: service_requests_pkey.
 -- Refusals: none.
 SELECT id FROM medical_events.service_requests WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;

@@ -4,7 +4,7 @@
 -- Takes the oldest pending jobs for this transaction. A job waits as long as an older one of its service request is pending, so a
 -- batch holds at most one job of a service request and they run in the order of acceptance. Jobs that made a transaction fail
 -- (attempts > 0) are claimed apart from the others, when their pause is over.
--- Locks: the claimed rows, FOR NO KEY UPDATE, in the order of sequence_number; rows that another worker holds are skipped, so
+-- Locks: the claimed jobs, FOR NO KEY UPDATE, in the order of sequence_number; rows that another worker holds are skipped, so
 -- nobody waits here and the order legal entity, licence, service request, job cannot be turned round.
 -- Index: jobs_pending_sequence_number_idx, jobs_pending_request_key.
 -- Refusals: none.
@@ -38,7 +38,7 @@ RETURNING attempts, status;
 -- name: EndJobs :execrows
 -- Ends claimed jobs: an empty refusal means processed. Fewer rows than asked: somebody else ended one, and the transaction must
 -- not be committed.
--- Locks: the rows, FOR NO KEY UPDATE; held since ClaimJobs.
+-- Locks: the jobs, FOR NO KEY UPDATE; held since ClaimJobs.
 -- Index: jobs_pkey.
 -- Refusals: any, into the job.
 UPDATE ops.jobs j SET
@@ -51,7 +51,7 @@ WHERE j.id = ended.id AND j.status = 'pending';
 -- name: EnqueueJobs :many
 -- Accepts actions: adds a pending job each, unless an equal one is pending already, which then answers for it. An action without a
 -- row in the result lost a race against an equal one that ended at this moment: ask again.
--- Locks: the new rows; waits for an equal request that is being added at the same time, in order of the digests.
+-- Locks: the new jobs; waits for an equal request that is being added at the same time, in order of the digests.
 -- Index: jobs_pending_request_key.
 -- Refusals: none.
 WITH wanted AS (

@@ -8,7 +8,7 @@
 -- The effect of complete: the status is completed, and so is the processing status where there is a programme; the holder stays. The
 -- histories of what changes, and one event. Fewer rows than asked: a state is not the one that was decided on, and the transaction must
 -- not be committed.
--- Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+-- Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
 -- Index: service_requests_pkey.
 -- Refusals: none; JudgeComplete has given them.
 WITH wanted AS (
@@ -54,7 +54,7 @@ FROM completed;
 -- Several may run at once, and any number of times: what another transaction holds is passed over and left to a later run, what another
 -- has recalled is active no more. The processing status stays.
 -- The update finds its rows by an array of ids: a join would let stale statistics lead it over all that has expired, once for each row.
--- Locks: the rows, FOR NO KEY UPDATE; those held by others are skipped, so nobody waits here and the order does not matter.
+-- Locks: the service requests, FOR NO KEY UPDATE; those held by others are skipped, so nobody waits here and the order does not matter.
 -- Index: service_requests_active_expiration_date_id_idx, service_requests_pkey.
 -- Refusals: none.
 WITH held AS MATERIALIZED (
@@ -339,7 +339,7 @@ ORDER BY s.inserted_at DESC, s.id DESC;
 -- name: LockServiceRequests :exec
 -- Takes the rows that a worker is about to decide on. The ladder looks in a later statement, whose snapshot is taken after all
 -- locks are held.
--- Locks: the rows, FOR NO KEY UPDATE, in order of id.
+-- Locks: the service requests, FOR NO KEY UPDATE, in order of id.
 -- Index: service_requests_pkey.
 -- Refusals: none; what does not exist locks nothing and the ladder refuses it.
 SELECT FROM medical_events.service_requests WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
@@ -347,7 +347,7 @@ SELECT FROM medical_events.service_requests WHERE id = ANY (@ids::uuid[]) ORDER 
 -- name: ProcessServiceRequests :execrows
 -- The effect of process: the processing status is in_progress; history and event. Fewer rows than asked: a state is not the one that was
 -- decided on, and the transaction must not be committed.
--- Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+-- Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
 -- Index: service_requests_pkey.
 -- Refusals: none; JudgeProcess has given them.
 WITH wanted AS (
@@ -377,7 +377,7 @@ FROM processed;
 -- name: ReleaseServiceRequests :execrows
 -- The effect of release: the reservation goes, the processing status is new again; history and event. Fewer rows than asked: a
 -- state is not the one that was decided on, and the transaction must not be committed.
--- Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+-- Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
 -- Index: service_requests_pkey.
 -- Refusals: none; JudgeRelease has given them.
 WITH wanted AS (
@@ -407,7 +407,7 @@ FROM released;
 -- name: UseServiceRequests :execrows
 -- The effect of use: the reservation is the caller's, the processing status is in_queue; three histories and the event. Fewer rows
 -- than asked: a state is not the one that was decided on, and the transaction must not be committed.
--- Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+-- Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
 -- Index: service_requests_pkey.
 -- Refusals: none; JudgeUse has given them.
 WITH wanted AS (

@@ -18,8 +18,9 @@ SELECT
     t.user_id,
     t.client_id,
     t.scopes,
-    (t.expires_at <= ops.instant($1))::boolean AS is_expired,
-    EXISTS (SELECT FROM ops.api_keys k WHERE k.key_hash = $2 AND k.revoked_at IS NULL) AS api_key_is_known
+    extract(epoch FROM t.expires_at - ops.instant($1))::float8 AS valid_seconds,
+    EXISTS (SELECT FROM ops.api_keys k WHERE k.key_hash = $2 AND k.revoked_at IS NULL) AS api_key_is_known,
+    coalesce((SELECT e.epoch FROM ops.access_epoch e), 0)::bigint AS epoch
 FROM ops.access_tokens t
 WHERE t.token_hash = $3 AND t.revoked_at IS NULL
 `
@@ -34,12 +35,14 @@ type AuthenticateRow struct {
 	UserID        uuid.UUID
 	ClientID      uuid.UUID
 	Scopes        []string
-	IsExpired     bool
+	ValidSeconds  float64
 	APIKeyIsKnown bool
+	Epoch         int64
 }
 
 // Access: tokens and api keys, known by the SHA-256 of the secret only.
-// Tells who holds a token and whether an api key is known. No row: the token is unknown or revoked.
+// Tells who holds a token, for how many seconds yet (0 or less: it is expired), and whether an api key is known; and the epoch of the same
+// snapshot: as long as it is the latest, the answer stays true. No row: the token is unknown or revoked.
 // Locks: none.
 // Index: access_tokens_pkey, api_keys_pkey.
 // Refusals: none; the caller of the query orders token, expiry, api key and scope as the contract does.
@@ -50,8 +53,9 @@ func (q *Queries) Authenticate(ctx context.Context, arg AuthenticateParams) (Aut
 		&i.UserID,
 		&i.ClientID,
 		&i.Scopes,
-		&i.IsExpired,
+		&i.ValidSeconds,
 		&i.APIKeyIsKnown,
+		&i.Epoch,
 	)
 	return i, err
 }

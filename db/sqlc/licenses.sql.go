@@ -97,7 +97,8 @@ type CreateLicenseRow struct {
 
 // Licences of legal entities: second in the lock order.
 // Registers an additional licence if no rule refuses it: the ladder, the licence and its event in one statement.
-// Runs after LockLegalEntity in one transaction, so that equal requests come one after the other.
+// Runs after LockLegalEntity in one transaction, so that equal requests come one after the other, and so do creation and the closing of the
+// legal entity (legal_entities.sql).
 // Locks: none but the new row; the legal entity's row is held already.
 // Index: legal_entities_pkey, dictionary_values_pkey, parameters_pkey, licenses_legal_entity_id_inserted_at_id_idx.
 // Refusals, in this order: legal_entity_not_active, license_not_additional, license_type_unknown, license_type_mismatch,

@@ -67,7 +67,7 @@ type CompleteServiceRequestsParams struct {
 // The effect of complete: the status is completed, and so is the processing status where there is a programme; the holder stays. The
 // histories of what changes, and one event. Fewer rows than asked: a state is not the one that was decided on, and the transaction must
 // not be committed.
-// Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+// Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
 // Index: service_requests_pkey.
 // Refusals: none; JudgeComplete has given them.
 func (q *Queries) CompleteServiceRequests(ctx context.Context, arg CompleteServiceRequestsParams) (int64, error) {
@@ -137,7 +137,7 @@ type ExpireServiceRequestsRow struct {
 // Several may run at once, and any number of times: what another transaction holds is passed over and left to a later run, what another
 // has recalled is active no more. The processing status stays.
 // The update finds its rows by an array of ids: a join would let stale statistics lead it over all that has expired, once for each row.
-// Locks: the rows, FOR NO KEY UPDATE; those held by others are skipped, so nobody waits here and the order does not matter.
+// Locks: the service requests, FOR NO KEY UPDATE; those held by others are skipped, so nobody waits here and the order does not matter.
 // Index: service_requests_active_expiration_date_id_idx, service_requests_pkey.
 // Refusals: none.
 func (q *Queries) ExpireServiceRequests(ctx context.Context, arg ExpireServiceRequestsParams) (ExpireServiceRequestsRow, error) {
@@ -724,7 +724,7 @@ SELECT FROM medical_events.service_requests WHERE id = ANY ($1::uuid[]) ORDER BY
 
 // Takes the rows that a worker is about to decide on. The ladder looks in a later statement, whose snapshot is taken after all
 // locks are held.
-// Locks: the rows, FOR NO KEY UPDATE, in order of id.
+// Locks: the service requests, FOR NO KEY UPDATE, in order of id.
 // Index: service_requests_pkey.
 // Refusals: none; what does not exist locks nothing and the ladder refuses it.
 func (q *Queries) LockServiceRequests(ctx context.Context, ids []uuid.UUID) error {
@@ -766,7 +766,7 @@ type ProcessServiceRequestsParams struct {
 
 // The effect of process: the processing status is in_progress; history and event. Fewer rows than asked: a state is not the one that was
 // decided on, and the transaction must not be committed.
-// Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+// Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
 // Index: service_requests_pkey.
 // Refusals: none; JudgeProcess has given them.
 func (q *Queries) ProcessServiceRequests(ctx context.Context, arg ProcessServiceRequestsParams) (int64, error) {
@@ -810,7 +810,7 @@ type ReleaseServiceRequestsParams struct {
 
 // The effect of release: the reservation goes, the processing status is new again; history and event. Fewer rows than asked: a
 // state is not the one that was decided on, and the transaction must not be committed.
-// Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+// Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
 // Index: service_requests_pkey.
 // Refusals: none; JudgeRelease has given them.
 func (q *Queries) ReleaseServiceRequests(ctx context.Context, arg ReleaseServiceRequestsParams) (int64, error) {
@@ -873,7 +873,7 @@ type UseServiceRequestsParams struct {
 
 // The effect of use: the reservation is the caller's, the processing status is in_queue; three histories and the event. Fewer rows
 // than asked: a state is not the one that was decided on, and the transaction must not be committed.
-// Locks: the rows, FOR NO KEY UPDATE; held since LockServiceRequests.
+// Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
 // Index: service_requests_pkey.
 // Refusals: none; JudgeUse has given them.
 func (q *Queries) UseServiceRequests(ctx context.Context, arg UseServiceRequestsParams) (int64, error) {

@@ -1,0 +1,209 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/reiestr/reiestr/db"
+)
+
+// held makes the group that is being written wait, so that what comes in meanwhile is the next one: an equal order is being added by a
+// transaction that stays open until release.
+func (h *house) held(t *testing.T) (release func()) {
+	t.Helper()
+	e := newUse()
+	job := e.accept(t, h)
+	h.exec(t, `CREATE TABLE ops.model AS TABLE ops.jobs`)
+	h.exec(t, `DELETE FROM ops.jobs WHERE id = $1`, job.ID)
+	tx := h.begin(t)
+	exec(t, tx, `INSERT INTO ops.jobs OVERRIDING SYSTEM VALUE TABLE ops.model`)
+	first := started(func() error { _, err := h.Jobs.Accept(t.Context(), e.order()); return err })
+	h.untilWaiting(t, 1)
+	return func() {
+		t.Helper()
+		commit(t, tx)
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// untilJoined returns when so many acceptances wait for the next group.
+func (h *house) untilJoined(t *testing.T, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); h.Jobs.Joined() != n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d wait for the next group, want %d", h.Jobs.Joined(), n)
+		}
+	}
+}
+
+func TestAcceptTogether(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	statements := &texts{}
+	h.DB = h.openWith(t, db.Config{Tracer: statements, AsOf: func() time.Time { return noon }})
+	// Of every action and with every kind of answer.
+	orders := []*errand{newUse(), newUse(), newRelease(), newRelease(), newUse()}
+	orders[1].request.status = "completed"
+	orders[3].isMissing = true
+	want := []db.Refusal{"", db.ServiceRequestInactive, "", db.ServiceRequestNotFound, ""}
+	equal := *orders[4]
+	orders, want = append(orders, &equal), append(want, "")
+	for _, e := range orders {
+		e.save(t, h)
+	}
+	release := h.held(t)
+	statements.forget()
+
+	jobs, errs := make([]db.Job, len(orders)), make([]error, len(orders))
+	var all sync.WaitGroup
+	for i, e := range orders {
+		all.Go(func() { jobs[i], errs[i] = h.Jobs.Accept(t.Context(), e.order()) })
+	}
+	h.untilJoined(t, len(orders))
+	release()
+	all.Wait()
+
+	for i := range orders {
+		if got := refusal(t, errs[i]); got != want[i] {
+			t.Errorf("order %d: %q, want %q", i, got, want[i])
+		}
+		if want[i] != "" {
+			continue
+		}
+		if jobs[i].Status != db.Pending || jobs[i].PatientID != orders[i].request.patient || jobs[i].Action != orders[i].action {
+			t.Errorf("order %d: %+v", i, jobs[i])
+		}
+		if stored := h.job(t, orders[i].entity.id, jobs[i].ID); !stored.InsertedAt.Equal(jobs[i].InsertedAt) || stored.ServiceRequestID != orders[i].request.id {
+			t.Errorf("order %d: %+v, stored %+v", i, jobs[i], stored)
+		}
+	}
+	if jobs[4].ID != jobs[5].ID {
+		t.Error("two jobs of equal orders")
+	}
+	// The one that was held asks once more.
+	if n := statements.count("EnqueueJobs"); n != 1+1 {
+		t.Errorf("%d statements to enqueue", n)
+	}
+	if n := statements.count("Judge"); n != 2 {
+		t.Errorf("%d statements to judge two actions", n)
+	}
+}
+
+// TestAcceptBesideAFailure: an order that makes its group fail takes none of the others with it.
+func TestAcceptBesideAFailure(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	// A value that the type of the column does not take: nothing a caller could send.
+	poisoned := newUse()
+	poisoned.body = map[string]string{"used_by_legal_entity": "\x00"}
+	poisoned.save(t, h)
+	good := make([]*errand, 20)
+	for i := range good {
+		good[i] = newUse()
+		good[i].save(t, h)
+	}
+	release := h.held(t)
+	errs := make([]error, len(good))
+	var all sync.WaitGroup
+	for i, e := range good {
+		all.Go(func() { _, errs[i] = h.Jobs.Accept(t.Context(), e.order()) })
+	}
+	fault := started(func() error { _, err := h.Jobs.Accept(t.Context(), poisoned.order()); return err })
+	h.untilJoined(t, len(good)+1)
+	release()
+	all.Wait()
+	for i, err := range errs {
+		if err != nil {
+			t.Errorf("order %d: %v", i, err)
+		}
+	}
+	if err := <-fault; sqlState(err) != "22P05" {
+		t.Errorf("the poisoned one: %v", err)
+	}
+	if n := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE service_request_id <> $1`, poisoned.request.id); n != len(good)+1 {
+		t.Errorf("%d jobs", n)
+	}
+}
+
+// TestAcceptGivenUp: who goes while waiting for the next group leaves nothing behind; who goes while the group is written hears the outcome.
+func TestAcceptGivenUp(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	early, late := newUse(), newUse()
+	early.save(t, h)
+	release := h.held(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	answer := started(func() error { _, err := h.Jobs.Accept(ctx, early.order()); return err })
+	h.untilJoined(t, 1)
+	cancel()
+	if err := <-answer; !errors.Is(err, context.Canceled) {
+		t.Errorf("gone early: %v", err)
+	}
+	release()
+	if n := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE service_request_id = $1`, early.request.id); n != 0 {
+		t.Errorf("gone early: %d jobs", n)
+	}
+
+	late.save(t, h)
+	job := late.accept(t, h)
+	h.exec(t, `CREATE TABLE ops.late AS SELECT * FROM ops.jobs WHERE id = $1`, job.ID)
+	h.exec(t, `DELETE FROM ops.jobs WHERE id = $1`, job.ID)
+	tx := h.begin(t)
+	exec(t, tx, `INSERT INTO ops.jobs OVERRIDING SYSTEM VALUE TABLE ops.late`)
+	ctx, cancel = context.WithCancel(t.Context())
+	outcome := started(func() uuid.UUID {
+		job, err := h.Jobs.Accept(ctx, late.order())
+		if err != nil {
+			t.Errorf("gone late: %v", err)
+		}
+		return job.ID
+	})
+	h.untilWaiting(t, 1)
+	cancel()
+	exec(t, tx, "rollback")
+	if id := <-outcome; value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE id = $1`, id) != 1 {
+		t.Errorf("gone late: told of job %s, which is not there", id)
+	}
+}
+
+// texts remembers the statements that were sent.
+type texts struct {
+	mu   sync.Mutex
+	sent []string
+}
+
+func (x *texts) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.sent = append(x.sent, data.SQL)
+	return ctx
+}
+
+func (x *texts) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (x *texts) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.sent = nil
+}
+
+// count tells how many of the statements were queries of a name that begins so.
+func (x *texts) count(name string) (n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, sql := range x.sent {
+		if strings.HasPrefix(sql, "-- name: "+name) {
+			n++
+		}
+	}
+	return n
+}

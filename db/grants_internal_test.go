@@ -1,0 +1,49 @@
+package db
+
+import (
+	"testing"
+	"time"
+)
+
+// TestGrantsCount holds the rules of what is known to a clock that is set by hand.
+func TestGrantsCount(t *testing.T) {
+	t.Parallel()
+	one, other := secrets{token: [32]byte{1}}, secrets{token: [32]byte{2}}
+	grantOf := func(epoch int64) knownGrant { return knownGrant{epoch: epoch, asOf: time.Now(), validFor: time.Hour} }
+	ago := func(d time.Duration) time.Time { return time.Now().Add(-d) }
+	for _, test := range []struct {
+		name string
+		add  func(*grants)
+		want bool
+	}{
+		{"nothing known", func(*grants) {}, false},
+		{"just heard", func(g *grants) { g.add(one, grantOf(1), ago(0)) }, true},
+		{"heard at an epoch that has passed", func(g *grants) { g.add(one, grantOf(1), ago(0)); g.add(other, grantOf(2), ago(0)) }, false},
+		{"an answer that comes late, from before a revocation", func(g *grants) {
+			g.add(other, grantOf(2), ago(0))
+			g.add(one, grantOf(1), ago(10*time.Millisecond))
+		}, false},
+		{"an answer that comes late, of the same epoch", func(g *grants) {
+			g.add(other, grantOf(1), ago(0))
+			g.add(one, grantOf(1), ago(10*time.Millisecond))
+		}, true},
+		{"an epoch confirmed by another's question", func(g *grants) { g.add(one, grantOf(1), ago(time.Hour)); g.add(other, grantOf(1), ago(0)) }, true},
+		{"an epoch that nobody has asked for lately", func(g *grants) { g.add(one, grantOf(1), ago(trustFor+time.Millisecond)) }, false},
+		{"a smaller epoch, of a database set back", func(g *grants) { g.add(one, grantOf(7), ago(time.Second)); g.add(other, grantOf(3), ago(0)) }, false},
+	} {
+		g := newGrants()
+		test.add(g)
+		if _, ok := g.get(one); ok != test.want {
+			t.Errorf("%s: counts %t", test.name, ok)
+		}
+	}
+
+	g := newGrants()
+	g.add(one, grantOf(1), ago((renewAfter+trustFor)/2))
+	if _, ok := g.get(one); ok {
+		t.Error("nobody renews the epoch")
+	}
+	if _, ok := g.get(one); !ok {
+		t.Error("more than one renews the epoch")
+	}
+}

@@ -1,0 +1,173 @@
+// Package schemadoc writes docs/schema: what a DBA has to know of the database, taken from the database itself. Tables come from the
+// catalogue, transactions and state machines from carrying out every action, locks of migrations from taking each back and planning it
+// anew, what a query locks from its header in sql/.
+package schemadoc
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/migrations"
+)
+
+// Render answers the pages by file name. The database at url holds no data, and in the end no schema either: it goes through all that the
+// pages tell of. queries holds the files of sql/.
+func Render(ctx context.Context, url string, queries fs.FS) (map[string]string, error) {
+	if err := migrations.Up(ctx, url); err != nil {
+		return nil, err
+	}
+	conn, err := connect(ctx, url, db.Owner)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	d := &document{schemas: map[string]*schema{}}
+	if err := d.readCatalogue(ctx, conn); err != nil {
+		return nil, fmt.Errorf("catalogue: %w", err)
+	}
+	if err := d.readQueries(queries); err != nil {
+		return nil, fmt.Errorf("queries: %w", err)
+	}
+	if err := d.rehearseTransactions(ctx, url, conn); err != nil {
+		return nil, fmt.Errorf("transactions: %w", err)
+	}
+	if err := d.rehearseStates(ctx, url, conn); err != nil {
+		return nil, fmt.Errorf("states: %w", err)
+	}
+	if err := d.takeBack(ctx, url, conn); err != nil {
+		return nil, fmt.Errorf("migrations: %w", err)
+	}
+	pages := map[string]string{
+		"README.md":       d.overview(),
+		"migrations.md":   d.migrationsPage(),
+		"queries.md":      d.queriesPage(),
+		"states.md":       d.statesPage(),
+		"transactions.md": d.transactionsPage(),
+	}
+	for _, s := range d.sorted() {
+		pages[s.Name+".md"] = d.schemaPage(s)
+	}
+	return pages, nil
+}
+
+// document is what the pages are made of.
+type document struct {
+	schemas     map[string]*schema
+	memberships []membership
+	settings    []setting
+	files       []queryFile
+	chapters    []chapter
+	states      states
+	migrations  []rehearsedMigration // oldest first
+}
+
+func (d *document) sorted() []*schema {
+	var all []*schema
+	for _, name := range slices.Sorted(maps.Keys(d.schemas)) {
+		all = append(all, d.schemas[name])
+	}
+	return all
+}
+
+// connect opens a session as the service or the operator has it: names have to be qualified, and are shown so.
+func connect(ctx context.Context, url string, role db.Role) (*pgx.Conn, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range map[string]string{"role": string(role), "search_path": "", "timezone": "UTC"} {
+		config.RuntimeParams[name] = value
+	}
+	return pgx.ConnectConfig(ctx, config)
+}
+
+// page is Markdown in the making.
+type page struct{ strings.Builder }
+
+func newPage(title string) *page {
+	p := &page{}
+	p.line("<!-- Generated from the database by make schema. Do not edit. -->")
+	p.heading(1, title)
+	return p
+}
+
+func (p *page) line(format string, args ...any) {
+	if len(args) > 0 {
+		format = fmt.Sprintf(format, args...)
+	}
+	p.WriteString(format + "\n")
+}
+
+func (p *page) paragraph(text string) {
+	if text != "" {
+		p.line("\n%s", strings.TrimSpace(text))
+	}
+}
+
+func (p *page) heading(level int, title string) {
+	p.paragraph(strings.Repeat("#", level) + " " + title)
+}
+
+func (p *page) code(language, text string) {
+	p.paragraph("```" + language + "\n" + strings.Trim(text, "\n") + "\n```")
+}
+
+// table leaves out columns in which nothing stands, and the whole of a table without rows.
+func (p *page) table(head []string, rows [][]string) {
+	if len(rows) == 0 {
+		return
+	}
+	used := func(column int) bool {
+		return slices.ContainsFunc(rows, func(row []string) bool { return row[column] != "" })
+	}
+	line := func(cells []string) {
+		for i, cell := range cells {
+			if used(i) {
+				p.WriteString("| " + strings.ReplaceAll(strings.Join(strings.Fields(cell), " "), "|", `\|`) + " ")
+			}
+		}
+		p.WriteString("|\n")
+	}
+	p.WriteString("\n")
+	line(head)
+	for i := range head {
+		if used(i) {
+			p.WriteString("|---")
+		}
+	}
+	p.WriteString("|\n")
+	for _, row := range rows {
+		line(row)
+	}
+}
+
+func code(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "`" + text + "`"
+}
+
+func codes(all []string) string {
+	quoted := make([]string, len(all))
+	for i, text := range all {
+		quoted[i] = code(text)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+var notInAnchor = regexp.MustCompile(`[^\pL\pN _-]`)
+
+// link points to a heading of a page by the rules of GitHub.
+func link(title, page, heading string) string {
+	anchor := strings.ReplaceAll(notInAnchor.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
+	return fmt.Sprintf("[%s](%s#%s)", title, page, anchor)
+}
