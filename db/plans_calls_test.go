@@ -23,6 +23,9 @@ type call struct {
 	reads  float64
 	writes float64 // rows it adds or changes
 	batch  float64 // rows of a batch, where that is more than a page
+	// fresh: only as long as the statistics know of the backlog. Two partial indexes of jobs have the predicate status = 'pending'; analyzed
+	// while nothing was pending, both look empty, and the wrong one of them as good as the right one.
+	fresh bool
 	do     func(context.Context, *sqlc.Queries)
 }
 
@@ -176,7 +179,7 @@ func calls() []call {
 		}},
 
 		// jobs.sql
-		{reads: 3 * plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
+		{fresh: true, reads: 3 * plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.ClaimJobs(ctx, sqlc.ClaimJobsParams{BatchSize: plansBatch})
 		}},
 		{reads: 1, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
@@ -185,7 +188,7 @@ func calls() []call {
 		{reads: plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.EndJobs(ctx, sqlc.EndJobsParams{Ids: free.ids, Refusals: free.texts})
 		}},
-		{reads: 2 * plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
+		{fresh: true, reads: 2 * plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
 			ids := make([]uuid.UUID, plansBatch)
 			for i := range ids {
 				ids[i] = population.Job(size.Jobs + 1 + i)
@@ -287,7 +290,7 @@ func calls() []call {
 		{variant: "with a thousand", reads: 1000 + plansPage*histories, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.ListServiceRequestsOfPatient(ctx, sqlc.ListServiceRequestsOfPatientParams{PatientID: size.Patient(population.Busiest), PageSize: plansPage})
 		}},
-		{variant: "with a thousand, filtered", reads: 1000 + plansPage*histories, do: func(ctx context.Context, q *sqlc.Queries) {
+		{variant: "with a thousand, filtered", reads: 1000, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.ListServiceRequestsOfPatient(ctx, sqlc.ListServiceRequestsOfPatientParams{
 				PatientID: size.Patient(population.Busiest), Status: new("active"), UsedByLegalEntityID: set(one), PageSize: plansPage,
 			})

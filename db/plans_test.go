@@ -33,6 +33,9 @@ const (
 	longestPage = 300
 )
 
+// smallTables are those that do not grow with the registry: reading all of one is as good as finding a row.
+var smallTables = []string{"prm.dictionaries", "prm.dictionary_values", "prm.parameters", "ops.api_keys", "ops.schema_versions"}
+
 // TestPlans compares the plan of every query, as its role has it on a large population, with the one stored in sql/plans, and holds each to
 // what no stored plan excuses. Generic plans are what a prepared statement may change to at its sixth execution.
 func TestPlans(t *testing.T) {
@@ -152,28 +155,36 @@ func difference(want, got string) string {
 func TestReads(t *testing.T) {
 	t.Parallel()
 	p := populated(t)
-	p.exec("SET LOCAL ROLE reiestr_owner; " + backlog)
-	for _, c := range calls() {
-		q := capture(t, c)
-		for _, mode := range []string{"custom", "generic"} {
-			plan := p.explain(q, mode, "ANALYZE, BUFFERS, TIMING off")
-			var read float64
-			for n := range plan.all() {
-				if n.RelationName != "" && n.NodeType != "ModifyTable" || n.NodeType == "Bitmap Index Scan" {
-					read += (n.ActualRows + n.RemovedByFilter + n.RemovedByRecheck) * n.ActualLoops
-				}
-				if n.NodeType == "Sort" && n.ActualRows > max(longestPage, c.batch) {
-					t.Errorf("%s, %s plan: %.0f rows sorted\n%s", q.label, mode, n.ActualRows, plan.shape())
-				}
+	for _, condition := range []struct{ name, change string }{
+		{"stale", backlog},
+		{"fresh", "ANALYZE ops.jobs, ops.unpublished_events, medical_events.service_requests"},
+	} {
+		p.exec("SET LOCAL ROLE reiestr_owner; " + condition.change)
+		for _, c := range calls() {
+			if c.fresh && condition.name != "fresh" {
+				continue
 			}
-			buffers := plan.SharedHitBlocks + plan.SharedReadBlocks
-			t.Logf("%-60s %-8s answers %4.0f, reads %5.0f of %5.0f, %6.0f buffers", q.label, mode, plan.ActualRows, read, plan.ActualRows+c.reads, buffers)
-			if read > plan.ActualRows+c.reads {
-				t.Errorf("%s, %s plan: %.0f rows read for %.0f answered, more than %.0f in addition\n%s", q.label, mode, read, plan.ActualRows, c.reads, plan.shape())
-			}
-			// A row is found through an index of at most five levels, and new rows go into five indexes each.
-			if most := 50 + 6*(plan.ActualRows+c.reads) + 40*c.writes; buffers > most {
-				t.Errorf("%s, %s plan: %.0f buffers, more than %.0f\n%s", q.label, mode, buffers, most, plan.shape())
+			q := capture(t, c)
+			for _, mode := range []string{"custom", "generic"} {
+				plan := p.explain(q, mode, "ANALYZE, BUFFERS, TIMING off")
+				where := fmt.Sprintf("%s, %s plan, %s statistics", q.label, mode, condition.name)
+				var read float64
+				for n := range plan.all() {
+					if n.RelationName != "" && n.NodeType != "ModifyTable" && !slices.Contains(smallTables, n.relation()) {
+						read += (n.ActualRows + n.RemovedByFilter + n.RemovedByRecheck) * n.ActualLoops
+					}
+					if n.NodeType == "Sort" && n.ActualRows > max(longestPage, c.batch) {
+						t.Errorf("%s: %.0f rows sorted\n%s", where, n.ActualRows, plan.shape())
+					}
+				}
+				if most := plan.ActualRows + c.reads; read > most {
+					t.Errorf("%s: %.0f rows read, more than %.0f\n%s", where, read, most, plan.shape())
+				}
+				// A row is found through an index of at most five levels; a new one goes into as many indexes, and what its constraints refer to is looked up.
+				buffers := plan.SharedHitBlocks + plan.SharedReadBlocks
+				if most := 50 + 6*(plan.ActualRows+c.reads) + 40*c.writes; buffers > most {
+					t.Errorf("%s: %.0f buffers, more than %.0f\n%s", where, buffers, most, plan.shape())
+				}
 			}
 		}
 	}
@@ -230,6 +241,9 @@ func populated(t *testing.T) *planner {
 	if _, err := fmt.Sscan(conn.PgConn().ParameterStatus("server_version"), &p.version); err != nil && p.version == 0 {
 		t.Fatal(err)
 	}
+	// One at a time, and without what the ones before have left: dead rows.
+	p.exec("SELECT pg_advisory_lock(5127736021)")
+	p.exec("VACUUM ops.jobs, ops.events, ops.event_feed, ops.unpublished_events, ops.idempotency_records")
 	p.exec("BEGIN")
 	p.relations()
 	return p
