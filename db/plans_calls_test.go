@@ -26,7 +26,7 @@ type call struct {
 	// fresh: only as long as the statistics know of the backlog. Two partial indexes of jobs have the predicate status = 'pending'; analyzed
 	// while nothing was pending, both look empty, and the wrong one of them as good as the right one.
 	fresh bool
-	do     func(context.Context, *sqlc.Queries)
+	do    func(context.Context, *sqlc.Queries)
 }
 
 // unplanned are the queries without a plan, and why.

@@ -241,9 +241,18 @@ func populated(t *testing.T) *planner {
 	if _, err := fmt.Sscan(conn.PgConn().ParameterStatus("server_version"), &p.version); err != nil && p.version == 0 {
 		t.Fatal(err)
 	}
-	// One at a time, and without what the ones before have left: dead rows.
-	p.exec("SELECT pg_advisory_lock(5127736021)")
-	p.exec("VACUUM ops.jobs, ops.events, ops.event_feed, ops.unpublished_events, ops.idempotency_records")
+	// One at a time, and without what the ones before have left: dead rows, and pages of indexes that plans would reckon with.
+	for _, statement := range []string{
+		"SELECT pg_advisory_lock(5127736021)",
+		"SET ROLE reiestr_owner",
+		"VACUUM medical_events.service_requests, ops.jobs, ops.events, ops.event_feed, ops.unpublished_events, ops.idempotency_records",
+		"REINDEX TABLE ops.unpublished_events",
+		"REINDEX INDEX ops.jobs_pending_request_key",
+		"REINDEX INDEX ops.jobs_pending_sequence_number_idx",
+		"RESET ROLE",
+	} {
+		p.exec(statement)
+	}
 	p.exec("BEGIN")
 	p.relations()
 	return p
