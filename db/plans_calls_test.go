@@ -38,14 +38,14 @@ var unplanned = map[string]string{
 }
 
 // backlog is a queue as it is when the workers have been away: jobs of new service requests and events to publish.
-var backlog = fmt.Sprintf(`
+const backlog = `
 	INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
 	SELECT gen_random_uuid(), 'use', s.id, s.patient_id, s.requester_legal_entity_id, s.inserted_by, '{}', sha256(uuid_send(s.id))
 	FROM (SELECT * FROM medical_events.service_requests WHERE status = 'active' LIMIT 20000) AS s;
 	INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
 	SELECT 'ServiceRequest', j.service_request_id, '{"status": {}}', j.user_id, ARRAY[j.client_id] FROM ops.jobs j WHERE j.status = 'pending';
 	UPDATE medical_events.service_requests SET expiration_date = expiration_date - interval '10 years'
-	WHERE id = ANY (ARRAY(SELECT j.service_request_id FROM ops.jobs j WHERE j.status = 'pending'))`)
+	WHERE id = ANY (ARRAY(SELECT j.service_request_id FROM ops.jobs j WHERE j.status = 'pending'))`
 
 const (
 	plansBatch = 50  // jobs of a worker's transaction
