@@ -40,7 +40,7 @@ var smallTables = []string{"prm.dictionaries", "prm.dictionary_values", "prm.par
 // what no stored plan excuses. Generic plans are what a prepared statement may change to at its sixth execution.
 func TestPlans(t *testing.T) {
 	t.Parallel()
-	p := populated(t)
+	p := populated(t, "1.1")
 	type shape struct{ text, cases string }
 	shapes := map[string][]shape{}
 	used := map[string]map[string]bool{}
@@ -53,6 +53,9 @@ func TestPlans(t *testing.T) {
 		p.exec("SET LOCAL ROLE reiestr_owner; " + condition.change)
 		p.relations()
 		for _, c := range calls() {
+			if c.fresh && condition.name != "backlog" {
+				continue
+			}
 			q := capture(t, c)
 			for _, mode := range []string{"custom", "generic"} {
 				plan := p.explain(q, mode, "COSTS")
@@ -154,7 +157,7 @@ func difference(want, got string) string {
 // tables.
 func TestReads(t *testing.T) {
 	t.Parallel()
-	p := populated(t)
+	p := populated(t, "4")
 	for _, condition := range []struct{ name, change string }{
 		{"stale", backlog},
 		{"fresh", "ANALYZE ops.jobs, ops.unpublished_events, medical_events.service_requests"},
@@ -200,7 +203,9 @@ type planner struct {
 	maintained map[string][]string // indexes that a change of a table uses without a node of a plan
 }
 
-func populated(t *testing.T) *planner {
+// A page read at random costs so many times one read in sequence: 4 by default, 1.1 where storage is solid or the database in memory, which
+// leaves no doubt between plans that cost nearly the same.
+func populated(t *testing.T, randomPageCost string) *planner {
 	t.Helper()
 	shared := testdb.Shared(t, population.Standard.Digest(), func(ctx context.Context, url string) error {
 		conn, err := pgx.Connect(ctx, url)
@@ -230,7 +235,7 @@ func populated(t *testing.T) *planner {
 	}
 	// What the planner knows of the machine is the default, whatever the server of the tests has.
 	config.RuntimeParams = map[string]string{
-		"search_path": "", "timezone": "UTC", "jit": "off", "work_mem": "4MB", "effective_cache_size": "4GB", "random_page_cost": "4", "max_parallel_workers_per_gather": "2",
+		"search_path": "", "timezone": "UTC", "jit": "off", "work_mem": "4MB", "effective_cache_size": "4GB", "random_page_cost": randomPageCost, "max_parallel_workers_per_gather": "2",
 	}
 	conn, err := pgx.ConnectConfig(t.Context(), config)
 	if err != nil {
