@@ -30,6 +30,9 @@ generate: $(BIN)/sqlc $(BIN)/oapi-codegen ## Generate db/sqlc from sql/ and migr
 schema: ## Generate docs/schema from a freshly migrated PostgreSQL, found as for the tests, and the headers of sql/
 	$(GO) test -count=1 ./internal/schemadoc -run TestPages -update
 
+plans: ## Store the plans of all queries in sql/plans, by PostgreSQL 17
+	$(GO) run ./internal/testdb/withdb -- $(GO) test ./db -count 1 -run 'TestPlans$$' -update-plans
+
 lint: $(BIN)/staticcheck ## Check formatting, go vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	$(GO) vet ./...

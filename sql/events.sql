@@ -10,11 +10,12 @@
 SELECT coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = @legal_entity_id), 0)::bigint AS position;
 
 -- name: HasUnpublishedEvents :one
--- Whether there is anything to publish, so that the publisher's lock is taken only where there is.
+-- Whether there is anything to publish, so that the publisher's lock is taken only where there is. The least number is asked for by index:
+-- EXISTS would read the table from its beginning, and all that was published but not vacuumed away yet.
 -- Locks: none.
 -- Index: unpublished_events_pkey.
 -- Refusals: none.
-SELECT EXISTS (SELECT FROM ops.unpublished_events);
+SELECT ((SELECT min(u.sequence_number) FROM ops.unpublished_events u) IS NOT NULL)::boolean AS has_unpublished;
 
 -- name: ListEvents :many
 -- The events that a legal entity is told of, behind a position, and with each the horizon, up to which the feed has been removed, as of the

@@ -4,7 +4,9 @@ package population
 
 import (
 	"context"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"fmt"
 	"strings"
 
@@ -55,6 +57,25 @@ var scopes = []string{
 // Fill adds the rows in one transaction and has the database vacuum and analyze. The tables are empty before but for the base data of the
 // migrations, and the connection's login may become reiestr_owner.
 func Fill(ctx context.Context, conn *pgx.Conn, s Size) error {
+	// Several statements in one message are one transaction.
+	if _, err := conn.PgConn().Exec(ctx, s.statements()).ReadAll(); err != nil {
+		return fmt.Errorf("filling the database: %w", err)
+	}
+	for _, statement := range []string{"SET ROLE reiestr_owner", "VACUUM (ANALYZE)", "RESET ROLE"} {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return nil
+}
+
+// Digest names what Fill does: another population has another.
+func (s Size) Digest() string {
+	sum := sha256.Sum256([]byte(s.statements()))
+	return hex.EncodeToString(sum[:8])
+}
+
+func (s Size) statements() string {
 	replaced := []string{"{scopes}", "ARRAY['" + strings.Join(scopes, "', '") + "']"}
 	for name, n := range map[string]int{
 		"legal_entities": s.LegalEntities, "legal_entities_20": s.LegalEntities / 20, "licenses": s.Licenses, "tokens": s.Tokens,
@@ -65,16 +86,7 @@ func Fill(ctx context.Context, conn *pgx.Conn, s Size) error {
 	for name, middle := range kinds {
 		replaced = append(replaced, "{"+name+"}", "'"+middle+"'")
 	}
-	// Several statements in one message are one transaction.
-	if _, err := conn.PgConn().Exec(ctx, strings.NewReplacer(replaced...).Replace(fill)).ReadAll(); err != nil {
-		return fmt.Errorf("filling the database: %w", err)
-	}
-	for _, statement := range []string{"SET ROLE reiestr_owner", "VACUUM (ANALYZE)", "RESET ROLE"} {
-		if _, err := conn.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("%s: %w", statement, err)
-		}
-	}
-	return nil
+	return strings.NewReplacer(replaced...).Replace(fill)
 }
 
 // groups is how many groups of a hundred service requests there are: what belongs to a patient is within one of them, so it grows with no

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// templateLock serialises the makers of templates on one server; the number is arbitrary.
-const templateLock = 8102657391
+// makeLock and its name serialise the makers of a database on one server; the number is arbitrary.
+const makeLock = 810265739
 
 // prepareTemplate answers the name of the database that the migrations have been applied to, which is made unless it is
 // there. The name holds a digest of the migrations, so a template is never out of date. Any number of processes may ask
@@ -24,46 +24,49 @@ func prepareTemplate(ctx context.Context, s *Server, files fs.FS, up func(contex
 	if err != nil {
 		return "", err
 	}
-	name := "reiestr_template_" + digest
+	name := templatePrefix + digest
+	return name, makeOnce(ctx, s, name, "TEMPLATE template0 ENCODING 'UTF8'", up, "ALTER DATABASE "+name+"_draft ALLOW_CONNECTIONS false")
+}
+
+// makeOnce makes a database, as CREATE DATABASE with these options and then fill do, unless it is there; the draft's name is name with _draft; seal are last
+// statements about it.
+func makeOnce(ctx context.Context, s *Server, name, options string, fill func(context.Context, string) error, seal ...string) error {
 	draft := name + "_draft"
 	address, err := withDatabase(s.URL, draft)
 	if err != nil {
-		return "", err
+		return err
 	}
 
 	conn, err := Connect(ctx, s.URL)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) // and unlock
-	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", templateLock); err != nil {
-		return "", err
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1, hashtext($2))", makeLock, name); err != nil {
+		return err
 	}
 	var made bool
 	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).Scan(&made)
 	if err != nil || made {
-		return name, err
+		return err
 	}
 	if err := execAll(ctx, conn,
 		"DROP DATABASE IF EXISTS "+draft+" WITH (FORCE)",
-		"CREATE DATABASE "+draft+" TEMPLATE template0 ENCODING 'UTF8'",
+		"CREATE DATABASE "+draft+" "+options,
 	); err != nil {
-		return "", err
+		return err
 	}
-	err = up(ctx, address)
+	err = fill(ctx, address)
 	if err == nil {
-		err = execAll(ctx, conn,
-			"ALTER DATABASE "+draft+" ALLOW_CONNECTIONS false",
-			"ALTER DATABASE "+draft+" RENAME TO "+name,
-		)
+		err = execAll(ctx, conn, append(seal, "ALTER DATABASE "+draft+" RENAME TO "+name)...)
 	}
 	if err != nil {
 		dropCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropLimit)
 		defer cancel()
-		return "", errors.Join(fmt.Errorf("migrating the template: %w", err),
+		return errors.Join(fmt.Errorf("making %s: %w", name, err),
 			s.exec(dropCtx, "DROP DATABASE IF EXISTS "+draft+" WITH (FORCE)"))
 	}
-	return name, nil
+	return nil
 }
 
 // fingerprint is a digest of the names and contents of all files.

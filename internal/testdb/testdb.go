@@ -40,6 +40,7 @@ const (
 	keepVariable = "REIESTR_TEST_KEEP"
 	// databasePrefix begins the name of every test's database.
 	databasePrefix = "reiestr_test_"
+	templatePrefix = "reiestr_template_"
 
 	startLimit = 4 * time.Minute
 	dropLimit  = 30 * time.Second
@@ -88,6 +89,25 @@ func New(t testing.TB) *Database {
 		}
 	})
 	return db
+}
+
+// Shared is a clone of the template that the first test which asks for it fills, for all tests on the server, also those of later runs if
+// it outlives this one. What is in it follows from the migrations and from the digest. Tests leave it as they found it: they roll back.
+func Shared(t testing.TB, digest string, fill func(ctx context.Context, url string) error) *Database {
+	t.Helper()
+	server, template, err := shared.get()
+	if err != nil {
+		t.Fatalf("testdb: %v", err)
+	}
+	name := "reiestr_shared_" + strings.TrimPrefix(template, templatePrefix) + "_" + digest
+	if err := makeOnce(t.Context(), server, name, "TEMPLATE "+template+" STRATEGY FILE_COPY", fill); err != nil {
+		t.Fatalf("testdb: %v", err)
+	}
+	address, err := withDatabase(server.URL, name)
+	if err != nil {
+		t.Fatalf("testdb: %v", err)
+	}
+	return &Database{name, address}
 }
 
 // clone makes a database out of the template. FILE_COPY is the faster strategy for so small a database: 17 ms against

@@ -2,7 +2,9 @@ package testdb
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -137,6 +139,52 @@ func TestDatabaseOfFailedTest(t *testing.T) {
 			exec(t, server, "DROP DATABASE IF EXISTS "+db.Name)
 		})
 	}
+}
+
+func TestSharedIsFilledOnce(t *testing.T) {
+	t.Parallel()
+	digest := strings.ToLower(rand.Text()[:12])
+	failed := errors.New("half-way")
+	broken := &fatal{TB: t}
+	func() {
+		defer func() { recover() }()
+		Shared(broken, digest, func(context.Context, string) error { return failed })
+	}()
+	if len(broken.log) != 1 || !strings.Contains(broken.log[0], failed.Error()) {
+		t.Errorf("got %q, want the failure of the filling", broken.log)
+	}
+
+	filled := 0
+	fill := func(ctx context.Context, url string) error {
+		filled++
+		conn, err := pgx.Connect(ctx, url)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		_, err = conn.Exec(ctx, "CREATE TABLE public.filling ()")
+		return err
+	}
+	first, second := Shared(t, digest, fill), Shared(t, digest, fill)
+	dropAtEnd(t, ofServer(t), first.Name)
+	if filled != 1 || *first != *second {
+		t.Errorf("filled %d times, %v and %v", filled, first, second)
+	}
+	conn := connect(t, second.URL)
+	if !query[bool](t, conn, "SELECT to_regclass('public.filling') IS NOT NULL AND to_regclass('ops.jobs') IS NOT NULL") {
+		t.Error("the database is not the migrated one that was filled")
+	}
+}
+
+// fatal ends the calling function by a panic, and keeps why.
+type fatal struct {
+	testing.TB
+	log []string
+}
+
+func (f *fatal) Fatalf(format string, args ...any) {
+	f.log = append(f.log, fmt.Sprintf(format, args...))
+	panic(f)
 }
 
 func TestNewOutsideOfMain(t *testing.T) {
