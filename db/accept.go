@@ -151,7 +151,6 @@ func (j *Jobs) accept(ctx context.Context, group []*acceptance) (err error) {
 			allowed[w.job] = a
 		}
 	}
-	// Who gets no row lost a race against an equal order that ended at this moment, and asks again.
 	for len(allowed) > 0 {
 		if err := j.enqueue(ctx, allowed); err != nil {
 			return fmt.Errorf("enqueue: %w", err)
@@ -161,7 +160,8 @@ func (j *Jobs) accept(ctx context.Context, group []*acceptance) (err error) {
 	return nil
 }
 
-// enqueue makes pending jobs, and takes those that it has made, or found equal ones of, out of allowed.
+// enqueue makes pending jobs, or finds those that are pending already, and takes what is settled out of allowed. What is left has met an
+// equal job that ended at this moment.
 func (j *Jobs) enqueue(ctx context.Context, allowed map[uuid.UUID]*acceptance) error {
 	var p sqlc.EnqueueJobsParams
 	for _, a := range allowed {
@@ -175,17 +175,30 @@ func (j *Jobs) enqueue(ctx context.Context, allowed map[uuid.UUID]*acceptance) e
 		p.RequestDigests = append(p.RequestDigests, a.digest[:])
 		p.TraceContexts = append(p.TraceContexts, j.db.observer.Trace(a.ctx))
 	}
-	rows, err := j.db.read().EnqueueJobs(ctx, p)
+	added, err := j.db.read().EnqueueJobs(ctx, p)
 	if err != nil {
 		return err
 	}
-	for _, r := range rows {
-		if a := allowed[r.AskedID]; a != nil {
-			a.job.ID, a.job.InsertedAt = r.ID, r.InsertedAt
-			delete(allowed, r.AskedID)
-		}
+	for _, r := range added {
+		allowed[r.ID].job.InsertedAt = r.InsertedAt
+		delete(allowed, r.ID)
 	}
-	return nil
+	if len(allowed) == 0 {
+		return nil
+	}
+	var equal sqlc.FindPendingJobsParams
+	for _, a := range allowed {
+		equal.Ids = append(equal.Ids, a.job.ID)
+		equal.ServiceRequestIds = append(equal.ServiceRequestIds, a.wanted.serviceRequestID)
+		equal.RequestDigests = append(equal.RequestDigests, a.digest[:])
+	}
+	found, err := j.db.read().FindPendingJobs(ctx, equal)
+	for _, r := range found {
+		a := allowed[r.AskedID]
+		a.job.ID, a.job.InsertedAt = r.ID, r.InsertedAt
+		delete(allowed, r.AskedID)
+	}
+	return err
 }
 
 func ordersOf(asked []*acceptance) []wanted {

@@ -23,9 +23,6 @@ type call struct {
 	reads  float64
 	writes float64 // rows it adds or changes
 	batch  float64 // rows of a batch, where that is more than a page
-	// fresh: only as long as the statistics know of the backlog. Two partial indexes of jobs have the predicate status = 'pending'; analyzed
-	// while nothing was pending, both look empty, and the wrong one of them as good as the right one.
-	fresh bool
 	do    func(context.Context, *sqlc.Queries)
 }
 
@@ -179,7 +176,8 @@ func calls() []call {
 		}},
 
 		// jobs.sql
-		{fresh: true, reads: 3 * plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
+		// With stale statistics an older job of the service request is looked for among all that are in front: on average half a batch.
+		{reads: plansBatch*plansBatch/2 + 3*plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.ClaimJobs(ctx, sqlc.ClaimJobsParams{BatchSize: plansBatch})
 		}},
 		{reads: 1, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
@@ -188,7 +186,7 @@ func calls() []call {
 		{reads: plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.EndJobs(ctx, sqlc.EndJobsParams{Ids: free.ids, Refusals: free.texts})
 		}},
-		{fresh: true, reads: 2 * plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
+		{writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
 			ids := make([]uuid.UUID, plansBatch)
 			for i := range ids {
 				ids[i] = population.Job(size.Jobs + 1 + i)
@@ -197,6 +195,9 @@ func calls() []call {
 				Ids: ids, Actions: free.actions, ServiceRequestIds: free.requests, PatientIds: free.patients, ClientIds: free.clients, UserIds: free.users,
 				Bodies: free.bodies, RequestDigests: free.digests, TraceContexts: free.texts,
 			})
+		}},
+		{reads: 2 * plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
+			q.FindPendingJobs(ctx, sqlc.FindPendingJobsParams{Ids: free.ids, ServiceRequestIds: free.requests, RequestDigests: free.digests})
 		}},
 		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.GetJob(ctx, sqlc.GetJobParams{ID: population.Job(7), ClientID: population.LegalEntity(size.Caller(7))})
