@@ -289,7 +289,10 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 
 	begin("Publish and read events", "Every process publishes: after its own transactions, at a poll of its workers, and before it answers a reader.")
 	var position int64
-	part("When there are events", db.App, func(b *db.DB) (err error) { _, position, err = b.Events.After(ctx, s.caller.ClientID, 0, 100); return err })
+	part("When there are events", db.App, func(b *db.DB) (err error) {
+		_, position, err = b.Events.After(ctx, s.caller.ClientID, 0, 100)
+		return err
+	})
 	part("When there are none", db.App, func(b *db.DB) error { _, _, err := b.Events.After(ctx, s.caller.ClientID, position, 100); return err })
 
 	begin("Answer a request with an Idempotency-Key", "The transactions of the request itself come between the two.")
