@@ -266,6 +266,10 @@ var lockAggregates = []lockAggregate{
 			_, err := d.Jobs.Retry(t.Context(), id)
 			must(t, err)
 		}},
+		{name: "prune", does: func(t *testing.T, _ *recordedHouse, d *db.DB) {
+			_, err := d.Jobs.Prune(t.Context(), month.Jobs)
+			must(t, err)
+		}},
 		{name: "get job", reads: true, does: func(t *testing.T, h *recordedHouse, d *db.DB) {
 			_, err := d.Jobs.Get(t.Context(), h.clinic.id, acceptedJob(t, h))
 			must(t, err)
@@ -276,6 +280,10 @@ var lockAggregates = []lockAggregate{
 		{name: "publish", does: func(t *testing.T, h *recordedHouse, d *db.DB) {
 			createLicense(t, h, h.DB)
 			must(t, d.Events.Publish(t.Context()))
+		}},
+		{name: "prune", does: func(t *testing.T, _ *recordedHouse, d *db.DB) {
+			_, err := d.Events.Prune(t.Context(), month.Events)
+			must(t, err)
 		}},
 		{name: "list events", reads: true, does: func(t *testing.T, h *recordedHouse, d *db.DB) {
 			_, _, err := d.Events.After(t.Context(), h.clinic.id, 0, 9)

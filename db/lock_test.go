@@ -257,7 +257,7 @@ func outcome(transaction []executed) string {
 			return "`" + e.row["refusal"] + "`"
 		case asked != "" && asked != id:
 			word = "the pending job"
-		case e.name == "RetryJob" && e.row["retry_id"] == "", e.row["events"] == "0":
+		case e.name == "RetryJob" && e.row["retry_id"] == "", e.row["events"] == "0", e.row["pruned"] == "0":
 			word = "nothing"
 		case e.row["lease_id"] != "":
 			word = "another's lease"

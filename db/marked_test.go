@@ -21,7 +21,7 @@ func (Traced) Transaction(ctx context.Context, _ string) (context.Context, func(
 	return ctx, func(int, error) {}
 }
 func (t Traced) Trace(context.Context) string { return string(t) }
-func (Traced) Pruned(string, int64) {}
+func (Traced) Pruned(string, int64)           {}
 func (Traced) Jobs(ctx context.Context, _ []JobRun) (context.Context, func(error)) {
 	return ctx, func(error) {}
 }

@@ -55,6 +55,8 @@ func (*batches) Transaction(ctx context.Context, _ string) (context.Context, fun
 	return ctx, func(int, error) {}
 }
 
+func (*batches) Trace(context.Context) string { return "" }
+
 func (b *batches) Pruned(kind string, rows int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

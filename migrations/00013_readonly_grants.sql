@@ -1,5 +1,5 @@
--- What reiestr_readonly sees, and an end to what everybody may do by default.
--- Live: grants only; no lock on any table that readers or writers would meet.
+-- What reiestr_readonly sees, an end to what everybody may do by default, and what the version of the schema is compared with.
+-- Live: grants and a comment only; no lock on any table that readers or writers would meet.
 --
 -- Column by column, so that a column of a later migration is not seen before somebody has decided on it; views would be a second
 -- schema to keep, and would see with the owner's eyes. A test knows every column there is and fails on one it does not know.
@@ -49,8 +49,12 @@ ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ops.instant(timestamptz), ops.business_date(timestamptz, text), ops.schema_version() TO reiestr_app;
 GRANT EXECUTE ON FUNCTION ops.schema_version() TO reiestr_readonly;
 
+-- A program takes a newer schema than its own, too (docs/decisions/0016-expand-and-contract.md).
+COMMENT ON FUNCTION ops.schema_version() IS 'Number of the newest migration applied; a process is ready only if it is that of its program or a newer one.';
+
 -- +goose Down
 SET LOCAL lock_timeout = '2s';
+COMMENT ON FUNCTION ops.schema_version() IS 'Number of the newest migration applied; a process is ready only if it is the one it needs.';
 ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC;
 GRANT EXECUTE ON FUNCTION ops.instant(timestamptz), ops.business_date(timestamptz, text), ops.schema_version(), ops.queue_events(),
     ops.refuse_leaving_ended_job(), medical_events.refuse_leaving_final_status() TO PUBLIC;

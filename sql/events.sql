@@ -43,8 +43,8 @@ SELECT pg_advisory_xact_lock(7236108426);
 -- name: PruneEvents :one
 -- Removes a batch of the events that are older than their retention, those in the feed behind a position, and moves the horizons of the
 -- feeds. Tells how many, 0 at the end, and the position to go on from. What it runs: ops.prune_events.
--- Locks: the events, FOR UPDATE; those that another transaction holds are skipped, with all of their places. Then their places and the
--- horizons, in the order of the legal entities; nobody else locks either.
+-- Locks: the events, FOR UPDATE; those that another transaction holds are skipped, with all of their places. Then their places, and the
+-- horizons in the order of the legal entities, where it may wait for another that prunes; nobody else locks either.
 -- Index: event_feed_position_idx, events_pkey, event_feed_pkey, event_horizons_pkey, events_unaddressed_event_time_idx.
 -- Refusals: none.
 SELECT p.pruned::bigint AS pruned, p.last::bigint AS last

@@ -288,7 +288,12 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 	})
 
 	begin("Publish and read events", "Every process publishes: after its own transactions, at a poll of its workers, and before it answers a reader.")
-	part("", db.App, func(b *db.DB) error { _, _, err := b.Events.After(ctx, s.caller.ClientID, 0, 1); return err })
+	var position int64
+	part("When there are events", db.App, func(b *db.DB) (err error) {
+		_, position, err = b.Events.After(ctx, s.caller.ClientID, 0, 100)
+		return err
+	})
+	part("When there are none", db.App, func(b *db.DB) error { _, _, err := b.Events.After(ctx, s.caller.ClientID, position, 100); return err })
 
 	begin("Answer a request with an Idempotency-Key", "The transactions of the request itself come between the two.")
 	claimed := func(key string, end func(*db.IdempotencyLease) error) func(*db.DB) error {
@@ -305,6 +310,10 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 	}))
 	part("When it does not", db.App, claimed("2", func(l *db.IdempotencyLease) error { return l.Free(ctx) }))
 	part("Now and then", db.App, func(b *db.DB) error { _, err := b.Idempotency.Forget(ctx); return err })
+
+	begin("Remove what has done its service", "Once a day by a worker, or by `reiestr prune`: jobs, events, idempotency keys. Each is repeated until nothing is "+
+		"left, each batch in a transaction of its own ([why](../decisions/0018-retention.md)).")
+	part("", db.App, func(b *db.DB) error { _, err := b.Prune(ctx, db.Retention{}); return err })
 
 	begin("Issue and revoke tokens and api keys", "")
 	part("By `reiestr token issue`", db.Owner, func(b *db.DB) error {
