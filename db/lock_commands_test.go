@@ -189,10 +189,8 @@ func accept(t *testing.T, h *recordedHouse, d *db.DB) {
 	s := newServiceRequest()
 	h.save(t, s)
 	order := db.Order{Action: db.Use, ServiceRequestID: s.id, Caller: h.caller, Body: db.UseBody{UsedByLegalEntity: h.clinic.id}}
-	for range 2 { // the second finds the first
-		_, err := d.Jobs.Accept(t.Context(), order)
-		must(t, err)
-	}
+	_, err := d.Jobs.Accept(t.Context(), order)
+	must(t, err)
 }
 
 // acceptedJob is a pending job.
