@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 
 	"github.com/reiestr/reiestr/db"
@@ -395,7 +396,7 @@ func serviceRequestAnswer(r db.ServiceRequest) (ServiceRequest, error) {
 		InsertedAt:                     r.InsertedAt.UTC(),
 		UpdatedAt:                      r.UpdatedAt.UTC(),
 	}
-	if err := json.Unmarshal(r.Content, &a.ServiceRequestContent); err != nil {
+	if err := jsonv2.Unmarshal(r.Content, &a.ServiceRequestContent); err != nil {
 		return a, err
 	}
 	for _, list := range []*[]Reference{&a.ReasonReference, &a.SupportingInfo, &a.PermittedResources} {
@@ -408,7 +409,7 @@ func serviceRequestAnswer(r db.ServiceRequest) (ServiceRequest, error) {
 			Type string    `json:"type"`
 			ID   uuid.UUID `json:"id"`
 		}
-		if err := json.Unmarshal(r.CompletedWith, &with); err != nil {
+		if err := jsonv2.Unmarshal(r.CompletedWith, &with); err != nil {
 			return a, err
 		}
 		a.CompletedWith = reference(with.Type, with.ID)
@@ -443,6 +444,6 @@ func concept(stored json.RawMessage) (*CodeableConcept, error) {
 		return nil, nil
 	}
 	var c *CodeableConcept
-	err := json.Unmarshal(stored, &c)
+	err := jsonv2.Unmarshal(stored, &c)
 	return c, err
 }

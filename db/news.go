@@ -17,6 +17,9 @@ const (
 	newsChannel = "reiestr_news"
 	// idsPerNotification keeps a notification below PostgreSQL's 8000 bytes.
 	idsPerNotification = 200
+	// publishEvery bounds how often a process publishes while it writes events all the time: each time costs a commit. Readers of a feed
+	// publish by themselves, so that only those who wait wait for it.
+	publishEvery = 50 * time.Millisecond
 	// lookEvery is how often one look is taken for all who wait in this process, while it hears no notifications.
 	lookEvery = time.Second
 )
@@ -166,14 +169,18 @@ func (n *news) close() {
 // NOTIFY inside the transactions would make their commits wait for each other. failed is told of errors: what was to be published stays to
 // be, and who was to be woken looks at the end of its waiting.
 func (d *DB) Announce(ctx context.Context, failed func(error)) {
+	written, rested := d.news.written, (<-chan time.Time)(nil)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-d.news.written:
+		case <-written:
 			if err := d.Events.Publish(ctx); err != nil && ctx.Err() == nil {
 				failed(err)
 			}
+			written, rested = nil, time.After(publishEvery)
+		case <-rested:
+			written = d.news.written
 		case <-d.news.untold:
 			if err := d.news.notify(ctx); err != nil && ctx.Err() == nil {
 				failed(err)

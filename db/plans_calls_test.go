@@ -23,7 +23,7 @@ type call struct {
 	reads  float64
 	writes float64 // rows it adds or changes
 	batch  float64 // rows of a batch, where that is more than a page
-	do    func(context.Context, *sqlc.Queries)
+	do     func(context.Context, *sqlc.Queries)
 }
 
 // unplanned are the queries without a plan, and why.

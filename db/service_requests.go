@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
@@ -124,7 +125,7 @@ func serviceRequestOf(row sqlc.MedicalEventsServiceRequest, history []byte) (Ser
 		InsertedAt:              row.InsertedAt,
 		UpdatedAt:               row.UpdatedAt,
 	}
-	return r, json.Unmarshal(history, &r.History)
+	return r, jsonv2.Unmarshal(history, &r.History)
 }
 
 // Action is what can be asked of a service request.

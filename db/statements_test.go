@@ -167,6 +167,7 @@ func (h *house) useAll(t *testing.T, looks func() int64) {
 	waiting := newUse()
 	waiting.request.expires = date(2999, 1, 1)
 	job := waiting.accept(t, h)
+	waiting.accept(t, h) // finds the first
 	_, err = h.Jobs.CountAttempt(ctx, job.ID, 0)
 	may(err)
 	_, err = h.AllowedCodes(ctx, db.StatusReasonUnknown)
@@ -193,6 +194,10 @@ func (h *house) useAll(t *testing.T, looks func() int64) {
 	_, _, err = h.Events.Await(ctx, a.entity.id, 0, 10, at)
 	may(err)
 	client := uuid.New()
+	_, _, err = h.Events.After(ctx, client, 0, 10) // of whom there is none
+	may(err)
+	_, err = h.Prune(ctx, db.Retention{Jobs: 24 * time.Hour, Events: 24 * time.Hour})
+	may(err)
 	may(h.lease(t, client, "kept").Keep(ctx, someAnswer))
 	may(h.lease(t, client, "freed").Free(ctx))
 	_, err = h.Idempotency.Forget(ctx)
