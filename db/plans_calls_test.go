@@ -23,6 +23,7 @@ type call struct {
 	reads  float64
 	writes float64 // rows it adds or changes
 	batch  float64 // rows of a batch, where that is more than a page
+	inside int     // statements of the function it calls, whose plans are part of its own
 	do     func(context.Context, *sqlc.Queries)
 }
 
@@ -34,13 +35,16 @@ var unplanned = map[string]string{
 	"LockBundles":         "LOCK TABLE",
 }
 
-// backlog is a queue as it is when the workers have been away: jobs of new service requests and events to publish.
+// backlog is a database as it is when the workers have been away: jobs of new service requests, events to publish, old events that concern
+// nobody and expired service requests.
 const backlog = `
 	INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
 	SELECT gen_random_uuid(), 'use', s.id, s.patient_id, s.requester_legal_entity_id, s.inserted_by, '{}', sha256(uuid_send(s.id))
 	FROM (SELECT * FROM medical_events.service_requests WHERE status = 'active' LIMIT 20000) AS s;
 	INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
 	SELECT 'ServiceRequest', j.service_request_id, '{"status": {}}', j.user_id, ARRAY[j.client_id] FROM ops.jobs j WHERE j.status = 'pending';
+	INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, event_time, legal_entity_ids)
+	SELECT 'ServiceRequest', gen_random_uuid(), '{"status": {}}', gen_random_uuid(), now() - interval '90 days', '{}' FROM generate_series(1, 5000);
 	UPDATE medical_events.service_requests SET expiration_date = expiration_date - interval '10 years'
 	WHERE id = ANY (ARRAY(SELECT j.service_request_id FROM ops.jobs j WHERE j.status = 'pending'))`
 
@@ -151,6 +155,7 @@ func calls() []call {
 		{reads: 100, do: func(ctx context.Context, q *sqlc.Queries) { q.ListActiveCodes(ctx, "LICENSE_TYPE") }},
 
 		// events.sql
+		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.GetEventHorizon(ctx, one) }},
 		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.HasUnpublishedEvents(ctx) }},
 		{reads: 50, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.ListEvents(ctx, sqlc.ListEventsParams{LegalEntityID: one, PageSize: 50})
@@ -159,6 +164,10 @@ func calls() []call {
 			q.ListEvents(ctx, sqlc.ListEventsParams{LegalEntityID: one, After: int64(size.Jobs) * 19 / 10, PageSize: 300})
 		}},
 		{do: func(ctx context.Context, q *sqlc.Queries) { q.LockPublication(ctx) }},
+		// A thousand places of five hundred events, and their horizons; a thousand events that concern nobody.
+		{reads: 3*1000 + 2*500 + 2*1000, writes: 2*1000 + 500 + 1000, batch: 1000, inside: 2, do: func(ctx context.Context, q *sqlc.Queries) {
+			q.PruneEvents(ctx, sqlc.PruneEventsParams{RetentionSeconds: month.Events.Seconds(), BatchSize: 1000})
+		}},
 		{reads: 3 * 1000, writes: 2 * 1000, batch: 1000, do: func(ctx context.Context, q *sqlc.Queries) { q.PublishEvents(ctx, 1000) }},
 
 		// idempotency.sql
@@ -176,8 +185,7 @@ func calls() []call {
 		}},
 
 		// jobs.sql
-		// With stale statistics an older job of the service request is looked for among all that are in front: on average half a batch.
-		{reads: plansBatch*plansBatch/2 + 3*plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
+		{reads: 3 * plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.ClaimJobs(ctx, sqlc.ClaimJobsParams{BatchSize: plansBatch})
 		}},
 		{reads: 1, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
@@ -205,6 +213,9 @@ func calls() []call {
 		{owner: true, reads: 2 * 50, do: func(ctx context.Context, q *sqlc.Queries) { q.ListJobs(ctx, sqlc.ListJobsParams{SizeLimit: 50}) }},
 		{reads: 101, do: func(ctx context.Context, q *sqlc.Queries) { q.MeasureJobs(ctx) }},
 		{reads: 100_001, do: func(ctx context.Context, q *sqlc.Queries) { q.MeasureQueue(ctx) }},
+		{reads: 2 * 1000, writes: 1000, batch: 1000, inside: 1, do: func(ctx context.Context, q *sqlc.Queries) {
+			q.PruneJobs(ctx, sqlc.PruneJobsParams{RetentionSeconds: month.Jobs.Seconds(), BatchSize: 1000})
+		}},
 		{owner: true, reads: 1, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.RetryJob(ctx, population.Job(2000)) }},
 		{owner: true, reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.ShowJob(ctx, population.Job(7)) }},
 

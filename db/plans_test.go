@@ -55,7 +55,7 @@ func TestPlans(t *testing.T) {
 		for _, c := range calls() {
 			q := capture(t, c)
 			for _, mode := range []string{"custom", "generic"} {
-				plan := p.explain(q, mode, "COSTS")
+				plan := p.explain(q, mode, "")
 				where := fmt.Sprintf("%s, %s plan, %s", q.label, mode, condition.name)
 				if used[q.name] == nil {
 					used[q.name] = map[string]bool{}
@@ -163,7 +163,7 @@ func TestReads(t *testing.T) {
 		for _, c := range calls() {
 			q := capture(t, c)
 			for _, mode := range []string{"custom", "generic"} {
-				plan := p.explain(q, mode, "ANALYZE, BUFFERS, TIMING off")
+				plan := p.explain(q, mode, "ANALYZE, BUFFERS, TIMING off, ")
 				where := fmt.Sprintf("%s, %s plan, %s statistics", q.label, mode, condition.name)
 				var read float64
 				for n := range plan.all() {
@@ -195,6 +195,7 @@ type planner struct {
 	rows       map[string]float64  // of tables, by the statistics
 	tables     map[string]string   // of indexes
 	maintained map[string][]string // indexes that a change of a table uses without a node of a plan
+	logged     []string            // by auto_explain, of each statement that was carried out at its end
 }
 
 // A page read at random costs so many times one read in sequence: 4 by default, 1.1 where storage is solid or the database in memory, which
@@ -231,23 +232,38 @@ func populated(t *testing.T, randomPageCost string) *planner {
 	config.RuntimeParams = map[string]string{
 		"search_path": "", "timezone": "UTC", "jit": "off", "work_mem": "4MB", "effective_cache_size": "4GB", "random_page_cost": randomPageCost, "max_parallel_workers_per_gather": "2",
 	}
+	p := &planner{t: t}
+	config.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) {
+		if _, plan, found := strings.Cut(notice.Message, "plan:\n"); found {
+			p.logged = append(p.logged, plan)
+		}
+	}
 	conn, err := pgx.ConnectConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close(context.Background()) })
-	p := &planner{t: t, conn: conn, version: 0}
+	p.conn = conn
 	if _, err := fmt.Sscan(conn.PgConn().ParameterStatus("server_version"), &p.version); err != nil && p.version == 0 {
+		t.Fatal(err)
+	}
+	// EXPLAIN of a call does not tell what the function does.
+	var refused *pgconn.PgError
+	if _, err := conn.Exec(t.Context(), "LOAD 'auto_explain'"); errors.As(err, &refused) && refused.Code == "58P01" {
+		t.Skip("this server has no auto_explain, a module of postgresql-contrib")
+	} else if err != nil {
 		t.Fatal(err)
 	}
 	// One at a time, and without what the ones before have left: dead rows, and pages of indexes that plans would reckon with.
 	for _, statement := range []string{
+		"SET auto_explain.log_nested_statements = on; SET auto_explain.log_level = notice; SET auto_explain.log_format = json",
+		"SET auto_explain.log_verbose = on; SET auto_explain.log_analyze = on; SET auto_explain.log_timing = off",
 		"SELECT pg_advisory_lock(5127736021)",
 		"SET ROLE reiestr_owner",
-		"VACUUM medical_events.service_requests, ops.jobs, ops.events, ops.event_feed, ops.unpublished_events, ops.idempotency_records",
+		"VACUUM medical_events.service_requests, ops.jobs, ops.events, ops.event_feed, ops.event_horizons, ops.unpublished_events, ops.idempotency_records",
 		"REINDEX TABLE ops.unpublished_events",
 		"REINDEX INDEX ops.jobs_pending_request_key",
-		"REINDEX INDEX ops.jobs_pending_sequence_number_idx",
+		"REINDEX INDEX ops.jobs_not_ended_sequence_number_idx",
 		"RESET ROLE",
 	} {
 		p.exec(statement)
@@ -289,11 +305,18 @@ func (p *planner) exec(sql string) {
 	}
 }
 
-// explain gives the plan of a query for its parameters (custom) or for any (generic). What it changes is undone.
+// explain gives the plan of a query for its parameters (custom) or for any (generic), and below it those of the statements inside the function
+// that it calls. What it changes is undone.
 func (p *planner) explain(q query, mode, options string) *node {
 	p.t.Helper()
 	ctx := p.t.Context()
-	p.exec("SAVEPOINT before; SET LOCAL plan_cache_mode = force_" + mode + "_plan; SET LOCAL ROLE " + string(q.role))
+	p.exec("SAVEPOINT before")
+	if q.inside > 0 {
+		// Only what is carried out is logged.
+		p.exec("RESET ROLE; SET LOCAL auto_explain.log_min_duration = 0")
+		options = "ANALYZE, BUFFERS, TIMING off, "
+	}
+	p.exec("SET LOCAL plan_cache_mode = force_" + mode + "_plan; SET LOCAL ROLE " + string(q.role))
 	described, err := p.conn.PgConn().Prepare(ctx, "asked", q.sql, nil)
 	if err != nil {
 		p.t.Fatalf("%s: %v", q.label, err)
@@ -313,7 +336,8 @@ func (p *planner) explain(q query, mode, options string) *node {
 	if len(arguments) > 0 {
 		execute += " (" + strings.Join(arguments, ", ") + ")"
 	}
-	results, err := p.conn.PgConn().Exec(ctx, "EXPLAIN ("+options+", VERBOSE, FORMAT JSON) "+execute).ReadAll()
+	p.logged = nil
+	results, err := p.conn.PgConn().Exec(ctx, "EXPLAIN ("+options+"VERBOSE, FORMAT JSON) "+execute).ReadAll()
 	if err != nil {
 		p.t.Fatalf("%s: %v", q.label, err)
 	}
@@ -321,8 +345,23 @@ func (p *planner) explain(q query, mode, options string) *node {
 	if err := json.Unmarshal(results[0].Rows[0][0], &explained); err != nil {
 		p.t.Fatal(err)
 	}
+	plan := explained[0].Plan
+	if q.inside > 0 {
+		// The call itself ends last.
+		if len(p.logged) != q.inside+1 {
+			p.t.Fatalf("%s: %d statements carried out in the function instead of %d\n%s", q.label, len(p.logged)-1, q.inside, strings.Join(p.logged, "\n"))
+		}
+		for i, logged := range p.logged[:q.inside] {
+			var inside struct{ Plan *node }
+			if err := json.Unmarshal([]byte(logged), &inside); err != nil {
+				p.t.Fatal(err)
+			}
+			inside.Plan.SubplanName = fmt.Sprint("Statement ", i+1)
+			plan.Plans = append(plan.Plans, inside.Plan)
+		}
+	}
 	p.exec("ROLLBACK TO before; DEALLOCATE asked")
-	return explained[0].Plan
+	return plan
 }
 
 // node of a plan.
@@ -432,6 +471,7 @@ type query struct {
 	name, label, sql string
 	role             db.Role
 	args             []any
+	inside           int
 }
 
 // capture takes down what a call of the generated accessors would send.
@@ -443,7 +483,7 @@ func capture(t *testing.T, c call) query {
 	if head == nil {
 		t.Fatalf("not a query of sql/: %s", sent.sql)
 	}
-	q := query{name: head[1], label: head[1], sql: sent.sql, args: sent.args, role: db.App}
+	q := query{name: head[1], label: head[1], sql: sent.sql, args: sent.args, role: db.App, inside: c.inside}
 	if c.variant != "" {
 		q.label += ", " + c.variant
 	}

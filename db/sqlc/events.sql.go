@@ -145,7 +145,7 @@ type PruneEventsRow struct {
 // feeds. Tells how many, 0 at the end, and the position to go on from. What it runs: ops.prune_events.
 // Locks: the events, FOR UPDATE; those that another transaction holds are skipped, with all of their places. Then their places, and the
 // horizons in the order of the legal entities, where it may wait for another that prunes; nobody else locks either.
-// Index: event_feed_position_idx, events_pkey, event_feed_pkey, event_horizons_pkey, events_unaddressed_event_time_idx.
+// Index: event_feed_position_idx, events_pkey, event_horizons_pkey, events_unaddressed_event_time_idx.
 // Refusals: none.
 func (q *Queries) PruneEvents(ctx context.Context, arg PruneEventsParams) (PruneEventsRow, error) {
 	row := q.db.QueryRow(ctx, pruneEvents, arg.RetentionSeconds, arg.After, arg.BatchSize)

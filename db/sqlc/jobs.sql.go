@@ -16,7 +16,7 @@ const claimJobs = `-- name: ClaimJobs :many
 
 SELECT j.id, j.action, j.service_request_id, j.client_id, j.user_id, j.body, j.attempts, j.trace_context
 FROM ops.jobs j
-WHERE j.status = 'pending'
+WHERE j.ended_at IS NULL
     AND (j.attempts > 0) = $1::boolean
     AND (j.not_before IS NULL OR j.not_before <= statement_timestamp())
     AND NOT EXISTS (
@@ -50,7 +50,7 @@ type ClaimJobsRow struct {
 // (attempts > 0) are claimed apart from the others, when their pause is over.
 // Locks: the claimed jobs, FOR NO KEY UPDATE, in the order of sequence_number; rows that another worker holds are skipped, so
 // nobody waits here and the order legal entity, licence, service request, job cannot be turned round.
-// Index: jobs_pending_sequence_number_idx, jobs_pending_request_key.
+// Index: jobs_not_ended_sequence_number_idx, jobs_pending_request_key.
 // Refusals: none.
 func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJobsRow, error) {
 	rows, err := q.db.Query(ctx, claimJobs, arg.FailedBefore, arg.BatchSize)
@@ -222,13 +222,11 @@ FROM (SELECT
     unnest($3::bytea[]) AS request_digest
 ) AS w
 CROSS JOIN LATERAL (
-    SELECT j.id, j.service_request_id, j.request_digest, j.inserted_at
+    SELECT j.id, j.inserted_at
     FROM ops.jobs j
-    WHERE j.status = 'pending' AND (j.service_request_id, j.request_digest) >= (w.service_request_id, w.request_digest)
-    ORDER BY j.service_request_id, j.request_digest
-    LIMIT 1
+    WHERE j.service_request_id = w.service_request_id AND j.request_digest = w.request_digest AND j.status = 'pending'
+    OFFSET 0
 ) AS pending
-WHERE pending.service_request_id = w.service_request_id AND pending.request_digest = w.request_digest
 `
 
 type FindPendingJobsParams struct {
@@ -245,8 +243,6 @@ type FindPendingJobsRow struct {
 
 // The pending jobs that are equal to actions which were not added for their sake. An action without a row: its equal has ended at this
 // moment, and it may be added now.
-// The order asks for the index of the requests. To statistics from a quiet hour the other index of pending jobs looks as small, and for
-// an equation as good; all of it would be read.
 // Locks: none.
 // Index: jobs_pending_request_key.
 // Refusals: none.
@@ -314,7 +310,7 @@ func (q *Queries) GetJob(ctx context.Context, arg GetJobParams) (GetJobRow, erro
 
 const listJobs = `-- name: ListJobs :many
 WITH pending AS (
-    SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at, trace_context FROM ops.jobs WHERE status = 'pending' AND $2::text IN ('', 'pending') ORDER BY sequence_number DESC LIMIT $1
+    SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at, trace_context FROM ops.jobs WHERE ended_at IS NULL AND $2::text IN ('', 'pending') ORDER BY sequence_number DESC LIMIT $1
 ), ended AS (
     SELECT id, sequence_number, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, attempts, not_before, inserted_at, ended_at, trace_context FROM ops.jobs WHERE ended_at IS NOT NULL AND $2::text IN ('', status) ORDER BY ended_at DESC LIMIT $1
 )
@@ -344,7 +340,7 @@ type ListJobsRow struct {
 
 // Jobs for the operator: those that are pending, latest first, then those that ended, by their end, latest first. Run by the owner.
 // Locks: none.
-// Index: jobs_pending_sequence_number_idx, jobs_ended_at_idx.
+// Index: jobs_not_ended_sequence_number_idx, jobs_ended_at_idx.
 // Refusals: none.
 func (q *Queries) ListJobs(ctx context.Context, arg ListJobsParams) ([]ListJobsRow, error) {
 	rows, err := q.db.Query(ctx, listJobs, arg.SizeLimit, arg.Status)
@@ -382,14 +378,14 @@ SELECT greatest(
     (SELECT avg(extract(epoch FROM latest.ended_at - latest.inserted_at))
      FROM (SELECT ended_at, inserted_at FROM ops.jobs WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT 100) AS latest),
     (SELECT extract(epoch FROM statement_timestamp() - j.inserted_at)
-     FROM ops.jobs j WHERE j.status = 'pending' AND j.attempts = 0 ORDER BY j.sequence_number LIMIT 1),
+     FROM ops.jobs j WHERE j.ended_at IS NULL AND j.attempts = 0 ORDER BY j.sequence_number LIMIT 1),
     0)::float8 AS seconds
 `
 
 // How long a job takes from acceptance to end, in seconds: the mean of those that ended last, or the age of the oldest that is pending, if
 // that is more: while nothing ends, the mean knows nothing of it. Jobs that failed before are not the queue's fault. 0 if there are none.
 // Locks: none.
-// Index: jobs_ended_at_idx, its newest hundred entries; jobs_pending_sequence_number_idx, its oldest.
+// Index: jobs_ended_at_idx, its newest hundred entries; jobs_not_ended_sequence_number_idx, its oldest.
 // Refusals: none.
 func (q *Queries) MeasureJobs(ctx context.Context) (float64, error) {
 	row := q.db.QueryRow(ctx, measureJobs)
@@ -400,9 +396,9 @@ func (q *Queries) MeasureJobs(ctx context.Context) (float64, error) {
 
 const measureQueue = `-- name: MeasureQueue :one
 SELECT
-    (SELECT count(*) FROM (SELECT FROM ops.jobs WHERE status = 'pending' LIMIT 100000) AS pending)::bigint AS pending,
+    (SELECT count(*) FROM (SELECT FROM ops.jobs WHERE ended_at IS NULL LIMIT 100000) AS pending)::bigint AS pending,
     coalesce(extract(epoch FROM statement_timestamp() - (
-        SELECT inserted_at FROM ops.jobs WHERE status = 'pending' ORDER BY sequence_number LIMIT 1)), 0)::float8 AS oldest_seconds
+        SELECT inserted_at FROM ops.jobs WHERE ended_at IS NULL ORDER BY sequence_number LIMIT 1)), 0)::float8 AS oldest_seconds
 `
 
 type MeasureQueueRow struct {
@@ -412,7 +408,7 @@ type MeasureQueueRow struct {
 
 // How many jobs are pending, counted to a hundred thousand, and how long the oldest has waited, in seconds; 0 if there is none.
 // Locks: none.
-// Index: jobs_pending_sequence_number_idx: at most a hundred thousand entries, and its first.
+// Index: jobs_not_ended_sequence_number_idx: at most a hundred thousand entries, and its first.
 // Refusals: none.
 func (q *Queries) MeasureQueue(ctx context.Context) (MeasureQueueRow, error) {
 	row := q.db.QueryRow(ctx, measureQueue)

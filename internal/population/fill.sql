@@ -228,6 +228,10 @@ ALTER TABLE ops.events ENABLE TRIGGER events_are_published;
 INSERT INTO ops.event_feed (legal_entity_id, event_id)
 SELECT unnest(e.legal_entity_ids), e.id FROM ops.events e ORDER BY e.sequence_number;
 
+-- What was in front of the oldest place of each feed has been removed.
+INSERT INTO ops.event_horizons (legal_entity_id, position)
+SELECT f.legal_entity_id, min(f.position) - 1 FROM ops.event_feed f GROUP BY f.legal_entity_id;
+
 INSERT INTO ops.idempotency_records (client_id, key, request_digest, lease_id, locked_until, inserted_at, code, header, body)
 SELECT
     pg_temp.id({legal_entity}, pg_temp.caller(n)), 'key-' || n, sha256(convert_to('request' || n, 'UTF8')), pg_temp.id({lease}, n),

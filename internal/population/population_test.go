@@ -48,6 +48,8 @@ func TestOrdinals(t *testing.T) {
 	count("ops.events", size.Jobs)
 	count("ops.event_feed", 2*size.Jobs)
 	count("ops.unpublished_events", 0)
+	count("ops.event_horizons JOIN ops.event_feed f USING (legal_entity_id) WHERE f.position <= event_horizons.position", 0)
+	holds("SELECT FROM ops.event_horizons HAVING count(*) = (SELECT count(DISTINCT legal_entity_id) FROM ops.event_feed)")
 
 	conditions := map[population.State]string{
 		population.New:           "status = 'active' AND expiration_date > now() AND program_processing_status = 'new'",
