@@ -23,7 +23,7 @@ FOR NO KEY UPDATE OF j SKIP LOCKED;
 
 -- name: CountJobAttempt :one
 -- Writes down that a job made its transaction fail, in a transaction of its own. The pause before the next attempt doubles each
--- time; the last attempt ends the job. No row: the job has ended meanwhile. Asked is ended_at, not status, as in EndJobs.
+-- time; the last attempt ends the job. No row: the job has ended meanwhile. What it must not be is asked, as in EndJobs.
 -- Locks: the job's row, FOR NO KEY UPDATE.
 -- Index: jobs_pkey.
 -- Refusals: internal_error, into the job.
@@ -33,13 +33,13 @@ UPDATE ops.jobs SET
     status = CASE WHEN attempts + 1 >= @most_attempts::int THEN 'failed' ELSE status END,
     refusal = CASE WHEN attempts + 1 >= @most_attempts::int THEN 'internal_error' ELSE refusal END,
     ended_at = CASE WHEN attempts + 1 >= @most_attempts::int THEN statement_timestamp() ELSE ended_at END
-WHERE id = @id AND ended_at IS NULL
+WHERE id = @id AND status NOT IN ('processed', 'failed')
 RETURNING attempts, status;
 
 -- name: EndJobs :execrows
 -- Ends claimed jobs: an empty refusal means processed. Fewer rows than asked: somebody else ended one, and the transaction must
--- not be committed. Asked is ended_at, not status: the partial indexes of what is pending, which statistics of a quiet hour take for empty,
--- are no way to answer that.
+-- not be committed. Asked is what a job must not be: asked for what is pending, the indexes of that, which statistics of a quiet hour take
+-- for empty, would look as good as the key.
 -- Locks: the jobs, FOR NO KEY UPDATE; held since ClaimJobs.
 -- Index: jobs_pkey.
 -- Refusals: any, into the job.
@@ -48,7 +48,7 @@ UPDATE ops.jobs j SET
     refusal = nullif(ended.refusal, ''),
     ended_at = statement_timestamp()
 FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@refusals::text[]) AS refusal) AS ended
-WHERE j.id = ended.id AND j.ended_at IS NULL;
+WHERE j.id = ended.id AND j.status NOT IN ('processed', 'failed');
 
 -- name: EnqueueJobs :many
 -- Accepts actions: adds a pending job each, unless an equal one is pending already. An action without a row in the result has met one:

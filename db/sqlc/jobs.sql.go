@@ -88,7 +88,7 @@ UPDATE ops.jobs SET
     status = CASE WHEN attempts + 1 >= $2::int THEN 'failed' ELSE status END,
     refusal = CASE WHEN attempts + 1 >= $2::int THEN 'internal_error' ELSE refusal END,
     ended_at = CASE WHEN attempts + 1 >= $2::int THEN statement_timestamp() ELSE ended_at END
-WHERE id = $3 AND ended_at IS NULL
+WHERE id = $3 AND status NOT IN ('processed', 'failed')
 RETURNING attempts, status
 `
 
@@ -104,7 +104,7 @@ type CountJobAttemptRow struct {
 }
 
 // Writes down that a job made its transaction fail, in a transaction of its own. The pause before the next attempt doubles each
-// time; the last attempt ends the job. No row: the job has ended meanwhile. Asked is ended_at, not status, as in EndJobs.
+// time; the last attempt ends the job. No row: the job has ended meanwhile. What it must not be is asked, as in EndJobs.
 // Locks: the job's row, FOR NO KEY UPDATE.
 // Index: jobs_pkey.
 // Refusals: internal_error, into the job.
@@ -121,7 +121,7 @@ UPDATE ops.jobs j SET
     refusal = nullif(ended.refusal, ''),
     ended_at = statement_timestamp()
 FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS refusal) AS ended
-WHERE j.id = ended.id AND j.ended_at IS NULL
+WHERE j.id = ended.id AND j.status NOT IN ('processed', 'failed')
 `
 
 type EndJobsParams struct {
@@ -130,8 +130,8 @@ type EndJobsParams struct {
 }
 
 // Ends claimed jobs: an empty refusal means processed. Fewer rows than asked: somebody else ended one, and the transaction must
-// not be committed. Asked is ended_at, not status: the partial indexes of what is pending, which statistics of a quiet hour take for empty,
-// are no way to answer that.
+// not be committed. Asked is what a job must not be: asked for what is pending, the indexes of that, which statistics of a quiet hour take
+// for empty, would look as good as the key.
 // Locks: the jobs, FOR NO KEY UPDATE; held since ClaimJobs.
 // Index: jobs_pkey.
 // Refusals: any, into the job.
