@@ -89,6 +89,10 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	} {
 		config.ConnConfig.RuntimeParams[name] = value
 	}
+	if c.Role == App {
+		// No plan of ours depends on the values (sql/plans has them both ways), and planning costs as much as running them.
+		config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
+	}
 	config.ConnConfig.Tracer = c.Tracer
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		pgxuuid.Register(conn.TypeMap()) // else uuids travel as text, at 5 µs each

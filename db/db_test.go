@@ -81,8 +81,8 @@ func TestSessionsAreBoundedAndNamed(t *testing.T) {
 		exec(t, login, `ALTER DATABASE `+login.Config().Database+` SET `+setting+` = '17ms'`)
 	}
 	for role, want := range map[db.Role]string{
-		db.App:   "reiestr_app reiestr all: 10s 5s 10s",
-		db.Owner: "reiestr_owner reiestr load: 0 10min 1min",
+		db.App:   "reiestr_app reiestr all: 10s 5s 10s force_generic_plan",
+		db.Owner: "reiestr_owner reiestr load: 0 10min 1min auto",
 	} {
 		name := map[db.Role]string{db.App: "reiestr all", db.Owner: "reiestr load"}[role]
 		d, err := db.Open(t.Context(), db.Config{URL: h.url, Role: role, Name: name, TimeZone: "Europe/Kyiv"})
@@ -93,7 +93,8 @@ func TestSessionsAreBoundedAndNamed(t *testing.T) {
 		var got string
 		if err := db.PoolOf(d).QueryRow(t.Context(), `
 			SELECT current_user || ' ' || (SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()) || ': '
-				|| concat_ws(' ', current_setting('statement_timeout'), current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout'))`,
+				|| concat_ws(' ', current_setting('statement_timeout'), current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout'),
+				current_setting('plan_cache_mode'))`,
 		).Scan(&got); err != nil {
 			t.Fatal(err)
 		}

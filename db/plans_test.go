@@ -37,7 +37,7 @@ const (
 var smallTables = []string{"prm.dictionaries", "prm.dictionary_values", "prm.parameters", "ops.api_keys", "ops.schema_versions"}
 
 // TestPlans compares the plan of every query, as its role has it on a large population, with the one stored in sql/plans, and holds each to
-// what no stored plan excuses. Generic plans are what a prepared statement may change to at its sixth execution.
+// what no stored plan excuses. Generic plans are what the service runs (see Open), custom ones what somebody sees who looks by hand.
 func TestPlans(t *testing.T) {
 	t.Parallel()
 	p := populated(t, "1.1")

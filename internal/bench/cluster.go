@@ -37,6 +37,9 @@ var settings = [][2]string{
 // sessionOptions make a session of pgbench one as the service has.
 const sessionOptions = "-c role=reiestr_app -c search_path= -c timezone=UTC"
 
+// sentOptions are what the service sets beside for its own sake: a part of how it sends statements, and not of the floor.
+const sentOptions = sessionOptions + " -c plan_cache_mode=force_generic_plan"
+
 // stage lays out what the paths need beside the population, restore puts it back after a measurement.
 var (
 	//go:embed stage.sql

@@ -21,6 +21,7 @@ type pgbench struct {
 	cluster *cluster
 	clients int
 	temp    string
+	options string // of its sessions
 }
 
 // findPgbench finds the program beside the server's binaries or in PATH.
@@ -63,7 +64,7 @@ func (p pgbench) run(ctx context.Context, script string, warmUp, duration time.D
 	args = append(args, fmt.Sprintf("--client=%d", clients), fmt.Sprintf("--jobs=%d", min(clients, runtime.NumCPU())), p.cluster.url)
 	cmd := exec.CommandContext(ctx, p.program, args...)
 	cmd.Dir = folder
-	cmd.Env = append(os.Environ(), "PGOPTIONS="+sessionOptions)
+	cmd.Env = append(os.Environ(), "PGOPTIONS="+p.options)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	before, _ := p.cluster.cpu()

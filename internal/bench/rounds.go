@@ -42,7 +42,9 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, api.stop()) }()
-	floor := pgbench{b.pgbench, c, b.clients, b.temp}
+	floor := pgbench{b.pgbench, c, b.clients, b.temp, sessionOptions}
+	sent := floor
+	sent.options = sentOptions
 	rows := map[string]*series{} // by name of the path and way
 	row := func(name, title, way string) *series {
 		key := name + "/" + way
