@@ -288,6 +288,7 @@ func (b *bench) furnish() {
 	b.sh("reiestr migrate up")
 	b.sql(strings.ReplaceAll(clinicSQL, ":id", "'"+clinicID+"'"))
 	b.sql(`INSERT INTO ops.event_horizons VALUES (gen_random_uuid(), 1)`)
+	b.sql(`INSERT INTO ops.access_epoch (epoch) VALUES (1)`)
 	b.set("KEY", b.value("reiestr apikey issue --name test"))
 	b.set("TOKEN", b.value("reiestr token issue --legal-entity "+clinicID+" --user "+clinicID+" --scope 'service_request:use job:read event:read' --ttl 24h"))
 }
