@@ -111,7 +111,7 @@ func openCluster(ctx context.Context, root, cache string, scale int, log *slog.L
 	if _, err := c.conn.PgConn().Exec(ctx, numbers.Replace(stage)).ReadAll(); err != nil {
 		return nil, fmt.Errorf("staging: %w", err)
 	}
-	if err := c.statements(ctx, "VACUUM (ANALYZE)", "CHECKPOINT"); err != nil {
+	if err := c.statements(ctx, "VACUUM (ANALYZE, PARALLEL 0)", "CHECKPOINT"); err != nil {
 		return nil, err
 	}
 	return c, os.WriteFile(filepath.Join(folder, filledFile), nil, 0o644)
@@ -199,7 +199,7 @@ func (c *cluster) restore(ctx context.Context) error {
 		return fmt.Errorf("restoring: %w", err)
 	}
 	return c.statements(ctx,
-		"VACUUM (ANALYZE) ops.jobs",
+		"VACUUM (ANALYZE, PARALLEL 0) ops.jobs",
 		"VACUUM ops.events, ops.unpublished_events, ops.event_feed, prm.licenses, medical_events.service_requests, "+
 			"medical_events.service_request_history",
 		"CHECKPOINT")

@@ -61,7 +61,7 @@ func Fill(ctx context.Context, conn *pgx.Conn, s Size) error {
 	if _, err := conn.PgConn().Exec(ctx, s.statements()).ReadAll(); err != nil {
 		return fmt.Errorf("filling the database: %w", err)
 	}
-	for _, statement := range []string{"SET ROLE reiestr_owner", "VACUUM (ANALYZE)", "RESET ROLE"} {
+	for _, statement := range []string{"SET ROLE reiestr_owner", "VACUUM (ANALYZE, PARALLEL 0)", "RESET ROLE"} {
 		if _, err := conn.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
