@@ -6,9 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/internal/testdb"
 	"github.com/reiestr/reiestr/migrations"
 )
 
@@ -72,7 +71,7 @@ func TestListen(t *testing.T) {
 func TestSessionsAreBoundedAndNamed(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	login, err := pgx.Connect(t.Context(), h.url)
+	login, err := testdb.Connect(t.Context(), h.url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -203,7 +203,7 @@ type planner struct {
 func populated(t *testing.T, randomPageCost string) *planner {
 	t.Helper()
 	shared := testdb.Shared(t, population.Standard.Digest(), func(ctx context.Context, url string) error {
-		conn, err := pgx.Connect(ctx, url)
+		conn, err := testdb.Connect(ctx, url)
 		if err != nil {
 			return err
 		}
@@ -234,6 +234,7 @@ func populated(t *testing.T, randomPageCost string) *planner {
 		// Whether a look-up is remembered hangs on how many different values a sample has met; what is looked up, and where, does not.
 		"enable_memoize": "off",
 	}
+	testdb.Pin(config)
 	p := &planner{t: t}
 	config.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) {
 		if _, plan, found := strings.Cut(notice.Message, "plan:\n"); found {

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/internal/testdb"
 	"github.com/reiestr/reiestr/migrations"
 )
 
@@ -23,7 +24,7 @@ import (
 func TestStatistics(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	login, err := pgx.Connect(t.Context(), h.url)
+	login, err := testdb.Connect(t.Context(), h.url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -331,8 +331,8 @@ func TestSettingsOfARoleAreThoseOfItsLogin(t *testing.T) {
 	query := func(set func(url.Values)) string {
 		return change(t, address, func(u *url.URL) { q := u.Query(); set(q); u.RawQuery = q.Encode() })
 	}
-	if got := timeout(query(func(q url.Values) { q.Set("role", login) })); got != "0" {
-		t.Errorf("taken on: %s", got)
+	if got, plain := timeout(query(func(q url.Values) { q.Set("role", login) })), timeout(address); got != plain {
+		t.Errorf("taken on: %s, without: %s", got, plain)
 	}
 	as := change(t, query(func(q url.Values) { q.Del("user"); q.Del("password") }), func(u *url.URL) { u.User = url.UserPassword(login, "secret") })
 	if got := timeout(as); got != "7s" {

@@ -18,7 +18,6 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/internal/testdb"
@@ -132,7 +131,7 @@ func TestReleaseBeforeOnThisSchema(t *testing.T) {
 // expandFurther adds to a schema what a release may add at most, so that it is newer than the program even where nothing has been added yet.
 func expandFurther(t *testing.T, url string) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
+	conn, err := testdb.Connect(t.Context(), url)
 	must(t, err)
 	defer conn.Close(context.Background())
 	_, err = conn.Exec(t.Context(), `

@@ -263,7 +263,7 @@ func TestSessionsSayWhoseTheyAre(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "empty.json")
 	must(t, os.WriteFile(file, []byte(`{"parameters": [{"name": "x", "value": true}]}`), 0o600))
-	looking, err := pgx.Connect(t.Context(), r.url)
+	looking, err := testdb.Connect(t.Context(), r.url)
 	must(t, err)
 	t.Cleanup(func() { looking.Close(context.Background()) })
 	for want, commands := range map[string]string{

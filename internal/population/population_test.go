@@ -5,8 +5,6 @@ import (
 	"os"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/reiestr/reiestr/internal/population"
 	"github.com/reiestr/reiestr/internal/testdb"
 )
@@ -17,7 +15,7 @@ func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
 func TestOrdinals(t *testing.T) {
 	t.Parallel()
 	size := population.Size{LegalEntities: 400, Licenses: 1000, Tokens: 30, ServiceRequests: 12_000, Jobs: 500}
-	conn, err := pgx.Connect(t.Context(), testdb.New(t).URL)
+	conn, err := testdb.Connect(t.Context(), testdb.New(t).URL)
 	if err != nil {
 		t.Fatal(err)
 	}
