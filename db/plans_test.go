@@ -263,7 +263,7 @@ func populated(t *testing.T, randomPageCost string) *planner {
 		"SET auto_explain.log_verbose = on; SET auto_explain.log_analyze = on; SET auto_explain.log_timing = off",
 		"SELECT pg_advisory_lock(5127736021)",
 		"SET ROLE reiestr_owner",
-		"VACUUM medical_events.service_requests, ops.jobs, ops.events, ops.event_feed, ops.event_horizons, ops.unpublished_events, ops.idempotency_records",
+		"VACUUM (PARALLEL 0) medical_events.service_requests, ops.jobs, ops.events, ops.event_feed, ops.event_horizons, ops.unpublished_events, ops.idempotency_records",
 		"REINDEX TABLE ops.unpublished_events",
 		"REINDEX INDEX ops.jobs_pending_request_key",
 		"REINDEX INDEX ops.jobs_not_ended_sequence_number_idx",
