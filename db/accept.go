@@ -65,7 +65,10 @@ func (j *Jobs) Accept(ctx context.Context, o Order) (Job, error) {
 	}
 	if a.redo {
 		// One of the group has made it fail; the others are not to suffer for it.
-		a.err = j.accept(ctx, []*acceptance{a})
+		a.err = nil
+		if err := j.accept(ctx, []*acceptance{a}); err != nil { // else it has settled err itself
+			a.err = err
+		}
 	}
 	if a.err != nil {
 		return Job{}, a.err

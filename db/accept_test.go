@@ -110,6 +110,9 @@ func TestAcceptBesideAFailure(t *testing.T) {
 		good[i] = newUse()
 		good[i].save(t, h)
 	}
+	refused := newUse()
+	refused.request.status = "completed"
+	refused.save(t, h)
 	release := h.held(t)
 	errs := make([]error, len(good))
 	var all sync.WaitGroup
@@ -117,13 +120,17 @@ func TestAcceptBesideAFailure(t *testing.T) {
 		all.Go(func() { _, errs[i] = h.Jobs.Accept(t.Context(), e.order()) })
 	}
 	fault := started(func() error { _, err := h.Jobs.Accept(t.Context(), poisoned.order()); return err })
-	h.untilJoined(t, len(good)+1)
+	rule := started(func() error { _, err := h.Jobs.Accept(t.Context(), refused.order()); return err })
+	h.untilJoined(t, len(good)+2)
 	release()
 	all.Wait()
 	for i, err := range errs {
 		if err != nil {
 			t.Errorf("order %d: %v", i, err)
 		}
+	}
+	if err := <-rule; !errors.Is(err, db.ServiceRequestInactive) {
+		t.Errorf("the refused one: %v", err)
 	}
 	if err := <-fault; sqlState(err) != "22P05" {
 		t.Errorf("the poisoned one: %v", err)
