@@ -35,12 +35,12 @@ func (h *house) held(t *testing.T) (release func()) {
 	}
 }
 
-// untilJoined returns when so many acceptances wait for the next group.
-func (h *house) untilJoined(t *testing.T, n int) {
+// untilJoined returns when so many wait for the next group.
+func untilJoined(t *testing.T, group interface{ Joined() int }, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); h.Jobs.Joined() != n; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); group.Joined() != n; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d wait for the next group, want %d", h.Jobs.Joined(), n)
+			t.Fatalf("%d wait for the next group, want %d", group.Joined(), n)
 		}
 	}
 }
@@ -68,7 +68,7 @@ func TestAcceptTogether(t *testing.T) {
 	for i, e := range orders {
 		all.Go(func() { jobs[i], errs[i] = h.Jobs.Accept(t.Context(), e.order()) })
 	}
-	h.untilJoined(t, len(orders))
+	untilJoined(t, h.Jobs, len(orders))
 	release()
 	all.Wait()
 
@@ -121,7 +121,7 @@ func TestAcceptBesideAFailure(t *testing.T) {
 	}
 	fault := started(func() error { _, err := h.Jobs.Accept(t.Context(), poisoned.order()); return err })
 	rule := started(func() error { _, err := h.Jobs.Accept(t.Context(), refused.order()); return err })
-	h.untilJoined(t, len(good)+2)
+	untilJoined(t, h.Jobs, len(good)+2)
 	release()
 	all.Wait()
 	for i, err := range errs {
@@ -149,7 +149,7 @@ func TestAcceptGivenUp(t *testing.T) {
 	release := h.held(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	answer := started(func() error { _, err := h.Jobs.Accept(ctx, early.order()); return err })
-	h.untilJoined(t, 1)
+	untilJoined(t, h.Jobs, 1)
 	cancel()
 	if err := <-answer; !errors.Is(err, context.Canceled) {
 		t.Errorf("gone early: %v", err)
@@ -187,14 +187,24 @@ type texts struct {
 	sent []string
 }
 
-func (x *texts) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+func (x *texts) add(sql string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.sent = append(x.sent, data.SQL)
-	return ctx
+	x.sent = append(x.sent, sql)
 }
 
+func (x *texts) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	x.add(data.SQL)
+	return ctx
+}
 func (x *texts) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+func (x *texts) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+func (x *texts) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
+	x.add(data.SQL)
+}
+func (x *texts) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
 func (x *texts) forget() {
 	x.mu.Lock()

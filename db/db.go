@@ -107,9 +107,9 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	}
 	d := &DB{pool: pool, timeZone: c.TimeZone, asOf: c.AsOf, observer: c.Observer}
 	d.Access = &Access{d, newGrants()}
-	d.Licenses = &Licenses{d}
+	d.Licenses = newLicenses(d)
 	d.ServiceRequests = &ServiceRequests{d}
-	d.Jobs = &Jobs{db: d, added: make(chan struct{}, 1)}
+	d.Jobs = newJobs(d)
 	d.Events = &Events{d}
 	d.Idempotency = &Idempotency{d}
 	d.news = newNews(d)

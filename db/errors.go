@@ -105,6 +105,13 @@ func undoneByDatabase(err error) bool {
 	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01")
 }
 
+// undone tells errors after which nothing of what was asked has happened, by the word of the database. After any other, of a connection that
+// was lost or a session that was ended, it may have been committed.
+func undone(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.SeverityUnlocalized == "ERROR"
+}
+
 // Unavailable tells errors that have nothing to do with what was asked: the database cannot be reached, is going down, is full, or a lock
 // or a statement took too long. The same request may succeed later.
 func Unavailable(err error) bool {

@@ -103,7 +103,7 @@ func constants(t *testing.T) []string {
 func TestLaddersAnswerInTheOrderTheyAnnounce(t *testing.T) {
 	t.Parallel()
 	all := ladders(t)
-	for _, name := range []string{"CreateLicense", "UpdateLicense", "JudgeUse", "JudgeRelease", "JudgeProcess", "JudgeComplete"} {
+	for _, name := range []string{"CreateLicenses", "UpdateLicense", "JudgeUse", "JudgeRelease", "JudgeProcess", "JudgeComplete"} {
 		if len(all[name].answered) == 0 {
 			t.Errorf("%s is no ladder", name)
 		}
@@ -136,7 +136,7 @@ func TestRefusalsAreAClosedSet(t *testing.T) {
 // The constants stand in the order of the contract, so those of a ladder of one group are in its order.
 func TestRefusalsOfLicensesAreInTheOrderOfTheLadder(t *testing.T) {
 	t.Parallel()
-	codes := ladders(t)["CreateLicense"].answered
+	codes := ladders(t)["CreateLicenses"].answered
 	if all := constants(t); len(all) < len(codes) || !slices.Equal(all[:len(codes)], codes) {
 		t.Errorf("in errors.go\n%v, in the ladder\n%v", all, codes)
 	}
@@ -147,7 +147,7 @@ func TestTestsClimbEveryLadder(t *testing.T) {
 	t.Parallel()
 	climbed := map[string][]string{}
 	for _, s := range licenseLadder {
-		climbed["CreateLicense"] = append(climbed["CreateLicense"], string(s.refusal))
+		climbed["CreateLicenses"] = append(climbed["CreateLicenses"], string(s.refusal))
 	}
 	for _, s := range licenseUpdateLadder {
 		climbed["UpdateLicense"] = append(climbed["UpdateLicense"], string(s.refusal))

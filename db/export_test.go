@@ -1,10 +1,15 @@
 package db
 
 // Joined tells how many acceptances wait for the next group.
-func (j *Jobs) Joined() int {
-	j.intake.mu.Lock()
-	defer j.intake.mu.Unlock()
-	return len(j.intake.waiting)
+func (j *Jobs) Joined() int { return j.intake.joined() }
+
+// Joined tells how many creations wait for the next group.
+func (l *Licenses) Joined() int { return l.creation.joined() }
+
+func (t *together[O, R]) joined() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.waiting)
 }
 
 // NewSecret is what a new token or api key is.

@@ -42,11 +42,17 @@ type Job struct {
 type Jobs struct {
 	db     *DB
 	added  chan struct{}
-	intake intake
+	intake *together[acceptance, Job]
 
 	mu         sync.Mutex
 	measured   time.Duration // how long the latest jobs took
 	measuredAt time.Time
+}
+
+func newJobs(d *DB) *Jobs {
+	j := &Jobs{db: d, added: make(chan struct{}, 1)}
+	j.intake = &together[acceptance, Job]{many: j.accept, one: j.acceptOne}
+	return j
 }
 
 // Added receives after jobs have been accepted through this DB; several acceptances may share one signal.

@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -38,47 +39,132 @@ type License struct {
 }
 
 // Licenses are the licences of legal entities.
-type Licenses struct{ db *DB }
+type Licenses struct {
+	db       *DB
+	creation *together[licenseCreation, License]
+}
+
+func newLicenses(d *DB) *Licenses {
+	l := &Licenses{db: d}
+	l.creation = &together[licenseCreation, License]{many: l.createFree, one: l.createOne}
+	return l
+}
+
+// licenseCreation is what a caller wants registered.
+type licenseCreation struct {
+	caller Caller
+	fields LicenseFields
+	wanted json.RawMessage // both, as CreateLicenses reads them
+}
+
+// creatingLicense is somebody whose licence is being created.
+type creatingLicense = member[licenseCreation, License]
 
 // Create registers an additional licence for the caller's legal entity (contract 3.1, rules 2 to 10). A rule that says no is a Refusal.
 func (l *Licenses) Create(ctx context.Context, c Caller, f LicenseFields) (License, error) {
-	var row sqlc.CreateLicenseRow
-	err := l.db.transact(ctx, "create license", func(t *transaction) (err error) {
-		if err := t.soon().LockLegalEntity(ctx, c.ClientID); err != nil {
+	wanted, err := json.Marshal(struct {
+		LegalEntityID  uuid.UUID  `json:"legal_entity_id"`
+		Type           string     `json:"type"`
+		IsPrimary      bool       `json:"is_primary"`
+		LicenseNumber  *string    `json:"license_number"`
+		IssuedBy       string     `json:"issued_by"`
+		IssuedDate     time.Time  `json:"issued_date"`
+		ExpiryDate     *time.Time `json:"expiry_date"`
+		ActiveFromDate time.Time  `json:"active_from_date"`
+		WhatLicensed   *string    `json:"what_licensed"`
+		OrderNo        *string    `json:"order_no"`
+		UserID         uuid.UUID  `json:"user_id"`
+	}{
+		c.ClientID, f.Type, f.IsPrimary, f.LicenseNumber, f.IssuedBy, f.IssuedDate, f.ExpiryDate, f.ActiveFromDate, f.WhatLicensed, f.OrderNo,
+		c.UserID,
+	})
+	if err != nil {
+		return License{}, err
+	}
+	return l.creation.do(ctx, licenseCreation{c, f, wanted})
+}
+
+// createFree creates licences of legal entities that nobody else holds, one of each; the second of one waits for a later group. Whoever
+// would have to wait for a holder is left to createOne, so that nobody waits for somebody else's.
+func (l *Licenses) createFree(ctx context.Context, group []*creatingLicense) error {
+	first := make(map[uuid.UUID]*creatingLicense, len(group))
+	ids := make([]uuid.UUID, 0, len(group))
+	for _, m := range group {
+		id := m.order.caller.ClientID
+		if first[id] != nil {
+			m.fate = again
+			continue
+		}
+		m.fate = alone
+		first[id] = m
+		ids = append(ids, id)
+	}
+	var rows []sqlc.CreateLicensesRow
+	err := l.db.transact(ctx, "create licenses", func(t *transaction) error {
+		free, err := t.now().LockFreeLegalEntities(ctx, ids)
+		if err != nil || len(free) == 0 {
 			return err
 		}
-		row, err = t.last().CreateLicense(ctx, sqlc.CreateLicenseParams{
-			LegalEntityID:  c.ClientID,
-			Type:           f.Type,
-			IsPrimary:      f.IsPrimary,
-			LicenseNumber:  f.LicenseNumber,
-			IssuedBy:       f.IssuedBy,
-			IssuedDate:     f.IssuedDate,
-			ExpiryDate:     f.ExpiryDate,
-			ActiveFromDate: f.ActiveFromDate,
-			WhatLicensed:   f.WhatLicensed,
-			OrderNo:        f.OrderNo,
-			UserID:         c.UserID,
-			AsOf:           l.db.moment(),
-			TimeZone:       l.db.timeZone,
-		})
+		wanted := make([]json.RawMessage, len(free))
+		for i, id := range free {
+			wanted[i] = first[id].order.wanted
+		}
+		rows, err = l.create(ctx, t, wanted)
+		return err
+	})
+	switch {
+	case err != nil && len(group) == 1:
+		return refusalOf(err)
+	case err != nil:
+		return err // whose refusal it is they find out one by one
+	}
+	for _, row := range rows {
+		m := first[row.LegalEntityID]
+		m.result, m.err = m.order.created(row)
+		m.fate = settled
+	}
+	return nil
+}
+
+// createOne creates a licence by itself, and waits for whoever holds its legal entity.
+func (l *Licenses) createOne(ctx context.Context, c licenseCreation) (License, error) {
+	var rows []sqlc.CreateLicensesRow
+	err := l.db.transact(ctx, "create license", func(t *transaction) (err error) {
+		if err := t.soon().LockLegalEntity(ctx, c.caller.ClientID); err != nil {
+			return err
+		}
+		rows, err = l.create(ctx, t, []json.RawMessage{c.wanted})
 		return refusalOf(err)
 	})
 	if err != nil {
 		return License{}, err
 	}
+	return c.created(rows[0])
+}
+
+// create is the last of a transaction.
+func (l *Licenses) create(ctx context.Context, t *transaction, wanted []json.RawMessage) ([]sqlc.CreateLicensesRow, error) {
+	licenses, err := json.Marshal(wanted)
+	if err != nil {
+		return nil, err
+	}
+	return t.last().CreateLicenses(ctx, sqlc.CreateLicensesParams{Licenses: licenses, AsOf: l.db.moment(), TimeZone: l.db.timeZone})
+}
+
+// created is what has become of a creation: the licence, or the ladder's refusal.
+func (c licenseCreation) created(row sqlc.CreateLicensesRow) (License, error) {
 	if row.Refusal != "" {
 		return License{}, Refusal(row.Refusal)
 	}
 	return License{
-		LicenseFields: f,
+		LicenseFields: c.fields,
 		ID:            row.ID.UUID,
-		LegalEntityID: c.ClientID,
+		LegalEntityID: c.caller.ClientID,
 		IsActive:      true,
 		InsertedAt:    *row.InsertedAt,
-		InsertedBy:    c.UserID,
+		InsertedBy:    c.caller.UserID,
 		UpdatedAt:     *row.InsertedAt,
-		UpdatedBy:     c.UserID,
+		UpdatedBy:     c.caller.UserID,
 	}, nil
 }
 

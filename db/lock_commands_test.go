@@ -104,6 +104,23 @@ func createLicense(t *testing.T, h *recordedHouse, d *db.DB) {
 	must(t, err)
 }
 
+// createHeldLicense is createLicense while somebody else holds the legal entity: a group passes it over, and it is created by itself.
+func createHeldLicense(t *testing.T, h *recordedHouse, d *db.DB) {
+	h.save(t, h.clinic.primary())
+	fields := h.newLicense(t, "PHARMACY")
+	tx := h.begin(t)
+	exec(t, tx, `SELECT FROM prm.legal_entities WHERE id = $1 FOR NO KEY UPDATE`, h.clinic.id)
+	created := started(func() error { _, err := d.Licenses.Create(t.Context(), h.caller, fields); return err })
+	h.untilWaiting(t, 1)
+	commit(t, tx)
+	must(t, <-created)
+}
+
+func createLicenses(t *testing.T, h *recordedHouse, d *db.DB) {
+	createLicense(t, h, d)
+	createHeldLicense(t, h, d)
+}
+
 func updateLicense(t *testing.T, h *recordedHouse, d *db.DB) {
 	primary := h.clinic.primary()
 	h.save(t, primary)
@@ -209,7 +226,7 @@ func claimed(t *testing.T, h *recordedHouse, d *db.DB) *db.IdempotencyLease {
 // lockAggregates are all on which two commands can meet.
 var lockAggregates = []lockAggregate{
 	{"legal_entity", "Legal entity and its licences", []lockCommand{
-		{name: "create license", does: createLicense},
+		{name: "create license", does: createLicenses},
 		{name: "update license", does: updateLicense},
 		{name: "load legal entity", owner: true, does: load(loadLegalEntity)},
 		{name: "load licenses", owner: true, does: load(loadLicense)},
@@ -323,7 +340,7 @@ var lockAggregates = []lockAggregate{
 		{name: "load parameters", owner: true, does: load(func(ctx context.Context, l *db.Loader, _ *recordedHouse) error {
 			return l.Parameters(ctx, []db.ParameterRow{{Name: "P", Value: []byte("true")}})
 		})},
-		{name: "create license", does: createLicense},
+		{name: "create license", does: createHeldLicense},
 	}, true},
 	{"order", "All at once", []lockCommand{
 		{name: "load", owner: true, does: loadAll},

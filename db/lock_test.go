@@ -304,8 +304,10 @@ func (a lockAggregate) describe(w *strings.Builder, queries map[string]namedQuer
 		writers = append(writers, c.name)
 		fmt.Fprintf(w, "- **%s** locks\n", c.name)
 		n := 0
-		for _, name := range slices.MaxFunc(paths[c.name], func(p, q []string) int { return len(p) - len(q) }) {
-			if queries[name].holds() {
+		told := map[string]bool{}
+		for _, name := range slices.Concat(paths[c.name]...) {
+			if queries[name].holds() && !told[name] {
+				told[name] = true
 				n++
 				fmt.Fprintf(w, "  %d. `%s`: %s\n", n, name, queries[name].locks)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -99,7 +100,11 @@ func calls() []call {
 		return sum[:]
 	}
 	entity := size.Caller(size.Tokens - 1) // has additional licences
-	primaryOnly := size.Caller(size.Tokens)
+	licenses := make([]string, plansBatch) // of legal entities that have the primary one only
+	for i := range licenses {
+		licenses[i] = fmt.Sprintf(`{"legal_entity_id": %q, "type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "МОЗ", "issued_date": "2020-01-01",
+			"active_from_date": "2020-01-01", "user_id": %q}`, population.LegalEntity(size.Caller(size.Tokens-2*i)), population.User(1))
+	}
 	one, user, long := population.LegalEntity(entity), population.User(1), time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	ordinary := size.ServiceRequests/2 + 90*size.ServiceRequests/100/1000 + 17
 	set := func(id uuid.UUID) uuid.NullUUID { return uuid.NullUUID{UUID: id, Valid: true} }
@@ -220,13 +225,12 @@ func calls() []call {
 		{owner: true, reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.ShowJob(ctx, population.Job(7)) }},
 
 		// legal_entities.sql
+		{reads: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) { q.LockFreeLegalEntities(ctx, free.clients) }},
 		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.LockLegalEntity(ctx, one) }},
 
 		// licenses.sql: what a legal entity has is some licences, so the rules may look through them.
-		{reads: 20, writes: 2, do: func(ctx context.Context, q *sqlc.Queries) {
-			q.CreateLicense(ctx, sqlc.CreateLicenseParams{
-				LegalEntityID: population.LegalEntity(primaryOnly), Type: "PHARMACY_DRUGS", IssuedDate: long, ActiveFromDate: long, TimeZone: "Europe/Kyiv", IssuedBy: "МОЗ", UserID: user,
-			})
+		{reads: 20 * plansBatch, writes: 2 * plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
+			q.CreateLicenses(ctx, sqlc.CreateLicensesParams{Licenses: []byte("[" + strings.Join(licenses, ", ") + "]"), TimeZone: "Europe/Kyiv"})
 		}},
 		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.GetLicense(ctx, sqlc.GetLicenseParams{ID: population.License(entity), LegalEntityID: one})

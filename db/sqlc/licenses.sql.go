@@ -13,115 +13,120 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-const createLicense = `-- name: CreateLicense :one
+const createLicenses = `-- name: CreateLicenses :many
 
-WITH judged AS (
-    SELECT coalesce(CASE
-        WHEN le.status IS NULL OR le.status NOT IN ('ACTIVE', 'SUSPENDED')
-            THEN 'legal_entity_not_active'
-        WHEN wanted.is_primary
-            THEN 'license_not_additional'
-        WHEN NOT EXISTS (
-            SELECT FROM prm.dictionary_values v JOIN prm.dictionaries d ON d.name = v.dictionary
-            WHERE v.dictionary = 'LICENSE_TYPE' AND v.code = wanted.type AND v.is_active AND d.is_active)
-            THEN 'license_type_unknown'
-        WHEN NOT EXISTS (
-            SELECT FROM prm.parameters p
-            WHERE p.name = 'LEGAL_ENTITY_' || le.type || '_ADDITIONAL_LICENSE_TYPES'
-                AND jsonb_typeof(p.value) = 'array' AND p.value ? wanted.type)
-            THEN 'license_type_mismatch'
-        WHEN NOT EXISTS (
-            SELECT FROM prm.licenses l
-            WHERE l.legal_entity_id = le.id AND l.is_active AND l.is_primary
-                AND (l.expiry_date >= wanted.today OR l.expiry_date IS NULL))
-            THEN 'primary_license_missing'
-        WHEN EXISTS (SELECT FROM prm.licenses l WHERE l.legal_entity_id = le.id AND l.type = wanted.type)
-            THEN 'license_type_present'
-        WHEN wanted.issued_date > wanted.active_from_date
-            THEN 'license_issued_after_active'
-        WHEN wanted.active_from_date > wanted.expiry_date
-            THEN 'license_active_after_expiry'
-        WHEN wanted.expiry_date < wanted.today
-            THEN 'license_expired'
-    END, '')::text AS refusal
-    FROM (SELECT
-        $1::uuid AS legal_entity_id,
-        $2::text AS type,
-        $3::boolean AS is_primary,
-        $4::date AS issued_date,
-        $5::date AS active_from_date,
-        $6::date AS expiry_date,
-        ops.business_date($7::timestamptz, $8::text) AS today
-    ) AS wanted
+WITH wanted AS (
+    SELECT
+        (one.value ->> 'legal_entity_id')::uuid AS legal_entity_id,
+        (one.value ->> 'type')::text AS type,
+        (one.value ->> 'is_primary')::boolean AS is_primary,
+        (one.value ->> 'license_number')::text AS license_number,
+        (one.value ->> 'issued_by')::text AS issued_by,
+        (one.value ->> 'issued_date')::date AS issued_date,
+        (one.value ->> 'expiry_date')::date AS expiry_date,
+        (one.value ->> 'active_from_date')::date AS active_from_date,
+        (one.value ->> 'what_licensed')::text AS what_licensed,
+        (one.value ->> 'order_no')::text AS order_no,
+        (one.value ->> 'user_id')::uuid AS user_id
+    FROM jsonb_array_elements($1::jsonb) AS one
+), judged AS (
+    SELECT
+        wanted.legal_entity_id, wanted.type, wanted.is_primary, wanted.license_number, wanted.issued_by, wanted.issued_date, wanted.expiry_date, wanted.active_from_date, wanted.what_licensed, wanted.order_no, wanted.user_id,
+        coalesce(CASE
+            WHEN le.status IS NULL OR le.status NOT IN ('ACTIVE', 'SUSPENDED')
+                THEN 'legal_entity_not_active'
+            WHEN wanted.is_primary
+                THEN 'license_not_additional'
+            WHEN NOT EXISTS (
+                SELECT FROM prm.dictionary_values v JOIN prm.dictionaries d ON d.name = v.dictionary
+                WHERE v.dictionary = 'LICENSE_TYPE' AND v.code = wanted.type AND v.is_active AND d.is_active)
+                THEN 'license_type_unknown'
+            WHEN NOT EXISTS (
+                SELECT FROM prm.parameters p
+                WHERE p.name = 'LEGAL_ENTITY_' || le.type || '_ADDITIONAL_LICENSE_TYPES'
+                    AND jsonb_typeof(p.value) = 'array' AND p.value ? wanted.type)
+                THEN 'license_type_mismatch'
+            WHEN NOT EXISTS (
+                SELECT FROM prm.licenses l
+                WHERE l.legal_entity_id = le.id AND l.is_active AND l.is_primary
+                    AND (l.expiry_date >= today.date OR l.expiry_date IS NULL))
+                THEN 'primary_license_missing'
+            WHEN EXISTS (SELECT FROM prm.licenses l WHERE l.legal_entity_id = le.id AND l.type = wanted.type)
+                THEN 'license_type_present'
+            WHEN wanted.issued_date > wanted.active_from_date
+                THEN 'license_issued_after_active'
+            WHEN wanted.active_from_date > wanted.expiry_date
+                THEN 'license_active_after_expiry'
+            WHEN wanted.expiry_date < today.date
+                THEN 'license_expired'
+        END, '')::text AS refusal
+    FROM wanted
+    CROSS JOIN (SELECT ops.business_date($2::timestamptz, $3::text) AS date) AS today
     LEFT JOIN prm.legal_entities le ON le.id = wanted.legal_entity_id
 ), created AS (
     INSERT INTO prm.licenses (
         legal_entity_id, type, is_primary, license_number, issued_by, issued_date, expiry_date, active_from_date,
         what_licensed, order_no, inserted_by, updated_by)
     SELECT
-        $1, $2, $3, $9, $10, $4, $6, $5,
-        $11, $12, $13, $13
+        judged.legal_entity_id, judged.type, judged.is_primary, judged.license_number, judged.issued_by, judged.issued_date,
+        judged.expiry_date, judged.active_from_date, judged.what_licensed, judged.order_no, judged.user_id, judged.user_id
     FROM judged
     WHERE judged.refusal = ''
-    RETURNING id, legal_entity_id, type, is_active, is_primary, license_number, issued_by, issued_date, issuer_status, expiry_date, active_from_date, what_licensed, order_no, inserted_at, inserted_by, updated_at, updated_by
+    RETURNING id, legal_entity_id, inserted_at, inserted_by
 ), event AS (
     INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
     SELECT 'License', created.id, '{"status": {"old_value": null, "new_value": "active"}}', created.inserted_by, ARRAY[created.legal_entity_id]
     FROM created
 )
-SELECT judged.refusal, created.id, created.inserted_at
-FROM judged LEFT JOIN created ON true
+SELECT judged.legal_entity_id::uuid AS legal_entity_id, judged.refusal, created.id, created.inserted_at
+FROM judged LEFT JOIN created ON created.legal_entity_id = judged.legal_entity_id
 `
 
-type CreateLicenseParams struct {
-	LegalEntityID  uuid.UUID
-	Type           string
-	IsPrimary      bool
-	IssuedDate     time.Time
-	ActiveFromDate time.Time
-	ExpiryDate     *time.Time
-	AsOf           *time.Time
-	TimeZone       string
-	LicenseNumber  *string
-	IssuedBy       string
-	WhatLicensed   *string
-	OrderNo        *string
-	UserID         uuid.UUID
+type CreateLicensesParams struct {
+	Licenses []byte
+	AsOf     *time.Time
+	TimeZone string
 }
 
-type CreateLicenseRow struct {
-	Refusal    string
-	ID         uuid.NullUUID
-	InsertedAt *time.Time
+type CreateLicensesRow struct {
+	LegalEntityID uuid.UUID
+	Refusal       string
+	ID            uuid.NullUUID
+	InsertedAt    *time.Time
 }
 
 // Licences of legal entities: second in the lock order.
-// Registers an additional licence if no rule refuses it: the ladder, the licence and its event in one statement.
-// Runs after LockLegalEntity in one transaction, so that equal requests come one after the other, and so do creation and the closing of the
-// legal entity (legal_entities.sql).
-// Locks: none but the new row; the legal entity's row is held already.
+// Registers additional licences, one of each legal entity at most, each if no rule refuses it: the ladder, the licences and their events
+// in one statement. Each is a JSON object: the columns of a licence, and who creates it.
+// Runs after LockLegalEntity or LockFreeLegalEntities in one transaction, so that equal requests come one after the other, and so do creation
+// and the closing of the legal entity (legal_entities.sql).
+// Locks: none but the new rows; the legal entities' rows are held already.
 // Index: legal_entities_pkey, dictionary_values_pkey, parameters_pkey, licenses_legal_entity_id_inserted_at_id_idx.
 // Refusals, in this order: legal_entity_not_active, license_not_additional, license_type_unknown, license_type_mismatch,
 // primary_license_missing, license_type_present, license_issued_after_active, license_active_after_expiry, license_expired.
-func (q *Queries) CreateLicense(ctx context.Context, arg CreateLicenseParams) (CreateLicenseRow, error) {
-	row := q.db.QueryRow(ctx, createLicense,
-		arg.LegalEntityID,
-		arg.Type,
-		arg.IsPrimary,
-		arg.IssuedDate,
-		arg.ActiveFromDate,
-		arg.ExpiryDate,
-		arg.AsOf,
-		arg.TimeZone,
-		arg.LicenseNumber,
-		arg.IssuedBy,
-		arg.WhatLicensed,
-		arg.OrderNo,
-		arg.UserID,
-	)
-	var i CreateLicenseRow
-	err := row.Scan(&i.Refusal, &i.ID, &i.InsertedAt)
-	return i, err
+func (q *Queries) CreateLicenses(ctx context.Context, arg CreateLicensesParams) ([]CreateLicensesRow, error) {
+	rows, err := q.db.Query(ctx, createLicenses, arg.Licenses, arg.AsOf, arg.TimeZone)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CreateLicensesRow
+	for rows.Next() {
+		var i CreateLicensesRow
+		if err := rows.Scan(
+			&i.LegalEntityID,
+			&i.Refusal,
+			&i.ID,
+			&i.InsertedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const getLicense = `-- name: GetLicense :one

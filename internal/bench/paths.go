@@ -140,7 +140,6 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 		"as_of":      "NULL",
 	}) + " \\gset auth_\n"
 	caller := c.sqlCaller(":t::bigint")
-	user := sqlID(population.User(1), ":t")
 
 	serviceRequest := sqlID(population.ServiceRequest(1), ":n")
 	judge := s.bound("JudgeRelease", binding{
@@ -185,24 +184,21 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 
 	// Every client may have every type: the tokens one after the other, then the next type.
 	licenseRow := fmt.Sprintf("\\set i :i + 1\n\\set k :i * %d + :client_id\n\\set t :k %% %[2]d + 1\n\\set type :k / %[2]d\n", clients, c.size.Tokens)
-	lock := func(client string) string { return s.bound("LockLegalEntity", binding{"id": client}) }
-	create := func(client, user string) string {
-		return s.bound("CreateLicense", binding{
-			"legal_entity_id":  client,
-			"type":             "('BENCH_' || :type::text)",
-			"is_primary":       "false",
-			"issued_by":        "'МОЗ України'",
-			"issued_date":      "'2020-01-01'::date",
-			"active_from_date": "'2020-01-01'::date",
-			"expiry_date":      "NULL::date",
-			"license_number":   "'АБ 1'",
-			"what_licensed":    "'Медична практика'",
-			"order_no":         "'1'",
-			"user_id":          user,
-			"as_of":            "NULL",
-			"time_zone":        "'Europe/Kyiv'",
-		})
+	license := func(client, kind, user string) string {
+		return `'{"legal_entity_id": "' || ` + client + ` || '", "type": "BENCH_' || ` + kind + ` || '", "is_primary": false, "issued_by": "МОЗ України", ` +
+			`"issued_date": "2020-01-01", "active_from_date": "2020-01-01", "license_number": "АБ 1", "what_licensed": "Медична практика", ` +
+			`"order_no": "1", "user_id": "' || ` + user + ` || '"}'`
 	}
+	create := func(licenses string) string {
+		return s.bound("CreateLicenses", binding{"licenses": "('[' || " + licenses + " || ']')", "as_of": "NULL", "time_zone": "'Europe/Kyiv'"})
+	}
+	lock := s.bound("LockLegalEntity", binding{"id": ":auth_client_id::uuid"})
+	createOne := create(license(":auth_client_id", ":type::text", ":auth_user_id"))
+	// So are creations that come at the same time.
+	groupRows := fmt.Sprintf("(SELECT k %% %d + 1 AS t, k / %[1]d AS kind FROM (SELECT :i::bigint * %d + m AS k FROM generate_series(0, %[2]d - 1) m) AS taken) AS taken",
+		c.size.Tokens, clients)
+	lockTogether := s.bound("LockFreeLegalEntities", binding{"ids": "ARRAY(SELECT " + c.sqlCaller("t") + " FROM " + groupRows + ")"})
+	createTogether := create("(SELECT string_agg(" + license(c.sqlCaller("t"), "kind", sqlID(population.User(1), "t")) + ", ',') FROM " + groupRows + ")")
 
 	group := fmt.Sprintf("random(1, %d)", c.groups()-1)
 	if c.groups() >= 100 {
@@ -233,7 +229,7 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 		})
 	}
 
-	const client, author = ":auth_client_id::uuid", ":auth_user_id::uuid"
+	const client = ":auth_client_id::uuid"
 	return []path{
 		{
 			name: "accept", title: "accept of `release` (202)", goal: 2.5,
@@ -248,8 +244,10 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 		},
 		{
 			name: "license", title: "`POST /api/licenses` (201)", goal: 1.4,
-			steps:   licenseRow + steps(authenticate, lock(client), create(client, author)),
-			sent:    licenseRow + pipelined(lock(caller), create(caller, user)),
+			steps:   licenseRow + steps(authenticate, lock, createOne),
+			sent:    "\\set i :i + 1\n" + pipelined("begin", lockTogether) + pipelined(createTogether, "commit"),
+			single:  true,
+			batch:   clients,
 			request: c.createLicense,
 			status:  http.StatusCreated,
 			done:    `SELECT count(*) FROM prm.licenses WHERE type LIKE 'BENCH\_%'`,

@@ -105,7 +105,7 @@ func each(statements ...string) string {
 	return b.String()
 }
 
-// pipelined is a script of statements that travel together, in one transaction.
+// pipelined is a script of statements that travel together.
 func pipelined(statements ...string) string {
-	return "\\startpipeline\n" + steps(statements...) + "\\endpipeline\n"
+	return "\\startpipeline\n" + each(statements...) + "\\endpipeline\n"
 }

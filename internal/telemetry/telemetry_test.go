@@ -189,7 +189,7 @@ func TestStatementsLeadToTheirTrace(t *testing.T) {
 	for _, span := range s.spans.GetSpans() {
 		names[span.Name] = true
 	}
-	for _, name := range []string{"LockLegalEntity", "CreateLicense", "BEGIN"} {
+	for _, name := range []string{"LockLegalEntity", "CreateLicenses", "BEGIN"} {
 		if !names[name] {
 			t.Errorf("no span %s among %v", name, names)
 		}
