@@ -183,8 +183,9 @@ func TestAcceptGivenUp(t *testing.T) {
 
 // texts remembers the statements that were sent.
 type texts struct {
-	mu   sync.Mutex
-	sent []string
+	mu        sync.Mutex
+	sent      []string
+	pipelines int
 }
 
 func (x *texts) add(sql string) {
@@ -199,6 +200,9 @@ func (x *texts) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.Trace
 }
 func (x *texts) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 func (x *texts) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.pipelines++
 	return ctx
 }
 func (x *texts) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
@@ -209,7 +213,14 @@ func (x *texts) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)
 func (x *texts) forget() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.sent = nil
+	x.sent, x.pipelines = nil, 0
+}
+
+// batches tells how many pipelines were sent.
+func (x *texts) batches() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.pipelines
 }
 
 // count tells how many of the statements were queries of a name that begins so.

@@ -43,7 +43,7 @@ func (a *Access) Check(ctx context.Context, token, apiKey string) (Grant, error)
 		return known.at(asked), nil
 	}
 	began := time.Now()
-	row, err := a.db.read().Authenticate(ctx, sqlc.AuthenticateParams{
+	row, err := a.db.shared().Authenticate(ctx, sqlc.AuthenticateParams{
 		TokenHash: hashes.token[:],
 		KeyHash:   hashes.apiKey[:],
 		AsOf:      a.db.moment(),
@@ -66,7 +66,7 @@ func (a *Access) Check(ctx context.Context, token, apiKey string) (Grant, error)
 
 // KnowsAPIKey tells whether an api key is known.
 func (a *Access) KnowsAPIKey(ctx context.Context, apiKey string) (bool, error) {
-	return a.db.read().CheckAPIKey(ctx, hashOf(apiKey))
+	return a.db.shared().CheckAPIKey(ctx, hashOf(apiKey))
 }
 
 // IssueToken makes a token and tells when it expires. Owner only.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 
@@ -56,6 +57,7 @@ type DB struct {
 	Idempotency     *Idempotency
 
 	pool     *pgxpool.Pool
+	reads    *reads
 	news     *news
 	timeZone string
 	asOf     func() time.Time
@@ -95,7 +97,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	}
 	config.ConnConfig.Tracer = c.Tracer
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-		pgxuuid.Register(conn.TypeMap()) // else uuids travel as text, at 5 µs each
+		registerTypes(conn.TypeMap())
 		return nil
 	}
 	if c.Observer == nil {
@@ -106,6 +108,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		return nil, err
 	}
 	d := &DB{pool: pool, timeZone: c.TimeZone, asOf: c.AsOf, observer: c.Observer}
+	d.reads = newReads(d)
 	d.Access = &Access{d, newGrants()}
 	d.Licenses = newLicenses(d)
 	d.ServiceRequests = &ServiceRequests{d}
@@ -134,6 +137,9 @@ func (d *DB) Ready(ctx context.Context, schemaVersion int64) error {
 	}
 	return nil
 }
+
+// registerTypes makes uuids travel in binary form: as text each costs 5 µs.
+func registerTypes(m *pgtype.Map) { pgxuuid.Register(m) }
 
 // read gives queries of one statement each: its snapshot is its transaction.
 func (d *DB) read() *sqlc.Queries { return sqlc.New(marked{d.pool, d.observer}) }

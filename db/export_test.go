@@ -6,6 +6,9 @@ func (j *Jobs) Joined() int { return j.intake.joined() }
 // Joined tells how many creations wait for the next group.
 func (l *Licenses) Joined() int { return l.creation.joined() }
 
+// Joined tells how many reads wait for the next group.
+func (d *DB) Joined() int { return d.reads.group.joined() }
+
 func (t *together[O, R]) joined() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -60,7 +60,7 @@ func (j *Jobs) Added() <-chan struct{} { return j.added }
 
 // Get finds a job of the client. ErrNotFound: there is none, or it is another client's.
 func (j *Jobs) Get(ctx context.Context, clientID, id uuid.UUID) (Job, error) {
-	row, err := j.db.read().GetJob(ctx, sqlc.GetJobParams{ID: id, ClientID: clientID})
+	row, err := j.db.shared().GetJob(ctx, sqlc.GetJobParams{ID: id, ClientID: clientID})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Job{}, ErrNotFound
 	}

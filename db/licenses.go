@@ -238,7 +238,7 @@ func (l *Licenses) List(ctx context.Context, legalEntityID uuid.UUID, f LicenseF
 	}
 	return listOf(p,
 		func(size, offset int64) ([]sqlc.ListLicensesRow, error) {
-			return l.db.read().ListLicenses(ctx, sqlc.ListLicensesParams{
+			return l.db.shared().ListLicenses(ctx, sqlc.ListLicensesParams{
 				LegalEntityID: legalEntityID,
 				ID:            f.ID,
 				LicenseNumber: f.LicenseNumber,

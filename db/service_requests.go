@@ -52,7 +52,7 @@ type ServiceRequests struct{ db *DB }
 
 // Get finds a service request of a patient. ErrNotFound: the patient has none of that id.
 func (s *ServiceRequests) Get(ctx context.Context, patientID, id uuid.UUID) (ServiceRequest, error) {
-	row, err := s.db.read().GetServiceRequest(ctx, sqlc.GetServiceRequestParams{ID: id, PatientID: patientID})
+	row, err := s.db.shared().GetServiceRequest(ctx, sqlc.GetServiceRequestParams{ID: id, PatientID: patientID})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ServiceRequest{}, ErrNotFound
 	}
@@ -66,7 +66,7 @@ func (s *ServiceRequests) Get(ctx context.Context, patientID, id uuid.UUID) (Ser
 func (s *ServiceRequests) ByRequisition(ctx context.Context, requisition, status string, p Page) (List[ServiceRequest], error) {
 	return listOf(p,
 		func(size, offset int64) ([]sqlc.ListServiceRequestsByRequisitionRow, error) {
-			return s.db.read().ListServiceRequestsByRequisition(ctx, sqlc.ListServiceRequestsByRequisitionParams{
+			return s.db.shared().ListServiceRequestsByRequisition(ctx, sqlc.ListServiceRequestsByRequisitionParams{
 				Requisition: requisition, Status: status, PageSize: size, PageOffset: offset,
 			})
 		},
@@ -88,7 +88,7 @@ type ServiceRequestFilter struct {
 func (s *ServiceRequests) OfPatient(ctx context.Context, patientID uuid.UUID, f ServiceRequestFilter, p Page) (List[ServiceRequest], error) {
 	return listOf(p,
 		func(size, offset int64) ([]sqlc.ListServiceRequestsOfPatientRow, error) {
-			return s.db.read().ListServiceRequestsOfPatient(ctx, sqlc.ListServiceRequestsOfPatientParams{
+			return s.db.shared().ListServiceRequestsOfPatient(ctx, sqlc.ListServiceRequestsOfPatientParams{
 				PatientID:              patientID,
 				Status:                 f.Status,
 				RequesterLegalEntityID: f.RequesterLegalEntityID,

@@ -19,6 +19,9 @@ const (
 	poolStates     = 10
 )
 
+// readLanes are the connections on which the service reads: half of its four.
+const readLanes = 2
+
 // benchTypes is how many types of licence stage.sql adds.
 const benchTypes = 50
 
@@ -28,15 +31,15 @@ const stride = 7919
 // path is what a caller can ask for, three times over: as pgbench does it with the statements one by one in a transaction (steps), as
 // pgbench does it the way the service sends them (sent), and over HTTP.
 type path struct {
-	name    string
-	title   string
-	goal    float64 // throughput of the service, as ratio to steps
-	steps   string
-	sent    string
-	single  bool // sent needs one connection only
-	batch   int  // requests that one transaction of sent serves; 0: one
-	request request
-	status  int
+	name  string
+	title string
+	goal  float64 // throughput of the service, as ratio to steps
+	steps string
+	sent  string
+	// connections are those that sent needs, batch is how many requests one transaction of it serves.
+	connections, batch int
+	request            request
+	status             int
 	// done counts, for a path that writes, what has been carried out since the last restore; at most is how much there can be.
 	done   string
 	atMost int
@@ -200,6 +203,11 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 	lockTogether := s.bound("LockFreeLegalEntities", binding{"ids": "ARRAY(SELECT " + c.sqlCaller("t") + " FROM " + groupRows + ")"})
 	createTogether := create("(SELECT string_agg(" + license(c.sqlCaller("t"), "kind", sqlID(population.User(1), "t")) + ", ',') FROM " + groupRows + ")")
 
+	// Reads that come at the same time travel together, on half of the service's connections.
+	togetherRead := func(row, query string) string {
+		return "\\startpipeline\n" + strings.Repeat(row+each(query), max(1, clients/readLanes)) + "\\endpipeline\n"
+	}
+
 	group := fmt.Sprintf("random(1, %d)", c.groups()-1)
 	if c.groups() >= 100 {
 		group = fmt.Sprintf("100 * random(0, %d) + random(1, 99)", c.groups()/100-1)
@@ -233,10 +241,9 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 	return []path{
 		{
 			name: "accept", title: "accept of `release` (202)", goal: 2.5,
-			steps:   poolRow + steps(authenticate, judge, enqueue),
-			sent:    "\\set i :i + 1\n" + each(judgeTogether, enqueueTogether),
-			single:  true,
-			batch:   clients,
+			steps:       poolRow + steps(authenticate, judge, enqueue),
+			sent:        "\\set i :i + 1\n" + each(judgeTogether, enqueueTogether),
+			connections: 1, batch: clients,
 			request: c.releaseNext,
 			status:  http.StatusAccepted,
 			done:    "SELECT count(*) FROM ops.jobs WHERE status = 'pending'",
@@ -244,10 +251,9 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 		},
 		{
 			name: "license", title: "`POST /api/licenses` (201)", goal: 1.4,
-			steps:   licenseRow + steps(authenticate, lock, createOne),
-			sent:    "\\set i :i + 1\n" + pipelined("begin", lockTogether) + pipelined(createTogether, "commit"),
-			single:  true,
-			batch:   clients,
+			steps:       licenseRow + steps(authenticate, lock, createOne),
+			sent:        "\\set i :i + 1\n" + pipelined("begin", lockTogether) + pipelined(createTogether, "commit"),
+			connections: 1, batch: clients,
 			request: c.createLicense,
 			status:  http.StatusCreated,
 			done:    `SELECT count(*) FROM prm.licenses WHERE type LIKE 'BENCH\_%'`,
@@ -255,15 +261,17 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 		},
 		{
 			name: "search", title: "search by requisition", goal: 1.0,
-			steps:   searchRow + steps(authenticate, search),
-			sent:    searchRow + each(search),
+			steps:       searchRow + steps(authenticate, search),
+			sent:        togetherRead(searchRow, search),
+			connections: readLanes, batch: max(1, clients/readLanes),
 			request: func(b []byte, _, _ int) []byte { return c.search(b, c.active()) },
 			status:  http.StatusOK,
 		},
 		{
 			name: "job", title: "`GET /api/jobs/{id}`", goal: 0.9,
-			steps: jobRow + steps(authenticate, job(client)),
-			sent:  jobRow + each(job(caller)),
+			steps:       jobRow + steps(authenticate, job(client)),
+			sent:        togetherRead(jobRow, job(caller)),
+			connections: readLanes, batch: max(1, clients/readLanes),
 			request: func(b []byte, _, _ int) []byte {
 				n := 1 + rand.IntN(c.size.Jobs)
 				b = append(b, "GET /api/jobs/"...)
@@ -273,8 +281,9 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 		},
 		{
 			name: "licenses", title: "`GET /api/licenses`", goal: 0.8,
-			steps: licensesRow + steps(authenticate, licenses(client)),
-			sent:  licensesRow + each(licenses(caller)),
+			steps:       licensesRow + steps(authenticate, licenses(client)),
+			sent:        togetherRead(licensesRow, licenses(caller)),
+			connections: readLanes, batch: max(1, clients/readLanes),
 			request: func(b []byte, _, _ int) []byte {
 				return c.as(append(b, "GET /api/licenses"...), 1+rand.IntN(c.size.Tokens))
 			},

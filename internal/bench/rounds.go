@@ -78,11 +78,9 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 					s, err = floor.run(ctx, p.steps, b.warmUp, b.duration, 0)
 				case asSent:
 					sent := floor
-					if p.single {
-						sent.clients = 1
-					}
+					sent.clients = p.connections
 					s, err = sent.run(ctx, p.sent, b.warmUp, b.duration, 0)
-					s = s.times(max(1, p.batch))
+					s = s.times(p.batch)
 				case asService:
 					s, err = b.overHTTP(ctx, c, api, p)
 				}
