@@ -8,9 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
-	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 
 	"github.com/reiestr/reiestr/db/sqlc"
 )
@@ -137,9 +135,6 @@ func (d *DB) Ready(ctx context.Context, schemaVersion int64) error {
 	}
 	return nil
 }
-
-// registerTypes makes uuids travel in binary form: as text each costs 5 µs.
-func registerTypes(m *pgtype.Map) { pgxuuid.Register(m) }
 
 // read gives queries of one statement each: its snapshot is its transaction.
 func (d *DB) read() *sqlc.Queries { return sqlc.New(marked{d.pool, d.observer}) }

@@ -1,5 +1,10 @@
 package db
 
+import (
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
 // Joined tells how many acceptances wait for the next group.
 func (j *Jobs) Joined() int { return j.intake.joined() }
 
@@ -17,3 +22,16 @@ func (t *together[O, R]) joined() int {
 
 // NewSecret is what a new token or api key is.
 func NewSecret() string { return newSecret() }
+
+// ConnectionPool is the pool as it was opened.
+func (d *DB) ConnectionPool() *pgxpool.Pool { return d.pool }
+
+// UUIDArrayOID is the type uuid[].
+const UUIDArrayOID = pgtype.UUIDArrayOID
+
+// NewTypeMap is how connections write and read values.
+func NewTypeMap() *pgtype.Map {
+	m := pgtype.NewMap()
+	registerTypes(m)
+	return m
+}

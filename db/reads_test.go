@@ -20,7 +20,7 @@ func (h *house) busy(t *testing.T) (statements *texts, release func()) {
 	h.DB = h.openWith(t, db.Config{Tracer: statements, MaxConns: 2, AsOf: func() time.Time { return noon }})
 	tx := h.begin(t)
 	exec(t, tx, `LOCK TABLE ops.api_keys IN ACCESS EXCLUSIVE MODE`)
-	first := started(func() error { _, err := h.Access.CheckAPIKey(t.Context(), "key"); return err })
+	first := started(func() error { _, err := h.Access.KnowsAPIKey(t.Context(), "key"); return err })
 	h.untilWaiting(t, 1)
 	statements.forget()
 	return statements, func() {
@@ -64,7 +64,9 @@ func readings(t *testing.T, h *house) []reading {
 		{name: "patient", do: func(ctx context.Context) (any, error) {
 			return h.ServiceRequests.OfPatient(ctx, s.patient, db.ServiceRequestFilter{}, page)
 		}},
-		{name: "licenses", do: func(ctx context.Context) (any, error) { return h.Licenses.List(ctx, entity.id, db.LicenseFilter{}, page) }},
+		{name: "licenses", do: func(ctx context.Context) (any, error) {
+			return h.Licenses.List(ctx, entity.id, db.LicenseFilter{}, page)
+		}},
 		{name: "no licenses", do: func(ctx context.Context) (any, error) {
 			return h.Licenses.List(ctx, uuid.New(), db.LicenseFilter{}, page)
 		}},

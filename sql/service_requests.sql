@@ -98,7 +98,7 @@ LIMIT 1;
 SELECT
     sqlc.embed(s),
     (
-        SELECT coalesce(jsonb_agg(jsonb_build_object(
+        SELECT coalesce(json_agg(json_build_object(
             'status', h.status,
             'program_processing_status', h.program_processing_status,
             'used_by_legal_entity', h.used_by_legal_entity_id,
@@ -109,7 +109,7 @@ SELECT
         ) ORDER BY h.sequence_number), '[]')
         FROM medical_events.service_request_history h
         WHERE h.service_request_id = s.id
-    )::jsonb AS history
+    )::json AS history
 FROM medical_events.service_requests s
 WHERE s.id = @id AND s.patient_id = @patient_id;
 
@@ -276,7 +276,7 @@ LEFT JOIN prm.divisions d ON d.id = (wanted.body ->> 'used_by_division')::uuid;
 SELECT
     sqlc.embed(s),
     (
-        SELECT coalesce(jsonb_agg(jsonb_build_object(
+        SELECT coalesce(json_agg(json_build_object(
             'status', h.status,
             'program_processing_status', h.program_processing_status,
             'used_by_legal_entity', h.used_by_legal_entity_id,
@@ -287,7 +287,7 @@ SELECT
         ) ORDER BY h.sequence_number), '[]')
         FROM medical_events.service_request_history h
         WHERE h.service_request_id = s.id
-    )::jsonb AS history,
+    )::json AS history,
     page.total_entries
 FROM (
     SELECT matching.id, count(*) OVER () AS total_entries
@@ -309,7 +309,7 @@ ORDER BY s.inserted_at DESC, s.id DESC;
 SELECT
     sqlc.embed(s),
     (
-        SELECT coalesce(jsonb_agg(jsonb_build_object(
+        SELECT coalesce(json_agg(json_build_object(
             'status', h.status,
             'program_processing_status', h.program_processing_status,
             'used_by_legal_entity', h.used_by_legal_entity_id,
@@ -320,7 +320,7 @@ SELECT
         ) ORDER BY h.sequence_number), '[]')
         FROM medical_events.service_request_history h
         WHERE h.service_request_id = s.id
-    )::jsonb AS history,
+    )::json AS history,
     page.total_entries
 FROM (
     SELECT matching.id, count(*) OVER () AS total_entries

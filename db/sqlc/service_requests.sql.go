@@ -157,7 +157,7 @@ const getServiceRequest = `-- name: GetServiceRequest :one
 SELECT
     s.id, s.requisition, s.patient_id, s.status, s.program_id, s.program_processing_status, s.used_by_legal_entity_id, s.used_by_employee_id, s.used_by_division_id, s.category, s.code_id, s.requester_legal_entity_id, s.expiration_date, s.completed_with, s.program_service_id, s.status_reason, s.content, s.inserted_at, s.inserted_by, s.updated_at, s.updated_by,
     (
-        SELECT coalesce(jsonb_agg(jsonb_build_object(
+        SELECT coalesce(json_agg(json_build_object(
             'status', h.status,
             'program_processing_status', h.program_processing_status,
             'used_by_legal_entity', h.used_by_legal_entity_id,
@@ -168,7 +168,7 @@ SELECT
         ) ORDER BY h.sequence_number), '[]')
         FROM medical_events.service_request_history h
         WHERE h.service_request_id = s.id
-    )::jsonb AS history
+    )::json AS history
 FROM medical_events.service_requests s
 WHERE s.id = $1 AND s.patient_id = $2
 `
@@ -520,7 +520,7 @@ const listServiceRequestsByRequisition = `-- name: ListServiceRequestsByRequisit
 SELECT
     s.id, s.requisition, s.patient_id, s.status, s.program_id, s.program_processing_status, s.used_by_legal_entity_id, s.used_by_employee_id, s.used_by_division_id, s.category, s.code_id, s.requester_legal_entity_id, s.expiration_date, s.completed_with, s.program_service_id, s.status_reason, s.content, s.inserted_at, s.inserted_by, s.updated_at, s.updated_by,
     (
-        SELECT coalesce(jsonb_agg(jsonb_build_object(
+        SELECT coalesce(json_agg(json_build_object(
             'status', h.status,
             'program_processing_status', h.program_processing_status,
             'used_by_legal_entity', h.used_by_legal_entity_id,
@@ -531,7 +531,7 @@ SELECT
         ) ORDER BY h.sequence_number), '[]')
         FROM medical_events.service_request_history h
         WHERE h.service_request_id = s.id
-    )::jsonb AS history,
+    )::json AS history,
     page.total_entries
 FROM (
     SELECT matching.id, count(*) OVER () AS total_entries
@@ -616,7 +616,7 @@ const listServiceRequestsOfPatient = `-- name: ListServiceRequestsOfPatient :man
 SELECT
     s.id, s.requisition, s.patient_id, s.status, s.program_id, s.program_processing_status, s.used_by_legal_entity_id, s.used_by_employee_id, s.used_by_division_id, s.category, s.code_id, s.requester_legal_entity_id, s.expiration_date, s.completed_with, s.program_service_id, s.status_reason, s.content, s.inserted_at, s.inserted_by, s.updated_at, s.updated_by,
     (
-        SELECT coalesce(jsonb_agg(jsonb_build_object(
+        SELECT coalesce(json_agg(json_build_object(
             'status', h.status,
             'program_processing_status', h.program_processing_status,
             'used_by_legal_entity', h.used_by_legal_entity_id,
@@ -627,7 +627,7 @@ SELECT
         ) ORDER BY h.sequence_number), '[]')
         FROM medical_events.service_request_history h
         WHERE h.service_request_id = s.id
-    )::jsonb AS history,
+    )::json AS history,
     page.total_entries
 FROM (
     SELECT matching.id, count(*) OVER () AS total_entries
