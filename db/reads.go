@@ -32,7 +32,7 @@ type query struct {
 func newReads(d *DB) *reads {
 	r := &reads{direct: marked{d.pool, d.observer}}
 	// Half of the connections, so that writes find one too.
-	r.group = &together[query, *answer]{lanes: max(1, int(d.pool.Config().MaxConns)/2), many: r.many, one: r.one}
+	r.group = &together[query, *answer]{lanes: max(1, int(d.pool.Config().MaxConns)/2), many: r.many, one: r.one, harmless: true}
 	return r
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/reiestr/reiestr/db"
 )
@@ -154,4 +155,42 @@ func TestReadGivenUp(t *testing.T) {
 	if n := statements.count("GetJob"); n != 0 {
 		t.Errorf("%d queries for somebody who has gone", n)
 	}
+}
+
+// outcomes receives how queries end.
+type outcomes chan error
+
+func (outcomes) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+func (o outcomes) TraceQueryEnd(_ context.Context, _ *pgx.Conn, data pgx.TraceQueryEndData) {
+	select {
+	case o <- data.Err:
+	default:
+	}
+}
+
+// TestReadOfNobodyIsCut: a query does not keep its connection when all who have asked have gone.
+func TestReadOfNobodyIsCut(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ended := make(outcomes, 1)
+	h.DB = h.openWith(t, db.Config{Tracer: ended, MaxConns: 2, AsOf: func() time.Time { return noon }})
+	tx := h.begin(t)
+	exec(t, tx, `LOCK TABLE ops.api_keys IN ACCESS EXCLUSIVE MODE`)
+	ctx, cancel := context.WithCancel(t.Context())
+	answer := started(func() error { _, err := h.Access.KnowsAPIKey(ctx, "key"); return err })
+	h.untilWaiting(t, 1)
+	cancel()
+	if err := <-answer; !errors.Is(err, context.Canceled) {
+		t.Errorf("who went hears %v", err)
+	}
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the query ended with %v", err)
+	}
+	if _, err := h.Jobs.Get(t.Context(), uuid.New(), uuid.New()); !errors.Is(err, db.ErrNotFound) {
+		t.Errorf("the next one: %v", err)
+	}
+	commit(t, tx)
 }

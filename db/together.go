@@ -24,6 +24,8 @@ type together[O, R any] struct {
 	many func(context.Context, []*member[O, R]) error
 	// one carries out a single order by itself.
 	one func(context.Context, O) (R, error)
+	// harmless: nobody has to know the outcome, so that who asked may go at any time, and a group of which all have gone is cut short.
+	harmless bool
 
 	mu      sync.Mutex
 	waiting []*member[O, R]
@@ -38,6 +40,13 @@ type member[O, R any] struct {
 	err    error
 	fate   fate
 	done   chan struct{} // closed when the three above are settled
+	group  *company      // nil: still waiting for one
+}
+
+// company is those of a group who wait for the outcome.
+type company struct {
+	present int
+	cut     context.CancelFunc
 }
 
 // fate is what becomes of a member that a group could not settle.
@@ -50,7 +59,7 @@ const (
 )
 
 // do carries out an order in the company of others, and answers what became of it. Who gives up while waiting for a group leaves nothing
-// behind; who gives up while the group is carried out is told the outcome.
+// behind; who gives up while the group is carried out is told the outcome, unless it is harmless.
 func (t *together[O, R]) do(ctx context.Context, order O) (R, error) {
 	m := &member[O, R]{ctx: ctx, order: order, done: make(chan struct{})}
 	t.join(m)
@@ -58,7 +67,8 @@ func (t *together[O, R]) do(ctx context.Context, order O) (R, error) {
 	case <-m.done:
 	case <-ctx.Done():
 		if t.leave(m) {
-			return m.result, ctx.Err()
+			var none R
+			return none, ctx.Err()
 		}
 		<-m.done
 	}
@@ -79,41 +89,56 @@ func (t *together[O, R]) join(m *member[O, R]) {
 	}
 }
 
-// leave takes somebody who is tired of waiting out of the next group; false: the group is being carried out.
+// leave lets somebody go who is tired of waiting; false: the outcome has to be awaited.
 func (t *together[O, R]) leave(m *member[O, R]) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	i := slices.Index(t.waiting, m)
-	if i < 0 {
-		return false
+	if m.group == nil {
+		t.waiting = slices.DeleteFunc(t.waiting, func(w *member[O, R]) bool { return w == m })
+		return true
 	}
-	t.waiting = slices.Delete(t.waiting, i, i+1)
-	return true
+	if t.harmless {
+		if m.group.present--; m.group.present == 0 {
+			m.group.cut()
+		}
+	}
+	return t.harmless
 }
 
-// next takes the next group, after those who are to be carried out again have joined it at its end; nil: nobody waits, and the lane is free.
-func (t *together[O, R]) next(unsettled []*member[O, R]) []*member[O, R] {
+// next takes the next group, after those who are to be carried out again have joined it at its end, and the context for it: its statements
+// are told to the trace of the first, and not cut short when one of them goes. None: nobody waits, and the lane is free.
+func (t *together[O, R]) next(unsettled []*member[O, R]) (group []*member[O, R], ctx context.Context, end context.CancelFunc) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for _, m := range unsettled {
+		m.group = nil
+	}
 	t.waiting = append(t.waiting, unsettled...)
 	n := min(len(t.waiting), mostTogether)
 	if n == 0 {
 		t.taken--
-		return nil
+		return nil, nil, nil
 	}
-	group := slices.Clone(t.waiting[:n])
+	group = slices.Clone(t.waiting[:n])
 	t.waiting = slices.Delete(t.waiting, 0, n)
-	return group
+	ctx, end = context.WithTimeout(context.WithoutCancel(group[0].ctx), togetherTimeout)
+	together := &company{n, end}
+	for _, m := range group {
+		m.group = together
+	}
+	return group, ctx, end
 }
 
 // work is one lane: group after group, until nobody waits.
 func (t *together[O, R]) work() {
 	var unsettled []*member[O, R]
-	for group := t.next(nil); group != nil; group = t.next(unsettled) {
-		// Its statements are told to the trace of the first, and not cut short when one of them goes.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(group[0].ctx), togetherTimeout)
+	for {
+		group, ctx, end := t.next(unsettled)
+		if group == nil {
+			return
+		}
 		err := t.try(ctx, group)
-		cancel()
+		end()
 		unsettled = nil
 		for _, m := range group {
 			switch {
