@@ -271,8 +271,15 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 
 	fields := db.LicenseFields{Type: "PHARMACY_DRUGS", IssuedDate: date(2020), ActiveFromDate: date(2020)}
 	var license db.License
-	begin("Create a licence", "")
+	begin("Create a licence", "Those that come at the same time share a transaction.")
 	part("", db.App, func(b *db.DB) (err error) { license, err = b.Licenses.Create(ctx, s.caller, fields); return err })
+	part("Where the legal entity is held by somebody else, or is none", db.App, func(b *db.DB) error {
+		_, err := b.Licenses.Create(ctx, db.Caller{UserID: s.caller.UserID, ClientID: uuid.New()}, fields)
+		if errors.Is(err, db.LegalEntityNotActive) {
+			return nil
+		}
+		return fmt.Errorf("a legal entity that is none: %w", err)
+	})
 	part("For the answer to an unknown type", db.App, func(b *db.DB) error { _, err := b.AllowedCodes(ctx, db.LicenseTypeUnknown); return err })
 
 	begin("Update a licence", "")
