@@ -49,8 +49,8 @@ func (j *Jobs) acceptOne(ctx context.Context, o acceptance) (Job, error) {
 	return m.result, m.err
 }
 
-// accept judges the orders of a group and makes pending jobs of those that no rule refuses, one at a time only in a process: the statements
-// take arrays anyway, and a group has one commit.
+// accept judges the orders of a group and makes pending jobs of those that no rule refuses. The statements take arrays anyway, for the
+// workers, and a group has one commit.
 func (j *Jobs) accept(ctx context.Context, group []*accepting) error {
 	byAction := map[Action][]*accepting{}
 	for _, m := range group {
