@@ -205,6 +205,12 @@ func (c *cluster) restore(ctx context.Context) error {
 		"CHECKPOINT")
 }
 
+// warm has the operating system read the service requests and their histories, as far as it has memory.
+func (c *cluster) warm(ctx context.Context) error {
+	return c.statements(ctx, "CREATE EXTENSION IF NOT EXISTS pg_prewarm SCHEMA bench",
+		"SELECT sum(bench.pg_prewarm(oid, 'read')) FROM pg_class WHERE relnamespace = 'medical_events'::regnamespace AND relkind IN ('r', 'i')")
+}
+
 func (c *cluster) number(ctx context.Context, query string, args ...any) (n int, err error) {
 	if err = c.conn.QueryRow(ctx, query, args...).Scan(&n); err != nil {
 		err = fmt.Errorf("%s: %w", query, err)

@@ -264,7 +264,7 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 			steps:       searchRow + steps(authenticate, search),
 			sent:        togetherRead(searchRow, search),
 			connections: readLanes, batch: max(1, clients/readLanes),
-			request: func(b []byte, _, _ int) []byte { return c.search(b, c.active()) },
+			request: func(b []byte, _, _ int) []byte { return c.search(b, c.active(), 1+rand.IntN(c.size.Tokens)) },
 			status:  http.StatusOK,
 		},
 		{
@@ -372,9 +372,9 @@ func (c *cluster) cycle(clients int) request {
 }
 
 // search asks for the service requests of the requisition of one.
-func (c *cluster) search(b []byte, row int) []byte {
+func (c *cluster) search(b []byte, row, token int) []byte {
 	b = append(b, "GET /api/service_requests?requisition="...)
-	return c.as(append(b, c.size.Requisition(row)...), 1+rand.IntN(c.size.Tokens))
+	return c.as(append(b, c.size.Requisition(row)...), token)
 }
 
 func (c *cluster) createLicense(b []byte, _, n int) []byte {
