@@ -47,7 +47,8 @@ func TestMain(m *testing.M) {
 // TestRounds: everything is measured and every row of the tables is filled. The figures are not looked at.
 func TestRounds(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "performance.md")
-	if err := os.WriteFile(page, []byte("before\n"+beginMark+"old\n"+endMark+"\nafter\n"), 0o600); err != nil {
+	begin, end := marks("bench")
+	if err := os.WriteFile(page, []byte("before\n"+begin+"old\n"+end+"\nafter\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	printed := runSmall(t, "--out", page)
@@ -75,7 +76,7 @@ func TestRounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "before\n" + beginMark + printed + endMark + "\nafter\n"; string(written) != want {
+	if want := "before\n" + begin + printed + end + "\nafter\n"; string(written) != want {
 		t.Errorf("written: %s", written)
 	}
 }

@@ -162,6 +162,12 @@ func (c *cluster) start(ctx context.Context, folder string, log *slog.Logger) er
 	return errors.New("PostgreSQL does not take its settings")
 }
 
+// version is what the tables say of the server: where its data are, is nobody's business.
+func (c *cluster) version() string {
+	version, _, _ := strings.Cut(c.server.Description(), ",")
+	return version
+}
+
 func (c *cluster) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -102,7 +102,7 @@ func (b *bench) measureGrowth(ctx context.Context) (r report, err error) {
 			}
 		}
 	}
-	r.about = append(r.about, sites[0].cluster.server.Description()+".")
+	r.about = append(r.about, sites[0].cluster.version()+".")
 	r.tables = append(r.tables, t.String())
 	return r, nil
 }

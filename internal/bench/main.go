@@ -68,7 +68,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.DurationVar(&o.soak, "soak", 0, "instead of the rounds: a mixed load for this long, and what the service holds in memory meanwhile")
 	growth := flags.String("growth", "", "instead of the rounds: latency at these scales, parted by commas, e.g. 10000,1000000,10000000")
 	flags.StringVar(&o.cache, "cache", "", "where filled databases are kept (default .bench in the module's folder)")
-	flags.StringVar(&o.out, "out", "", "a Markdown file in which the tables take the place between the marks <!-- bench --> and <!-- /bench -->")
+	flags.StringVar(&o.out, "out", "", "a Markdown file in which the tables take the place between the marks of their kind: <!-- bench --> and <!-- /bench -->, <!-- bench growth -->, <!-- bench soak -->")
 	flags.StringVar(&o.serviceLog, "service-log", os.DevNull, "where the service's log lines go")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -149,15 +149,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if b.program, err = build(ctx, b.root, b.temp); err != nil {
 		return err
 	}
-	var r report
+	kind, measure := "bench", b.measureRounds
 	switch {
 	case len(b.growth) > 0:
-		r, err = b.measureGrowth(ctx)
+		kind, measure = "bench growth", b.measureGrowth
 	case b.soak > 0:
-		r, err = b.measureSoak(ctx)
-	default:
-		r, err = b.measureRounds(ctx)
+		kind, measure = "bench soak", b.measureSoak
 	}
+	r, err := measure(ctx)
 	if err != nil {
 		return err
 	}
@@ -166,7 +165,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	if b.out != "" {
-		return replaceBlock(b.out, text)
+		return replaceBlock(b.out, kind, text)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -31,7 +30,7 @@ type goal struct {
 
 func (r *report) header(b *bench, c *cluster) {
 	r.about = append(r.about,
-		fmt.Sprintf("%s; %d service requests, %d legal entities, %d licences, %d tokens, %d jobs.", c.server.Description(),
+		fmt.Sprintf("%s; %d service requests, %d legal entities, %d licences, %d tokens, %d jobs.", c.version(),
 			c.size.ServiceRequests, c.size.LegalEntities, c.size.Licenses, c.size.Tokens, c.size.Jobs),
 		fmt.Sprintf("%d clients, %d rounds of %s after %s of warm-up each. Medians (lowest–highest).", b.clients, b.rounds, b.duration, b.warmUp))
 }
@@ -180,21 +179,22 @@ func spread(values []float64, decimals int) string {
 	return fmt.Sprintf("%.*f (%.*f–%.*f)", decimals, m, decimals, slices.Min(values), decimals, slices.Max(values))
 }
 
-const (
-	beginMark = "<!-- bench -->\n"
-	endMark   = "<!-- /bench -->"
-)
+// marks are the lines between which the tables of a kind of measurement stand.
+func marks(kind string) (begin, end string) {
+	return "<!-- " + kind + " -->\n", "<!-- /" + kind + " -->"
+}
 
 // replaceBlock puts the text between the marks of a file.
-func replaceBlock(name, text string) error {
+func replaceBlock(name, kind, text string) error {
 	was, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	head, rest, begun := strings.Cut(string(was), beginMark)
-	_, tail, ended := strings.Cut(rest, endMark)
+	begin, end := marks(kind)
+	head, rest, begun := strings.Cut(string(was), begin)
+	_, tail, ended := strings.Cut(rest, end)
 	if !begun || !ended {
-		return errors.New(name + " has no marks between which the tables could stand")
+		return fmt.Errorf("%s has no marks %q and %q between which the tables could stand", name, strings.TrimSpace(begin), end)
 	}
-	return os.WriteFile(name, []byte(head+beginMark+text+endMark+tail), 0o644)
+	return os.WriteFile(name, []byte(head+begin+text+end+tail), 0o644)
 }
