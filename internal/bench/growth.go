@@ -114,7 +114,7 @@ func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
-	r.header(b, c)
+	r.header(c)
 	s, err := startService(ctx, b.program, "all", c.url, b.serviceLog)
 	if err != nil {
 		return r, err
@@ -169,8 +169,8 @@ func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 	r.remember("all, mixed load", s)
 	r.atMost("goroutines left behind", 0, []float64{float64(after - before)}, "")
 	var t strings.Builder
-	fmt.Fprintf(&t, "Mixed load for %s: %d requests, half of them actions whose end is waited for, no error. Goroutines: %d before, %d after.\n",
-		b.soak, measured.total, before, after)
+	fmt.Fprintf(&t, "Mixed load of %d clients for %s: %d requests, half of them actions whose end is waited for, no error. Goroutines: %d before, %d after.\n",
+		b.clients, b.soak, measured.total, before, after)
 	if n := len(resident); n >= 3 {
 		// The first tenth is the warming up of caches; a tenth in front is compared with the last.
 		early, late := resident[n/10:max(n/5, n/10+1)], resident[n-max(1, n/10):]

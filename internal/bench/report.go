@@ -28,11 +28,9 @@ type goal struct {
 	met          bool
 }
 
-func (r *report) header(b *bench, c *cluster) {
-	r.about = append(r.about,
-		fmt.Sprintf("%s; %d service requests, %d legal entities, %d licences, %d tokens, %d jobs.", c.version(),
-			c.size.ServiceRequests, c.size.LegalEntities, c.size.Licenses, c.size.Tokens, c.size.Jobs),
-		fmt.Sprintf("%d clients, %d rounds of %s after %s of warm-up each. Medians (lowest–highest).", b.clients, b.rounds, b.duration, b.warmUp))
+func (r *report) header(c *cluster) {
+	r.about = append(r.about, fmt.Sprintf("%s; %d service requests, %d legal entities, %d licences, %d tokens, %d jobs.", c.version(),
+		c.size.ServiceRequests, c.size.LegalEntities, c.size.Licenses, c.size.Tokens, c.size.Jobs))
 }
 
 // remember keeps the most that a process held in memory.

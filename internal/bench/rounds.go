@@ -36,7 +36,8 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 	if err != nil {
 		return r, err
 	}
-	r.header(b, c)
+	r.header(c)
+	r.about = append(r.about, fmt.Sprintf("%d clients, %d rounds of %s after %s of warm-up each. Medians (lowest–highest).", b.clients, b.rounds, b.duration, b.warmUp))
 	api, err := startService(ctx, b.program, "api", c.url, b.serviceLog)
 	if err != nil {
 		return r, err
