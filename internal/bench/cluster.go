@@ -55,6 +55,7 @@ const filledFile = "filled"
 type cluster struct {
 	server *pgserver.Server
 	url    string
+	folder string
 	pid    int // of the postmaster; 0: not on this machine's process list
 	size   population.Size
 	conn   *pgx.Conn // the superuser's
@@ -84,7 +85,7 @@ func openCluster(ctx context.Context, root, cache string, scale int, log *slog.L
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return nil, err
 	}
-	c := &cluster{size: sizeOf(scale)}
+	c := &cluster{folder: folder, size: sizeOf(scale)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.close())
@@ -210,6 +211,9 @@ func (c *cluster) restore(ctx context.Context) error {
 			"medical_events.service_request_history",
 		"CHECKPOINT")
 }
+
+// wearOut has the next run fill the database anew: this one changes it more than deleting and vacuuming can put back.
+func (c *cluster) wearOut() error { return os.Remove(filepath.Join(c.folder, filledFile)) }
 
 // warm has the operating system read the service requests and their histories, as far as it has memory.
 func (c *cluster) warm(ctx context.Context) error {

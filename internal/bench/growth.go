@@ -114,6 +114,9 @@ func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
+	if err := c.wearOut(); err != nil {
+		return r, err
+	}
 	r.header(c)
 	s, err := startService(ctx, b.program, "all", c.url, b.serviceLog)
 	if err != nil {
