@@ -206,11 +206,12 @@ func (b *bench) drain(ctx context.Context, c *cluster, floor pgbench, round int,
 	return nil
 }
 
-// awaitJobs waits until no job is pending.
+// awaitJobs waits until no job is pending. It looks at the latest first, by the index of the queue: what is asked every few milliseconds
+// must not read through the jobs that have ended.
 func (c *cluster) awaitJobs(ctx context.Context) error {
 	limit := time.Now().Add(5 * time.Minute)
 	for {
-		pending, err := c.number(ctx, "SELECT count(*) FROM (SELECT FROM ops.jobs WHERE status = 'pending' LIMIT 1) AS pending")
+		pending, err := c.number(ctx, "SELECT count(*) FROM (SELECT FROM ops.jobs WHERE ended_at IS NULL ORDER BY sequence_number DESC LIMIT 1) AS pending")
 		if err != nil || pending == 0 {
 			return err
 		}
