@@ -50,7 +50,7 @@ const backlog = `
 	WHERE id = ANY (ARRAY(SELECT j.service_request_id FROM ops.jobs j WHERE j.status = 'pending'))`
 
 const (
-	plansBatch = 50  // jobs of a worker's transaction
+	plansBatch = 100 // jobs of a worker's transaction
 	plansPage  = 100 // the longest page of service requests
 	histories  = 9   // rows a service request has at most
 )

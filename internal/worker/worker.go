@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	batchSize = 50 // jobs a transaction
+	batchSize = 100 // jobs a transaction
 	// pollEvery is the net under the wake-ups: also what becomes due again after an unsuccessful attempt is found by it.
 	pollEvery = time.Second
 	// attemptPause is waited after the first unsuccessful attempt of a job; it doubles with each.
