@@ -12,10 +12,10 @@ run: build ## Start PostgreSQL, load the demo and serve on http://127.0.0.1:8080
 	$(BIN)/reiestr serve --demo
 
 test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, else a container, else the machine's own server
-	$(GO) run ./internal/testdb/withdb -- $(GO) test -race -timeout 20m -parallel 8 ./...
+	$(GO) run ./internal/dev/testdb/withdb -- $(GO) test -race -timeout 20m -parallel 8 ./...
 
 bench: ## Measure the service beside pgbench and write the tables into docs/performance.md (some twelve minutes; BENCH="--quick --only accept")
-	$(GO) run ./internal/bench $(if $(BENCH),$(BENCH),--out docs/performance.md)
+	$(GO) run ./internal/dev/bench $(if $(BENCH),$(BENCH),--out docs/performance.md)
 
 build: ## Build bin/reiestr
 	CGO_ENABLED=0 $(GO) build -o $(BIN)/reiestr ./cmd/reiestr
@@ -28,10 +28,10 @@ generate: $(BIN)/sqlc $(BIN)/oapi-codegen ## Generate db/sqlc from sql/ and migr
 	$(MAKE) schema
 
 schema: ## Generate docs/schema from a freshly migrated PostgreSQL, found as for the tests, and the headers of sql/
-	$(GO) test -count=1 ./internal/schemadoc -run TestPages -update
+	$(GO) test -count=1 ./internal/dev/schemadoc -run TestPages -update
 
 plans: ## Store the plans of all queries in sql/plans, by PostgreSQL 17
-	$(GO) run ./internal/testdb/withdb -- $(GO) test ./db -count 1 -run 'TestPlans$$' -update-plans
+	$(GO) run ./internal/dev/testdb/withdb -- $(GO) test ./db -count 1 -run 'TestPlans$$' -update-plans
 
 lint: $(BIN)/staticcheck ## Check formatting, go vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

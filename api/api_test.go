@@ -20,9 +20,9 @@ import (
 
 	"github.com/reiestr/reiestr/api"
 	"github.com/reiestr/reiestr/db"
-	"github.com/reiestr/reiestr/internal/testdb"
-	"github.com/reiestr/reiestr/internal/worker"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 	"github.com/reiestr/reiestr/migrations"
+	"github.com/reiestr/reiestr/worker"
 )
 
 // TestMain makes the test binary an OIDC issuer when a test asks for one.

@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/reiestr/reiestr/db"
-	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
 // TestLoadTellsWhichRowTheDatabaseRefuses: also one that a bundle's own checks would have found.

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/reiestr/reiestr/db"
-	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 	"github.com/reiestr/reiestr/migrations"
 )
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/db/sqlc"
-	"github.com/reiestr/reiestr/internal/population"
+	"github.com/reiestr/reiestr/internal/dev/population"
 )
 
 // call is a query with parameters as they come, on the standard population.

@@ -18,8 +18,8 @@ import (
 
 	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/db/sqlc"
-	"github.com/reiestr/reiestr/internal/population"
-	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/internal/dev/population"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
 var updatePlans = flag.Bool("update-plans", false, "store the plans of the queries in sql/plans")

@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/pressly/goose/v3"
 
-	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 	"github.com/reiestr/reiestr/migrations"
 )
 

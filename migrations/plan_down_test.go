@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 	"github.com/reiestr/reiestr/migrations"
 )
 

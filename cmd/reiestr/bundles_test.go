@@ -20,7 +20,7 @@ import (
 
 	"github.com/reiestr/reiestr/api"
 	"github.com/reiestr/reiestr/db"
-	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
 // readExample reads the example bundle.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/reiestr/reiestr/internal/worker"
+	"github.com/reiestr/reiestr/worker"
 )
 
 // Exit codes.

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
 // TestMain makes the test binary the program itself when a test asks for a process that can be killed.

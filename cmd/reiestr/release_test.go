@@ -20,7 +20,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/reiestr/reiestr/db"
-	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 	"github.com/reiestr/reiestr/migrations"
 )
 

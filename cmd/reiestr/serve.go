@@ -15,8 +15,8 @@ import (
 	"github.com/reiestr/reiestr/api"
 	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/internal/pgserver"
-	"github.com/reiestr/reiestr/internal/worker"
 	"github.com/reiestr/reiestr/migrations"
+	"github.com/reiestr/reiestr/worker"
 )
 
 // shutdownTimeout bounds how long requests and jobs that have begun may take after SIGTERM.

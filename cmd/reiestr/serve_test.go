@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/reiestr/reiestr/db"
-	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
 var httpCode = regexp.MustCompile(`(?m)^HTTP (\d+)$`)

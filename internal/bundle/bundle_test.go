@@ -18,7 +18,7 @@ import (
 
 	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/internal/bundle"
-	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }

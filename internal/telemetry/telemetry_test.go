@@ -26,10 +26,10 @@ import (
 
 	"github.com/reiestr/reiestr/api"
 	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 	"github.com/reiestr/reiestr/internal/telemetry"
-	"github.com/reiestr/reiestr/internal/testdb"
-	"github.com/reiestr/reiestr/internal/worker"
 	"github.com/reiestr/reiestr/migrations"
+	"github.com/reiestr/reiestr/worker"
 )
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/reiestr/reiestr/db"
-	"github.com/reiestr/reiestr/internal/worker"
+	"github.com/reiestr/reiestr/worker"
 )
 
 func schedule(t *testing.T, zone string, times ...worker.TimeOfDay) worker.Schedule {

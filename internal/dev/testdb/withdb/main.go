@@ -1,6 +1,6 @@
 // Withdb runs a command with one PostgreSQL server for all the tests in it, found or started as [testdb.Serve] says:
 //
-//	go run ./internal/testdb/withdb -- go test -race ./...
+//	go run ./internal/dev/testdb/withdb -- go test -race ./...
 //
 // The tests find it by REIESTR_TEST_DATABASE_URL in their environment. One line tells which server it is; it is stopped
 // when the command ends, and the command's exit code is withdb's.
@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
 const startLimit = 4 * time.Minute

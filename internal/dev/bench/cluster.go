@@ -16,8 +16,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/reiestr/reiestr/internal/dev/population"
 	"github.com/reiestr/reiestr/internal/pgserver"
-	"github.com/reiestr/reiestr/internal/population"
 	"github.com/reiestr/reiestr/migrations"
 )
 
@@ -231,7 +231,7 @@ func (c *cluster) number(ctx context.Context, query string, args ...any) (n int,
 // cacheKey tells apart what is filled into a database: the schema, the population and the stage.
 func cacheKey(root string) (string, error) {
 	sum := sha256.New()
-	for _, folder := range []string{"migrations", "internal/population", "internal/bench"} {
+	for _, folder := range []string{"migrations", "internal/dev/population", "internal/dev/bench"} {
 		err := fs.WalkDir(os.DirFS(filepath.Join(root, folder)), ".", func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || filepath.Ext(path) != ".sql" || path == "restore.sql" {
 				return err

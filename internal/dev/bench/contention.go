@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/reiestr/reiestr/internal/population"
+	"github.com/reiestr/reiestr/internal/dev/population"
 )
 
 // stormEvery is how often a crowd wants one service request while the others work undisturbed or not.

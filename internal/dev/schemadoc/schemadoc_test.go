@@ -10,11 +10,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/reiestr/reiestr/internal/schemadoc"
-	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/internal/dev/schemadoc"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
-const folder = "../../docs/schema"
+const folder = "../../../docs/schema"
 
 var update = flag.Bool("update", false, "write docs/schema instead of comparing it")
 
@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
 
 // TestPages compares docs/schema with what the database says of itself; make schema writes it anew.
 func TestPages(t *testing.T) {
-	pages, err := schemadoc.Render(t.Context(), testdb.New(t).URL, os.DirFS("../../sql"))
+	pages, err := schemadoc.Render(t.Context(), testdb.New(t).URL, os.DirFS("../../../sql"))
 	if err != nil {
 		t.Fatal(err)
 	}

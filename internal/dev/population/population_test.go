@@ -5,8 +5,8 @@ import (
 	"os"
 	"testing"
 
-	"github.com/reiestr/reiestr/internal/population"
-	"github.com/reiestr/reiestr/internal/testdb"
+	"github.com/reiestr/reiestr/internal/dev/population"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }

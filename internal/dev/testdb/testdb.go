@@ -13,7 +13,7 @@
 // [Serve] says where the server comes from. Under plain "go test" each package's process that asks for a database has a
 // server of its own; the command withdb starts one for all the packages of a run:
 //
-//	go run ./internal/testdb/withdb -- go test -race ./...
+//	go run ./internal/dev/testdb/withdb -- go test -race ./...
 package testdb
 
 import (

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/reiestr/reiestr/internal/population"
+	"github.com/reiestr/reiestr/internal/dev/population"
 )
 
 // The pool that stage.sql makes: all service requests of these states, from the first on.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/reiestr/reiestr/internal/population"
+	"github.com/reiestr/reiestr/internal/dev/population"
 )
 
 // growthClients are few: the latency of one request is wanted, not that of the queue in front of it.

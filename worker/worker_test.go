@@ -11,8 +11,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/reiestr/reiestr/db"
-	"github.com/reiestr/reiestr/internal/testdb"
-	"github.com/reiestr/reiestr/internal/worker"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
+	"github.com/reiestr/reiestr/worker"
 )
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
