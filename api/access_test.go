@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 )
 
 // TestAccess goes through the order of section 1: whoever fails several checks hears of the first.
@@ -85,6 +85,6 @@ func TestScopes(t *testing.T) {
 
 func TestAPIKeyNotRequired(t *testing.T) {
 	t.Parallel()
-	s := newService(t, func(c *api.Config) { c.RequireAPIKey = false })
+	s := newService(t, func(c *rest.Config) { c.RequireAPIKey = false })
 	s.refused(call{method: "GET", path: "/api/jobs/" + uuid.NewString(), header: map[string]string{"api-key": ""}}, 404, "not_found", "Job not found")
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/internal/dev/testdb"
 	"github.com/reiestr/reiestr/migrations"
@@ -51,7 +52,7 @@ type service struct {
 	token, key   string
 }
 
-type option func(*api.Config)
+type option func(*rest.Config)
 
 func newService(t testing.TB, options ...option) *service {
 	t.Helper()
@@ -70,7 +71,7 @@ func newService(t testing.TB, options ...option) *service {
 	must(t, err)
 	t.Cleanup(s.app.Close)
 
-	config := api.Config{
+	config := rest.Config{
 		DB: s.app, RequireAPIKey: true, Log: slog.New(slog.NewTextHandler(&locked{w: s.log}, nil)),
 		Ready: func(ctx context.Context) error { return s.app.Ready(ctx, migrations.Latest()) },
 	}
@@ -92,7 +93,7 @@ func serveHTTP(t testing.TB, handler http.Handler) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	server := &httptest.Server{Listener: api.Listener(listener), Config: &http.Server{
+	server := &httptest.Server{Listener: rest.Listener(listener), Config: &http.Server{
 		Handler: handler, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}}
 	server.Start()
@@ -104,7 +105,7 @@ func serveHTTP(t testing.TB, handler http.Handler) string {
 func (s *service) serving(app *db.DB) *service {
 	other := *s
 	other.app = app
-	other.url = serveHTTP(s.t, api.New(api.Config{DB: app, RequireAPIKey: true, Log: slog.New(slog.DiscardHandler)}))
+	other.url = serveHTTP(s.t, api.New(rest.Config{DB: app, RequireAPIKey: true, Log: slog.New(slog.DiscardHandler)}))
 	return &other
 }
 
@@ -164,8 +165,8 @@ type answer struct {
 	header http.Header
 	raw    string
 	body   struct {
-		Meta   api.Meta        `json:"meta"`
-		Paging *api.Paging     `json:"paging"`
+		Meta   rest.Meta       `json:"meta"`
+		Paging *rest.Paging    `json:"paging"`
 		Cursor string          `json:"cursor"`
 		Data   json.RawMessage `json:"data"`
 		Error  *struct {

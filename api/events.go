@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 )
 
@@ -58,9 +59,9 @@ func (c Cursor) position() int64 {
 
 // EventFeed is a stretch of the feed.
 type EventFeed struct {
-	Meta   Meta    `json:"meta"`
-	Data   []Event `json:"data" nullable:"false" doc:"Oldest first; the events of one entity in the order of the changes"`
-	Cursor Cursor  `json:"cursor" doc:"To go on from: give it as after. Where there was nothing it is the one that was given"`
+	Meta   rest.Meta `json:"meta"`
+	Data   []Event   `json:"data" nullable:"false" doc:"Oldest first; the events of one entity in the order of the changes"`
+	Cursor Cursor    `json:"cursor" doc:"To go on from: give it as after. Where there was nothing it is the one that was given"`
 }
 
 type listEventsInput struct {
@@ -73,10 +74,11 @@ type eventsOutput struct {
 	Body              EventFeed
 }
 
-func (*eventsOutput) waits() {}
+// events are the operations on events.
+type events struct{ *rest.Server }
 
-func (s *server) registerEvents() {
-	register(s, endpoint[listEventsInput, eventsOutput]{
+func (e events) register() {
+	rest.Register(e.Server, rest.Endpoint[listEventsInput, eventsOutput]{
 		Operation: huma.Operation{
 			OperationID: "listEvents",
 			Method:      http.MethodGet,
@@ -87,40 +89,46 @@ func (s *server) registerEvents() {
 				"Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id. " +
 				"Events are kept for a time, 90 days unless the operator has set another. A cursor behind which some have been removed since is answered 409: " +
 				"read without after, and look at the service requests and licences themselves for what was missed.",
-			Errors: []int{http.StatusConflict},
 		},
-		scope:         "event:read",
-		answerExample: exampleEvents(),
-		do:            s.listEvents,
+		Scope: "event:read",
+		Waits: true,
+		Examples: rest.Examples{
+			Answer:       exampleEvents(),
+			AnswerCursor: cursorAt(42),
+			Refusals: map[int]string{
+				http.StatusConflict: "Events after this cursor are no longer kept",
+			},
+			Invalid: rest.Invalid{Entry: "$.after", EntryType: "query_parameter", Rules: []rest.Rule{rest.FormatRule(cursorPattern)}},
+		},
+		Do: e.list,
 	})
 }
 
-func (s *server) listEvents(ctx context.Context, caller db.Caller, in *listEventsInput) (*eventsOutput, error) {
-	p := patienceOf(ctx)
+func (e events) list(ctx context.Context, caller db.Caller, in *listEventsInput) (*eventsOutput, error) {
+	p := rest.PatienceOf(ctx)
 	var found []db.Event
 	var last int64
 	var err error
 	if p > 0 {
-		over, release := s.enough(ctx, p)
+		over, release := p.Over(ctx, e.Stopping)
 		defer release()
-		found, last, err = s.DB.Events.Await(ctx, caller.ClientID, in.After.position(), in.Limit, over)
+		found, last, err = e.DB.Events.Await(ctx, caller.ClientID, in.After.position(), in.Limit, over)
 	} else {
-		found, last, err = s.DB.Events.After(ctx, caller.ClientID, in.After.position(), in.Limit)
+		found, last, err = e.DB.Events.After(ctx, caller.ClientID, in.After.position(), in.Limit)
 	}
 	if errors.Is(err, db.ErrEventsRemoved) {
-		return nil, failure(ctx, http.StatusConflict, Fault{Type: typeOf[http.StatusConflict], Message: "Events after this cursor are no longer kept"})
+		return nil, rest.Fail(ctx, http.StatusConflict, rest.Fault{Type: typeOf[http.StatusConflict], Message: "Events after this cursor are no longer kept"})
 	}
 	if err != nil {
 		return nil, err
 	}
-	feed := EventFeed{Meta: metaOf(ctx, http.StatusOK), Data: make([]Event, len(found)), Cursor: cursorAt(last)}
-	feed.Meta.Type = "list"
-	for i, e := range found {
-		if feed.Data[i], err = eventAnswer(e); err != nil {
-			return nil, fmt.Errorf("event %s: %w", e.ID, err)
+	feed := EventFeed{Meta: rest.ListMeta(ctx), Data: make([]Event, len(found)), Cursor: cursorAt(last)}
+	for i, event := range found {
+		if feed.Data[i], err = eventAnswer(event); err != nil {
+			return nil, fmt.Errorf("event %s: %w", event.ID, err)
 		}
 	}
-	return &eventsOutput{p.applied(), feed}, nil
+	return &eventsOutput{p.Applied(), feed}, nil
 }
 
 func eventAnswer(e db.Event) (Event, error) {

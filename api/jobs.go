@@ -11,16 +11,17 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 )
 
 // Job is the state of asynchronous work (contract, section 5).
 type Job struct {
-	Status     string    `json:"status" enum:"pending,processed,failed"`
-	StatusCode int       `json:"status_code,omitempty" doc:"Of an ended job: 200, or the code that its refusal has over HTTP" example:"200"`
-	ETA        time.Time `json:"eta" doc:"Of a pending job the measured guess of its end; of an ended one its end"`
-	Links      []Link    `json:"links,omitempty" doc:"Of a pending job the job itself; of a processed one what it changed"`
-	Fault      *Fault    `json:"error,omitempty" doc:"Of a failed job: why"`
+	Status     string      `json:"status" enum:"pending,processed,failed"`
+	StatusCode int         `json:"status_code,omitempty" doc:"Of an ended job: 200, or the code that its refusal has over HTTP" example:"200"`
+	ETA        time.Time   `json:"eta" doc:"Of a pending job the measured guess of its end; of an ended one its end"`
+	Links      []Link      `json:"links,omitempty" doc:"Of a pending job the job itself; of a processed one what it changed"`
+	Fault      *rest.Fault `json:"error,omitempty" doc:"Of a failed job: why"`
 }
 
 // Link points at another resource.
@@ -30,30 +31,20 @@ type Link struct {
 }
 
 type getJobInput struct {
-	ID UUID `path:"id"`
+	ID rest.UUID `path:"id"`
 }
 
 type jobOutput struct {
 	RetryAfter        string `header:"Retry-After" doc:"Of a pending job: seconds to wait before asking again"`
 	PreferenceApplied string `header:"Preference-Applied" doc:"The wait that was heeded"`
-	Body              Envelope[Job]
+	Body              rest.Envelope[Job]
 }
 
-func (*jobOutput) waits() {}
+// jobs are the operations on jobs.
+type jobs struct{ *rest.Server }
 
-// acceptedOutput answers an action that has become a job: 202, or 200 if the caller has waited for its end.
-type acceptedOutput struct {
-	Status            int
-	Location          string `header:"Location" doc:"Where the job can be read"`
-	RetryAfter        string `header:"Retry-After" doc:"Of a pending job: seconds to wait before asking for it"`
-	PreferenceApplied string `header:"Preference-Applied" doc:"The wait that was heeded"`
-	Body              Envelope[Job]
-}
-
-func (*acceptedOutput) waits() {}
-
-func (s *server) registerJobs() {
-	register(s, endpoint[getJobInput, jobOutput]{
+func (j jobs) register() {
+	rest.Register(j.Server, rest.Endpoint[getJobInput, jobOutput]{
 		Operation: huma.Operation{
 			OperationID: "getJob",
 			Method:      http.MethodGet,
@@ -62,68 +53,43 @@ func (s *server) registerJobs() {
 			Summary:     "Read a job",
 			Description: "The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it. " +
 				"An ended job can be read for 30 days after its end, unless the operator has set another time, which is a day at least; then it is answered 404.",
-			Errors: []int{http.StatusNotFound},
 		},
-		scope:         "job:read",
-		answerExample: exampleProcessedJob(),
-		do:            s.getJob,
+		Scope: "job:read",
+		Waits: true,
+		Examples: rest.Examples{
+			Answer: exampleProcessedJob(),
+			Refusals: map[int]string{
+				http.StatusNotFound: "Job not found",
+			},
+		},
+		Do: j.get,
 	})
 }
 
-func (s *server) getJob(ctx context.Context, caller db.Caller, in *getJobInput) (*jobOutput, error) {
-	p := patienceOf(ctx)
-	job, err := s.job(ctx, caller, in.ID.value(), p)
+func (j jobs) get(ctx context.Context, caller db.Caller, in *getJobInput) (*jobOutput, error) {
+	p := rest.PatienceOf(ctx)
+	job, err := j.await(ctx, caller, in.ID.Value(), p)
 	if errors.Is(err, db.ErrNotFound) {
-		return nil, notFound(ctx, "Job not found")
+		return nil, rest.NotFound(ctx, "Job not found")
 	}
 	if err != nil {
 		return nil, err
 	}
 	return &jobOutput{
 		RetryAfter:        retryAfter(job),
-		PreferenceApplied: p.applied(),
-		Body:              Envelope[Job]{metaOf(ctx, http.StatusOK), jobAnswer(job)},
+		PreferenceApplied: p.Applied(),
+		Body:              rest.Object(ctx, http.StatusOK, jobAnswer(job)),
 	}, nil
 }
 
-// job reads a job of the caller's, waiting for its end as long as the caller is patient.
-func (s *server) job(ctx context.Context, caller db.Caller, id uuid.UUID, p patience) (db.Job, error) {
+// await reads a job of the caller's, waiting for its end as long as the caller is patient.
+func (j jobs) await(ctx context.Context, caller db.Caller, id uuid.UUID, p rest.Patience) (db.Job, error) {
 	if p == 0 {
-		return s.DB.Jobs.Get(ctx, caller.ClientID, id)
+		return j.DB.Jobs.Get(ctx, caller.ClientID, id)
 	}
-	over, release := s.enough(ctx, p)
+	over, release := p.Over(ctx, j.Stopping)
 	defer release()
-	return s.DB.Jobs.Await(ctx, caller.ClientID, id, over)
-}
-
-// accept takes an action and answers the job that it has become: as soon as it has ended, if the caller waits for that long.
-func (s *server) accept(ctx context.Context, o db.Order) (*acceptedOutput, error) {
-	job, err := s.DB.Jobs.Accept(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	requestOf(ctx).note.Job = job.ID
-	p := patienceOf(ctx)
-	if p > 0 {
-		awaited, err := s.job(ctx, o.Caller, job.ID, p)
-		if err == nil {
-			job = awaited
-		} else {
-			// It has been accepted all the same, which is what the caller must know.
-			s.Log.WarnContext(ctx, "the end of a job could not be awaited", "request_id", requestOf(ctx).id, "error", err)
-		}
-	}
-	code := http.StatusAccepted
-	if job.Status != db.Pending {
-		code = http.StatusOK
-	}
-	return &acceptedOutput{
-		Status:            code,
-		Location:          jobHref(job),
-		RetryAfter:        retryAfter(job),
-		PreferenceApplied: p.applied(),
-		Body:              Envelope[Job]{metaOf(ctx, code), jobAnswer(job)},
-	}, nil
+	return j.DB.Jobs.Await(ctx, caller.ClientID, id, over)
 }
 
 func jobAnswer(j db.Job) Job {
@@ -149,4 +115,12 @@ func retryAfter(j db.Job) string {
 		return ""
 	}
 	return strconv.Itoa(max(1, int(math.Ceil(time.Until(j.ETA).Seconds()))))
+}
+
+func examplePendingJob() Job {
+	return jobAnswer(db.Job{ID: exampleJob, Status: db.Pending, ETA: exampleMoment})
+}
+
+func exampleProcessedJob() Job {
+	return jobAnswer(db.Job{Status: db.Processed, ETA: exampleMoment, PatientID: examplePatient, ServiceRequestID: exampleRequest})
 }

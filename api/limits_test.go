@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 )
 
 // speak sends bytes as they are and leaves the connection open.
@@ -29,7 +29,7 @@ func (s *service) speak(request string) (net.Conn, *bufio.Reader) {
 // TestDrippingBody: whoever sends a body byte by byte is cut when its time is up, and holds no connection.
 func TestDrippingBody(t *testing.T) {
 	t.Parallel()
-	s := newService(t, func(c *api.Config) { c.BodyTimeout = time.Second })
+	s := newService(t, func(c *rest.Config) { c.BodyTimeout = time.Second })
 	start := time.Now()
 	conn, reader := s.speak("POST /api/licenses HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + s.token + "\r\napi-key: " + s.key +
 		"\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{")
@@ -43,7 +43,7 @@ func TestDrippingBody(t *testing.T) {
 	}()
 	response, err := http.ReadResponse(reader, nil)
 	must(t, err)
-	var f api.Failure
+	var f rest.Failure
 	must(t, json.NewDecoder(response.Body).Decode(&f))
 	if response.StatusCode != 400 || f.Fault.Type != "request_malformed" {
 		t.Errorf("%s %+v", response.Status, f)
@@ -62,7 +62,7 @@ func TestLargeHeader(t *testing.T) {
 	_, reader := s.speak("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Large: " + strings.Repeat("a", 2<<20) + "\r\n\r\n")
 	response, err := http.ReadResponse(reader, nil)
 	must(t, err)
-	var f api.Failure
+	var f rest.Failure
 	must(t, json.NewDecoder(response.Body).Decode(&f))
 	if response.StatusCode != 431 || f.Meta.Code != 431 || f.Fault.Type != "request_too_large" || f.Meta.RequestID == "" {
 		t.Errorf("%s %+v", response.Status, f)
@@ -72,7 +72,7 @@ func TestLargeHeader(t *testing.T) {
 // TestRequestTimeout: a request that waits for a lock longer than its time is answered, and leaves nothing behind.
 func TestRequestTimeout(t *testing.T) {
 	t.Parallel()
-	s := newService(t, func(c *api.Config) { c.RequestTimeout = time.Second })
+	s := newService(t, func(c *rest.Config) { c.RequestTimeout = time.Second })
 	read := call{method: "GET", path: "/api/jobs/" + uuid.NewString()}
 	s.do(read) // the first answer of a process waits for the documents it is checked against
 	holder, err := s.owner.Begin(t.Context())

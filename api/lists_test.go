@@ -11,11 +11,11 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 )
 
 // list expects a page of a list, and answers the ids on it.
-func (s *service) list(path string, want api.Paging) []string {
+func (s *service) list(path string, want rest.Paging) []string {
 	s.t.Helper()
 	a := s.do(call{method: "GET", path: path})
 	if a.code != 200 || a.body.Paging == nil || *a.body.Paging != want {
@@ -31,8 +31,8 @@ func (s *service) list(path string, want api.Paging) []string {
 	return ids
 }
 
-func paging(number, size, entries, pages int64) api.Paging {
-	return api.Paging{PageNumber: number, PageSize: size, TotalEntries: entries, TotalPages: pages}
+func paging(number, size, entries, pages int64) rest.Paging {
+	return rest.Paging{PageNumber: number, PageSize: size, TotalEntries: entries, TotalPages: pages}
 }
 
 func TestListLicenses(t *testing.T) {
@@ -72,7 +72,7 @@ func TestListLicenses(t *testing.T) {
 			t.Errorf("%s: %v, want %v", query, got, want)
 		}
 	}
-	for query, p := range map[string]api.Paging{
+	for query, p := range map[string]rest.Paging{
 		"?type=msp":                               paging(1, 50, 0, 1),
 		"?id=" + created.ID + "&is_primary=true":  paging(1, 50, 0, 1),
 		"?page=2":                                 paging(2, 50, 2, 1),
@@ -188,7 +188,7 @@ func TestListServiceRequests(t *testing.T) {
 		s.token = token
 		for _, c := range []struct {
 			path string
-			page api.Paging
+			page rest.Paging
 			want []string
 		}{
 			{"/api/service_requests?requisition=R-1", paging(1, 50, 2, 1), []string{n, f}},

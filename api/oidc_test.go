@@ -26,7 +26,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/uuid"
 
-	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 )
 
 // beIssuer is an OIDC issuer in a process of its own: discovery, a key set, a door to have claims signed (POST /sign) and one to change
@@ -141,8 +141,8 @@ func (i *issuer) token(s *service, changes map[string]any) string {
 
 // withIssuer has JWTs of the issuer accepted.
 func withIssuer(url string) option {
-	return func(c *api.Config) {
-		c.Issuer = api.NewIssuer(url, "reiestr", c.DB.Access, slog.New(slog.DiscardHandler))
+	return func(c *rest.Config) {
+		c.Issuer = rest.NewIssuer(url, "reiestr", c.DB.Access, slog.New(slog.DiscardHandler))
 	}
 }
 

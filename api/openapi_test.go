@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 )
 
 var update = flag.Bool("update", false, "write the OpenAPI documents instead of comparing them")
@@ -96,7 +97,7 @@ func TestOperations(t *testing.T) {
 				}
 				example, err := json.Marshal(media.Example)
 				must(t, err)
-				var f api.Failure
+				var f rest.Failure
 				must(t, json.Unmarshal(example, &f))
 				if f.Fault.Type == "" || f.Fault.Message == "" || http.StatusText(f.Meta.Code) == "" || (code == "422") != (f.Fault.Invalid != nil) {
 					t.Errorf("%s: example of %s: %s", name, code, example)

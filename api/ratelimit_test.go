@@ -7,12 +7,12 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 )
 
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
-	s := newService(t, func(c *api.Config) { c.RatePerSecond, c.RateBurst = 0.01, 3 })
+	s := newService(t, func(c *rest.Config) { c.RatePerSecond, c.RateBurst = 0.01, 3 })
 	get := call{method: "GET", path: "/api/jobs/" + uuid.NewString()}
 	for left := 2; left >= 0; left-- {
 		a := s.do(get)

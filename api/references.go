@@ -1,8 +1,9 @@
 package api
 
 import (
-	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/api/rest"
 )
 
 // Coding is a code and the dictionary it is of.
@@ -40,7 +41,7 @@ type ResourceType struct {
 // Identifier names a resource.
 type Identifier struct {
 	Type  *ResourceType `json:"type,omitempty" doc:"May be left out in requests"`
-	Value UUID          `json:"value"`
+	Value rest.UUID     `json:"value"`
 }
 
 // Reference points at a resource by its id.
@@ -55,7 +56,7 @@ const resources = "eHealth/resources"
 func reference(resource string, id uuid.UUID) *Reference {
 	return &Reference{Identifier: Identifier{
 		Type:  &ResourceType{Coding: []Coding{{System: resources, Code: resource}}},
-		Value: UUID(id.String()),
+		Value: rest.UUID(id.String()),
 	}}
 }
 
@@ -75,25 +76,14 @@ func checkResource(ref *Reference, path string, allowed ...string) []error {
 	coding := ref.Identifier.Type.Coding[0]
 	var faults []error
 	if coding.System != resources {
-		faults = append(faults, notOneOf(path+".identifier.type.coding[0].system", resources))
+		faults = append(faults, rest.NotOneOf(path+".identifier.type.coding[0].system", resources))
 	}
 	for _, code := range allowed {
 		if coding.Code == code {
 			return faults
 		}
 	}
-	return append(faults, notOneOf(path+".identifier.type.coding[0].code", allowed...))
-}
-
-func notOneOf(path string, values ...string) error {
-	message := "inclusion|"
-	for i, v := range values {
-		if i > 0 {
-			message += ", "
-		}
-		message += v
-	}
-	return &huma.ErrorDetail{Message: message, Location: path}
+	return append(faults, rest.NotOneOf(path+".identifier.type.coding[0].code", allowed...))
 }
 
 // id is the id of an optional reference.
@@ -101,6 +91,6 @@ func (r *Reference) id() *uuid.UUID {
 	if r == nil {
 		return nil
 	}
-	id := r.Identifier.Value.value()
+	id := r.Identifier.Value.Value()
 	return &id
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 )
 
@@ -78,25 +79,25 @@ var typeOf = map[int]string{
 
 // refusalFault is the status code and the fault that a refusal is answered with, at once or by a job. allowed are the codes of the dictionary
 // that it speaks of; nil: it speaks of none.
-func refusalFault(r db.Refusal, allowed []string) (code int, f Fault) {
+func refusalFault(r db.Refusal, allowed []string) (code int, f rest.Fault) {
 	known, ok := refusals[r]
 	if !ok {
 		known = refusals[db.InternalError]
 	}
-	f = Fault{Type: typeOf[known.code], Message: known.message}
+	f = rest.Fault{Type: typeOf[known.code], Message: known.message}
 	if known.code == unprocessable {
-		rule := Rule{"invalid", none, known.message}
+		rule := rest.Rule{Rule: "invalid", Params: rest.NoParams, Description: known.message}
 		if allowed != nil {
-			rule = inclusionRule(allowed)
+			rule = rest.InclusionRule(allowed)
 		}
-		f.Invalid = []Invalid{{known.entry, "json_data_property", []Rule{rule}}}
+		f.Invalid = []rest.Invalid{{Entry: known.entry, EntryType: "json_data_property", Rules: []rest.Rule{rule}}}
 	}
 	return known.code, f
 }
 
 // refused answers a refusal at once.
-func refused(ctx context.Context, r db.Refusal, allowed []string) *Failure {
-	requestOf(ctx).note.Refusal = r
+func refused(ctx context.Context, r db.Refusal, allowed []string) *rest.Failure {
+	rest.Note(ctx).Refusal = r
 	code, fault := refusalFault(r, allowed)
-	return failure(ctx, code, fault)
+	return rest.Fail(ctx, code, fault)
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 )
 
@@ -109,7 +109,7 @@ func TestRaw(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		var f api.Failure
+		var f rest.Failure
 		err = json.NewDecoder(response.Body).Decode(&f)
 		if err != nil || response.StatusCode != 400 || f.Meta.Code != 400 || f.Fault.Type != "request_malformed" || f.Meta.RequestID != response.Header.Get("X-Request-Id") {
 			t.Errorf("%s: %v %+v %v", name, response.Status, f, err)
@@ -148,7 +148,7 @@ func TestUnavailable(t *testing.T) {
 	nowhere, err := db.Open(t.Context(), db.Config{URL: "postgres://nobody@127.0.0.1:1/nothing"})
 	must(t, err)
 	defer nowhere.Close()
-	s := newService(t, func(c *api.Config) {
+	s := newService(t, func(c *rest.Config) {
 		c.DB = nowhere
 		c.Ready = func(ctx context.Context) error { return nowhere.Ready(ctx, 1) }
 	})

@@ -12,6 +12,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 )
 
@@ -91,101 +92,6 @@ type UsedByEmployeeHistoryItem struct {
 	HistoryStamp
 }
 
-// ServiceRequestUse is the body of an action to use. Unknown keys are ignored, but not inside the references.
-type ServiceRequestUse struct {
-	_                 struct{}   `json:"-" additionalProperties:"true"`
-	UsedByLegalEntity Reference  `json:"used_by_legal_entity" doc:"The caller's legal entity"`
-	UsedByEmployee    *Reference `json:"used_by_employee,omitempty" doc:"An approved employee of it, of a type that fits the category"`
-	UsedByDivision    *Reference `json:"used_by_division,omitempty" doc:"Mandatory for hospitalization and transfer_of_care"`
-	Program           *Reference `json:"program,omitempty"`
-}
-
-// Resolve refuses references whose type lies.
-func (u *ServiceRequestUse) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
-	var faults []error
-	faults = append(faults, checkResource(&u.UsedByLegalEntity, prefix.With("used_by_legal_entity"), "legal_entity")...)
-	faults = append(faults, checkResource(u.UsedByEmployee, prefix.With("used_by_employee"), "employee")...)
-	faults = append(faults, checkResource(u.UsedByDivision, prefix.With("used_by_division"), "division")...)
-	faults = append(faults, checkResource(u.Program, prefix.With("program"), "medical_program")...)
-	return faults
-}
-
-// ServiceRequestRelease is the body of an action to release: nothing needs to be said, and unknown keys are ignored.
-type ServiceRequestRelease struct {
-	_ struct{} `json:"-" additionalProperties:"true"`
-}
-
-// ServiceRequestProcess is the body of an action to process: nothing needs to be said, and unknown keys are ignored.
-type ServiceRequestProcess struct {
-	_ struct{} `json:"-" additionalProperties:"true"`
-}
-
-// ServiceRequestCompletion is the body of an action to complete. Unknown keys are ignored, but not inside the references.
-type ServiceRequestCompletion struct {
-	_              struct{}         `json:"-" additionalProperties:"true"`
-	CompletedWith  *Reference       `json:"completed_with,omitempty" doc:"An encounter, where the type is left out, a diagnostic_report or a procedure; needs program_service"`
-	ProgramService *Reference       `json:"program_service,omitempty" doc:"Service of the programme that was rendered"`
-	StatusReason   *CodeableConcept `json:"status_reason,omitempty" doc:"One coding, of dictionary eHealth/service_request_complete_reasons"`
-}
-
-const completeReasons = "eHealth/service_request_complete_reasons"
-
-// Resolve refuses references whose type lies, and a reason that is not one code of its dictionary's system; whether the dictionary has the
-// code is a later check.
-func (c *ServiceRequestCompletion) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
-	var faults []error
-	faults = append(faults, checkResource(c.CompletedWith, prefix.With("completed_with"), "encounter", "diagnostic_report", "procedure")...)
-	faults = append(faults, checkResource(c.ProgramService, prefix.With("program_service"), "program_service")...)
-	if c.StatusReason != nil && len(c.StatusReason.Coding) > 0 {
-		coding := prefix.With("status_reason.coding")
-		if len(c.StatusReason.Coding) > 1 {
-			faults = append(faults, &huma.ErrorDetail{Message: "length|max|1", Location: coding})
-		}
-		if c.StatusReason.Coding[0].System != completeReasons {
-			faults = append(faults, notOneOf(coding+"[0].system", completeReasons))
-		}
-	}
-	return faults
-}
-
-func (c *ServiceRequestCompletion) order() db.CompleteBody {
-	var body db.CompleteBody
-	if c == nil {
-		return body
-	}
-	body.ProgramService = c.ProgramService.id()
-	if c.CompletedWith != nil {
-		body.CompletedWith = &db.CompletedWith{Type: "encounter", ID: *c.CompletedWith.id()}
-		if kind := c.CompletedWith.Identifier.Type; kind != nil {
-			body.CompletedWith.Type = kind.Coding[0].Code
-		}
-	}
-	if c.StatusReason != nil {
-		body.StatusReason = c.StatusReason
-	}
-	return body
-}
-
-type useInput struct {
-	ServiceRequestID UUID `path:"service_request_id"`
-	Body             ServiceRequestUse
-}
-
-type releaseInput struct {
-	ServiceRequestID UUID `path:"service_request_id"`
-	Body             *ServiceRequestRelease
-}
-
-type processInput struct {
-	ServiceRequestID UUID `path:"service_request_id"`
-	Body             *ServiceRequestProcess
-}
-
-type completeInput struct {
-	ServiceRequestID UUID `path:"service_request_id"`
-	Body             *ServiceRequestCompletion
-}
-
 type listServiceRequestsInput struct {
 	Requisition string `query:"requisition" required:"true" maxLength:"255" example:"0000-12H4-EXC5-4X6P"`
 	Status      string `query:"status" enum:"active,completed,recalled,entered_in_error" default:"active"`
@@ -194,112 +100,33 @@ type listServiceRequestsInput struct {
 }
 
 type listPatientServiceRequestsInput struct {
-	PatientID            UUID   `path:"patient_id"`
-	Status               string `query:"status" enum:"active,completed,recalled,entered_in_error" doc:"Left out: all"`
-	RequesterLegalEntity UUID   `query:"requester_legal_entity"`
-	UsedByLegalEntity    UUID   `query:"used_by_legal_entity"`
-	Code                 UUID   `query:"code" doc:"The service"`
-	Page                 int64  `query:"page" minimum:"1" default:"1" doc:"A page behind the last is empty"`
-	PageSize             int64  `query:"page_size" minimum:"1" maximum:"100" default:"50"`
+	PatientID            rest.UUID `path:"patient_id"`
+	Status               string    `query:"status" enum:"active,completed,recalled,entered_in_error" doc:"Left out: all"`
+	RequesterLegalEntity rest.UUID `query:"requester_legal_entity"`
+	UsedByLegalEntity    rest.UUID `query:"used_by_legal_entity"`
+	Code                 rest.UUID `query:"code" doc:"The service"`
+	Page                 int64     `query:"page" minimum:"1" default:"1" doc:"A page behind the last is empty"`
+	PageSize             int64     `query:"page_size" minimum:"1" maximum:"100" default:"50"`
 }
 
 type serviceRequestsOutput struct {
-	Body ListEnvelope[ServiceRequest]
+	Body rest.ListEnvelope[ServiceRequest]
 }
 
 type getServiceRequestInput struct {
-	PatientID UUID `path:"patient_id"`
-	ID        UUID `path:"id"`
+	PatientID rest.UUID `path:"patient_id"`
+	ID        rest.UUID `path:"id"`
 }
 
 type serviceRequestOutput struct {
-	Body Envelope[ServiceRequest]
+	Body rest.Envelope[ServiceRequest]
 }
 
-func (s *server) registerServiceRequests() {
-	register(s, endpoint[useInput, acceptedOutput]{
-		Operation: huma.Operation{
-			OperationID:   "useServiceRequest",
-			Method:        http.MethodPatch,
-			Path:          "/api/service_requests/{service_request_id}/actions/use",
-			DefaultStatus: http.StatusAccepted,
-			Tags:          []string{"Service requests"},
-			Summary:       "Use: reserve a service request",
-			Description: "Reserves a service request for the caller's legal entity. The rules are checked now and once more in the job. In this order: legal " +
-				"entity allowed; found; has a program; not expired; active; not used; not completed; employee of the legal entity, and of a fitting type; legal " +
-				"entity the caller's own; division given, and of the legal entity, where the category asks for it.",
-			Errors: []int{http.StatusNotFound, http.StatusConflict},
-		},
-		scope:         "service_request:use",
-		bodyExample:   exampleUse(),
-		answerExample: examplePendingJob(),
-		do: func(ctx context.Context, caller db.Caller, in *useInput) (*acceptedOutput, error) {
-			return s.accept(ctx, db.Order{Action: db.Use, ServiceRequestID: in.ServiceRequestID.value(), Caller: caller, Body: db.UseBody{
-				UsedByLegalEntity: *in.Body.UsedByLegalEntity.id(),
-				UsedByEmployee:    in.Body.UsedByEmployee.id(),
-				UsedByDivision:    in.Body.UsedByDivision.id(),
-				Program:           in.Body.Program.id(),
-			}})
-		},
-	})
-	register(s, endpoint[releaseInput, acceptedOutput]{
-		Operation: huma.Operation{
-			OperationID:   "releaseServiceRequest",
-			Method:        http.MethodPatch,
-			Path:          "/api/service_requests/{service_request_id}/actions/release",
-			DefaultStatus: http.StatusAccepted,
-			Tags:          []string{"Service requests"},
-			Summary:       "Release: give a reservation back",
-			Description: "Gives a reserved service request back, so that it can be used again. The rules are checked now and once more in the job. In this order: " +
-				"legal entity allowed; found; active; in_queue; held by the caller's legal entity, where the registry asks for it. No body is needed.",
-			Errors: []int{http.StatusNotFound, http.StatusConflict},
-		},
-		scope:         "service_request:use",
-		bodyExample:   ServiceRequestRelease{},
-		answerExample: examplePendingJob(),
-		do: func(ctx context.Context, caller db.Caller, in *releaseInput) (*acceptedOutput, error) {
-			return s.accept(ctx, db.Order{Action: db.Release, ServiceRequestID: in.ServiceRequestID.value(), Caller: caller, Body: db.ReleaseBody{}})
-		},
-	})
-	register(s, endpoint[processInput, acceptedOutput]{
-		Operation: huma.Operation{
-			OperationID:   "processServiceRequest",
-			Method:        http.MethodPatch,
-			Path:          "/api/service_requests/{service_request_id}/actions/process",
-			DefaultStatus: http.StatusAccepted,
-			Tags:          []string{"Service requests"},
-			Summary:       "Process: begin to serve a reserved service request",
-			Description: "Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now and once more in the job. In " +
-				"this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity. No body is needed.",
-			Errors: []int{http.StatusNotFound, http.StatusConflict},
-		},
-		scope:         "service_request:makeinprogress",
-		bodyExample:   ServiceRequestProcess{},
-		answerExample: examplePendingJob(),
-		do: func(ctx context.Context, caller db.Caller, in *processInput) (*acceptedOutput, error) {
-			return s.accept(ctx, db.Order{Action: db.Process, ServiceRequestID: in.ServiceRequestID.value(), Caller: caller, Body: db.ProcessBody{}})
-		},
-	})
-	register(s, endpoint[completeInput, acceptedOutput]{
-		Operation: huma.Operation{
-			OperationID:   "completeServiceRequest",
-			Method:        http.MethodPatch,
-			Path:          "/api/service_requests/{service_request_id}/actions/complete",
-			DefaultStatus: http.StatusAccepted,
-			Tags:          []string{"Service requests"},
-			Summary:       "Complete a service request",
-			Description: "Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; " +
-				"with a program: held by the caller's legal entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.",
-			Errors: []int{http.StatusNotFound, http.StatusConflict},
-		},
-		scope:         "service_request:complete",
-		bodyExample:   exampleCompletion(),
-		answerExample: examplePendingJob(),
-		do: func(ctx context.Context, caller db.Caller, in *completeInput) (*acceptedOutput, error) {
-			return s.accept(ctx, db.Order{Action: db.Complete, ServiceRequestID: in.ServiceRequestID.value(), Caller: caller, Body: in.Body.order()})
-		},
-	})
-	register(s, endpoint[listServiceRequestsInput, serviceRequestsOutput]{
+// serviceRequests are the operations that read service requests. Those that change them are actions.
+type serviceRequests struct{ *rest.Server }
+
+func (s serviceRequests) register() {
+	rest.Register(s.Server, rest.Endpoint[listServiceRequestsInput, serviceRequestsOutput]{
 		Operation: huma.Operation{
 			OperationID: "listServiceRequests",
 			Method:      http.MethodGet,
@@ -308,14 +135,17 @@ func (s *server) registerServiceRequests() {
 			Summary:     "Find service requests by requisition",
 			Description: "The service requests of a requisition, newest first. Whoever knows the requisition may find them, whatever the legal entity.",
 		},
-		scope:         "service_request:read",
-		answerExample: []ServiceRequest{exampleServiceRequest()},
-		do: func(ctx context.Context, _ db.Caller, in *listServiceRequestsInput) (*serviceRequestsOutput, error) {
+		Scope: "service_request:read",
+		Examples: rest.Examples{
+			Answer:  []ServiceRequest{exampleServiceRequest()},
+			Invalid: rest.Invalid{Entry: "$.page", EntryType: "query_parameter", Rules: []rest.Rule{rest.CastRule("integer", "string")}},
+		},
+		Do: func(ctx context.Context, _ db.Caller, in *listServiceRequestsInput) (*serviceRequestsOutput, error) {
 			list, err := s.DB.ServiceRequests.ByRequisition(ctx, in.Requisition, in.Status, db.Page{Number: in.Page, Size: in.PageSize})
 			return serviceRequestsAnswer(ctx, list, err)
 		},
 	})
-	register(s, endpoint[listPatientServiceRequestsInput, serviceRequestsOutput]{
+	rest.Register(s.Server, rest.Endpoint[listPatientServiceRequestsInput, serviceRequestsOutput]{
 		Operation: huma.Operation{
 			OperationID: "listPatientServiceRequests",
 			Method:      http.MethodGet,
@@ -324,35 +154,42 @@ func (s *server) registerServiceRequests() {
 			Summary:     "List the service requests of a patient",
 			Description: "The service requests of a patient, newest first. All filters that are given have to fit. A patient nobody knows has none.",
 		},
-		scope:         "service_request:read",
-		answerExample: []ServiceRequest{exampleServiceRequest()},
-		do: func(ctx context.Context, _ db.Caller, in *listPatientServiceRequestsInput) (*serviceRequestsOutput, error) {
-			list, err := s.DB.ServiceRequests.OfPatient(ctx, in.PatientID.value(), db.ServiceRequestFilter{
-				Status:                 optionalText(in.Status),
-				RequesterLegalEntityID: in.RequesterLegalEntity.optional(),
-				UsedByLegalEntityID:    in.UsedByLegalEntity.optional(),
-				CodeID:                 in.Code.optional(),
+		Scope: "service_request:read",
+		Examples: rest.Examples{
+			Answer:  []ServiceRequest{exampleServiceRequest()},
+			Invalid: rest.Invalid{Entry: "$.page", EntryType: "query_parameter", Rules: []rest.Rule{rest.CastRule("integer", "string")}},
+		},
+		Do: func(ctx context.Context, _ db.Caller, in *listPatientServiceRequestsInput) (*serviceRequestsOutput, error) {
+			list, err := s.DB.ServiceRequests.OfPatient(ctx, in.PatientID.Value(), db.ServiceRequestFilter{
+				Status:                 rest.OptionalText(in.Status),
+				RequesterLegalEntityID: in.RequesterLegalEntity.Optional(),
+				UsedByLegalEntityID:    in.UsedByLegalEntity.Optional(),
+				CodeID:                 in.Code.Optional(),
 			}, db.Page{Number: in.Page, Size: in.PageSize})
 			return serviceRequestsAnswer(ctx, list, err)
 		},
 	})
-	register(s, endpoint[getServiceRequestInput, serviceRequestOutput]{
+	rest.Register(s.Server, rest.Endpoint[getServiceRequestInput, serviceRequestOutput]{
 		Operation: huma.Operation{
 			OperationID: "getServiceRequest",
 			Method:      http.MethodGet,
 			Path:        "/api/patients/{patient_id}/service_requests/{id}",
 			Tags:        []string{"Service requests"},
 			Summary:     "Read a service request of a patient",
-			Errors:      []int{http.StatusNotFound},
 		},
-		scope:         "service_request:read",
-		answerExample: exampleServiceRequest(),
-		do:            s.getServiceRequest,
+		Scope: "service_request:read",
+		Examples: rest.Examples{
+			Answer: exampleServiceRequest(),
+			Refusals: map[int]string{
+				http.StatusNotFound: "Service request not found",
+			},
+		},
+		Do: s.get,
 	})
 }
 
-func (s *server) getServiceRequest(ctx context.Context, _ db.Caller, in *getServiceRequestInput) (*serviceRequestOutput, error) {
-	found, err := s.DB.ServiceRequests.Get(ctx, in.PatientID.value(), in.ID.value())
+func (s serviceRequests) get(ctx context.Context, _ db.Caller, in *getServiceRequestInput) (*serviceRequestOutput, error) {
+	found, err := s.DB.ServiceRequests.Get(ctx, in.PatientID.Value(), in.ID.Value())
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, refused(ctx, db.ServiceRequestNotFound, nil)
 	}
@@ -363,14 +200,14 @@ func (s *server) getServiceRequest(ctx context.Context, _ db.Caller, in *getServ
 	if err != nil {
 		return nil, fmt.Errorf("service request %s: %w", found.ID, err)
 	}
-	return &serviceRequestOutput{Envelope[ServiceRequest]{metaOf(ctx, http.StatusOK), answer}}, nil
+	return &serviceRequestOutput{rest.Object(ctx, http.StatusOK, answer)}, nil
 }
 
 func serviceRequestsAnswer(ctx context.Context, list db.List[db.ServiceRequest], err error) (*serviceRequestsOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := listEnvelope(ctx, list, serviceRequestAnswer)
+	answer, err := rest.List(ctx, list, serviceRequestAnswer)
 	return &serviceRequestsOutput{answer}, err
 }
 
@@ -446,4 +283,29 @@ func concept(stored json.RawMessage) (*CodeableConcept, error) {
 	var c *CodeableConcept
 	err := jsonv2.Unmarshal(stored, &c)
 	return c, err
+}
+
+func exampleServiceRequest() ServiceRequest {
+	active, isNew, queued := "active", "new", "in_queue"
+	answer, err := serviceRequestAnswer(db.ServiceRequest{
+		ID: exampleRequest, Requisition: "0000-12H4-EXC5-4X6P", PatientID: examplePatient, Status: active,
+		ProgramID:               uuid.NullUUID{UUID: uuid.MustParse("5d2b7c5e-4a86-4c7d-8a9a-6b3f1d0e2c48"), Valid: true},
+		ProgramProcessingStatus: &queued, UsedByLegalEntityID: uuid.NullUUID{UUID: exampleClinic, Valid: true},
+		UsedByEmployeeID: uuid.NullUUID{UUID: exampleDoctor, Valid: true}, Category: "counselling",
+		RequesterLegalEntityID: uuid.NullUUID{UUID: uuid.MustParse("b1c2d3e4-f5a6-4b7c-8d9e-0f1a2b3c4d5e"), Valid: true},
+		ExpirationDate:         exampleMoment.AddDate(1, 0, 0),
+		Content:                []byte(`{"intent": "order", "priority": "routine"}`),
+		History: []db.HistoryItem{
+			{Status: &active, InsertedAt: exampleMoment, InsertedBy: exampleUser},
+			{ProgramProcessingStatus: &isNew, InsertedAt: exampleMoment, InsertedBy: exampleUser},
+			{ProgramProcessingStatus: &queued, InsertedAt: exampleMoment, InsertedBy: exampleUser},
+			{UsedByLegalEntity: &exampleClinic, InsertedAt: exampleMoment, InsertedBy: exampleUser},
+			{UsedByEmployee: &exampleDoctor, InsertedAt: exampleMoment, InsertedBy: exampleUser},
+		},
+		InsertedAt: exampleMoment, UpdatedAt: exampleMoment,
+	})
+	if err != nil {
+		panic(err) // it is the same at every start
+	}
+	return answer
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/goleak"
 
-	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 )
 
@@ -69,7 +69,7 @@ func TestWaitInVain(t *testing.T) {
 func TestWaitEndsWhenTheServerStops(t *testing.T) {
 	t.Parallel()
 	stopping, stop := context.WithCancel(context.Background())
-	s := newService(t, func(c *api.Config) { c.Stopping = stopping })
+	s := newService(t, func(c *rest.Config) { c.Stopping = stopping })
 	_, id := s.serviceRequest("in_queue", held(s.clinic))
 	time.AfterFunc(50*time.Millisecond, stop)
 	start := time.Now()

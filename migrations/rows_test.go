@@ -21,6 +21,7 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/migrations"
 )
@@ -221,7 +222,7 @@ func readBack(t *testing.T, address string, from int64) {
 		must(t, err)
 	}
 
-	server := httptest.NewServer(api.New(api.Config{DB: app, Log: slog.New(slog.DiscardHandler), RequireAPIKey: true}))
+	server := httptest.NewServer(api.New(rest.Config{DB: app, Log: slog.New(slog.DiscardHandler), RequireAPIKey: true}))
 	t.Cleanup(server.Close)
 	get := func(path string) (data any) {
 		t.Helper()

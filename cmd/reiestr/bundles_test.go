@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
@@ -65,7 +66,7 @@ func readBack(t *testing.T, url string) {
 	app, err := db.Open(t.Context(), db.Config{URL: url, Role: db.App, TimeZone: "Europe/Kyiv"})
 	must(t, err)
 	defer app.Close()
-	server := httptest.NewServer(api.New(api.Config{DB: app, Log: slog.New(slog.DiscardHandler)}))
+	server := httptest.NewServer(api.New(rest.Config{DB: app, Log: slog.New(slog.DiscardHandler)}))
 	defer server.Close()
 	token := done(t, "token", "issue", "--legal-entity", uuid.NewString(), "--user", uuid.NewString(), "--scope", "service_request:read", "--database-url", url)
 	for _, loaded := range readExample(t)["service_requests"] {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/internal/pgserver"
 	"github.com/reiestr/reiestr/migrations"
@@ -85,7 +86,7 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 	}
 	pool := worker.New(app, env.log, runtime.GOMAXPROCS(0))
 	works := c.Role != "api"
-	apiConfig := api.Config{
+	apiConfig := rest.Config{
 		DB: app, Log: env.log, RequireAPIKey: env.RequireAPIKey, Stopping: ctx,
 		Ready: func(ctx context.Context) error {
 			if works && !pool.Alive() {
@@ -96,11 +97,11 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 		RatePerSecond: env.RateLimit, RateBurst: env.RateBurst, Metrics: observed.Metrics(app), Answered: observed.Answered,
 	}
 	if env.OIDCIssuer != "" {
-		apiConfig.Issuer = api.NewIssuer(env.OIDCIssuer, env.OIDCAudience, app.Access, env.log)
+		apiConfig.Issuer = rest.NewIssuer(env.OIDCIssuer, env.OIDCAudience, app.Access, env.log)
 	}
 	handler := api.New(apiConfig)
 	if c.Role == "worker" {
-		handler = api.Health(apiConfig)
+		handler = rest.Health(apiConfig)
 	}
 	server := &http.Server{
 		Handler:           observed.Handler(handler),
@@ -129,7 +130,7 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 		running.Go(func() { worker.Announce(background, app, env.log) })
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(api.Listener(listener)) }()
+	go func() { served <- server.Serve(rest.Listener(listener)) }()
 
 	address := "http://" + reachable(listener.Addr())
 	fmt.Fprintf(env.out, "listening on %s\n", address)

@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 )
 
@@ -52,7 +52,7 @@ func newMetrics(r *prometheus.Registry) metrics {
 	return m
 }
 
-func (m metrics) answered(a api.Answered) {
+func (m metrics) answered(a rest.Answered) {
 	operation := a.Operation
 	if operation == "" {
 		operation = "none"

@@ -21,7 +21,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
-	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 )
 
@@ -74,11 +74,11 @@ func (t *Telemetry) Handler(next http.Handler) http.Handler {
 	}
 	return otelhttp.NewHandler(next, "", otelhttp.WithTracerProvider(t.provider), otelhttp.WithMeterProvider(noopmetric.NewMeterProvider()),
 		otelhttp.WithPropagators(propagator), otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method }),
-		otelhttp.WithFilter(func(r *http.Request) bool { return !api.Quiet(r.URL.Path) }))
+		otelhttp.WithFilter(func(r *http.Request) bool { return !rest.Quiet(r.URL.Path) }))
 }
 
 // Answered counts an answer, and names the span of its request by route: the path itself holds ids of patients.
-func (t *Telemetry) Answered(ctx context.Context, a api.Answered) {
+func (t *Telemetry) Answered(ctx context.Context, a rest.Answered) {
 	t.metrics.answered(a)
 	span := trace.SpanFromContext(ctx)
 	if !span.IsRecording() {

@@ -25,6 +25,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/internal/dev/testdb"
 	"github.com/reiestr/reiestr/internal/telemetry"
@@ -70,13 +71,13 @@ func newService(t testing.TB) *service {
 	s.key, err = owner.Access.IssueAPIKey(ctx, "test")
 	must(t, err)
 
-	handler := api.New(api.Config{
+	handler := api.New(rest.Config{
 		DB: app, Log: log, RequireAPIKey: true, Answered: observed.Answered, Metrics: observed.Metrics(app),
 		Ready: func(ctx context.Context) error { return app.Ready(ctx, migrations.Latest()) },
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	server := &httptest.Server{Listener: api.Listener(listener), Config: &http.Server{Handler: observed.Handler(handler)}}
+	server := &httptest.Server{Listener: rest.Listener(listener), Config: &http.Server{Handler: observed.Handler(handler)}}
 	server.Start()
 	t.Cleanup(server.Close)
 	s.url = server.URL

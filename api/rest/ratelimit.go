@@ -1,4 +1,4 @@
-package api
+package rest
 
 import (
 	"context"
@@ -74,11 +74,10 @@ func (l *limiter) makeRoom(now time.Time) {
 }
 
 // limit takes a request from what the client may ask, and tells it how much that is (draft-ietf-httpapi-ratelimit-headers).
-func (s *server) limit(ctx context.Context, client uuid.UUID, w http.ResponseWriter) *Failure {
-	if s.limiter == nil {
+func (l *limiter) limit(ctx context.Context, client uuid.UUID, w http.ResponseWriter) *Failure {
+	if l == nil {
 		return nil
 	}
-	l := s.limiter
 	left, ok := l.take(client, time.Now())
 	until := func(tokens float64) int { return int(math.Ceil(max(0, tokens-left) / l.perSecond)) }
 	w.Header().Set("RateLimit-Policy", fmt.Sprintf(`"client";q=%d;w=%d`, l.burst, max(1, int(math.Ceil(float64(l.burst)/l.perSecond)))))
@@ -86,7 +85,5 @@ func (s *server) limit(ctx context.Context, client uuid.UUID, w http.ResponseWri
 	if ok {
 		return nil
 	}
-	return failure(ctx, http.StatusTooManyRequests, Fault{Type: "too_many_requests", Message: tooManyMessage}, "Retry-After", strconv.Itoa(max(1, until(1))))
+	return Fail(ctx, http.StatusTooManyRequests, Fault{Type: "too_many_requests", Message: tooManyMessage}, "Retry-After", strconv.Itoa(max(1, until(1))))
 }
-
-const tooManyMessage = "Too many requests. Try again later."

@@ -1,4 +1,4 @@
-package api
+package rest
 
 import (
 	"context"
@@ -37,10 +37,14 @@ type ListEnvelope[T any] struct {
 	Data   []T    `json:"data" nullable:"false"`
 }
 
-// listEnvelope answers a page of a list, each entry as answer says.
-func listEnvelope[E, T any](ctx context.Context, list db.List[E], answer func(E) (T, error)) (ListEnvelope[T], error) {
-	envelope := ListEnvelope[T]{Meta: metaOf(ctx, http.StatusOK), Paging: pagingOf(list.Page, list.TotalEntries), Data: []T{}}
-	envelope.Meta.Type = "list"
+// Object makes the answer that is one object.
+func Object[T any](ctx context.Context, code int, data T) Envelope[T] {
+	return Envelope[T]{metaOf(ctx, code), data}
+}
+
+// List makes the answer that is a page of a list. The function answer makes each entry.
+func List[E, T any](ctx context.Context, list db.List[E], answer func(E) (T, error)) (ListEnvelope[T], error) {
+	envelope := ListEnvelope[T]{Meta: ListMeta(ctx), Paging: pagingOf(list.Page, list.TotalEntries), Data: []T{}}
 	for _, e := range list.Entries {
 		a, err := answer(e)
 		if err != nil {
@@ -51,11 +55,19 @@ func listEnvelope[E, T any](ctx context.Context, list db.List[E], answer func(E)
 	return envelope, nil
 }
 
-func pagingOf(p db.Page, totalEntries int64) Paging {
-	return Paging{PageNumber: p.Number, PageSize: p.Size, TotalEntries: totalEntries, TotalPages: max(1, (totalEntries+p.Size-1)/p.Size)}
+// ListMeta is the meta of a list that is answered with 200.
+func ListMeta(ctx context.Context) Meta {
+	m := metaOf(ctx, http.StatusOK)
+	m.Type = "list"
+	return m
 }
 
-// Failure is any other answer. It is the one error type that reaches a caller.
+func pagingOf(p db.Page, totalEntries int64) Paging {
+	pages := max(1, (totalEntries+p.Size-1)/p.Size)
+	return Paging{PageNumber: p.Number, PageSize: p.Size, TotalEntries: totalEntries, TotalPages: pages}
+}
+
+// Failure is any other answer. It is the only error type that reaches a caller.
 type Failure struct {
 	Meta  Meta  `json:"meta"`
 	Fault Fault `json:"error"`
@@ -90,8 +102,8 @@ func (f *Failure) GetStatus() int               { return f.Meta.Code }
 func (f *Failure) GetHeaders() http.Header      { return f.header }
 func (f *Failure) ContentType(ct string) string { return ct }
 
-// failure makes an answer of the fault. header holds name-value pairs.
-func failure(ctx context.Context, code int, fault Fault, header ...string) *Failure {
+// Fail makes the answer of a fault. header holds name-value pairs.
+func Fail(ctx context.Context, code int, fault Fault, header ...string) *Failure {
 	f := &Failure{Meta: metaOf(ctx, code), Fault: fault, header: http.Header{}}
 	for i := 0; i+1 < len(header); i += 2 {
 		f.header.Set(header[i], header[i+1])
@@ -99,7 +111,7 @@ func failure(ctx context.Context, code int, fault Fault, header ...string) *Fail
 	return f
 }
 
-// write answers with the failure where huma does not: outside of its operations, and before them.
+// write sends the failure where huma does not: outside of its operations, and before them.
 func (f *Failure) write(w http.ResponseWriter) {
 	for name, values := range f.header {
 		w.Header()[name] = values
@@ -108,24 +120,7 @@ func (f *Failure) write(w http.ResponseWriter) {
 	w.WriteHeader(f.Meta.Code)
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
-	encoder.Encode(f) //nolint:errcheck // the caller has gone; there is nobody left to tell
-}
-
-// request is what every layer below the outermost handler may know of the request.
-type request struct {
-	id   string
-	url  string
-	note *Answered // what the layers below have to tell
-}
-
-type requestKey struct{}
-
-func requestOf(ctx context.Context) request {
-	r, _ := ctx.Value(requestKey{}).(request)
-	if r.note == nil { // net/http refused it before it was identified
-		r.note = &Answered{}
-	}
-	return r
+	encoder.Encode(f) //nolint:errcheck // the caller has gone
 }
 
 func metaOf(ctx context.Context, code int) Meta {

@@ -1,4 +1,4 @@
-package api
+package rest
 
 import (
 	"context"
@@ -30,11 +30,6 @@ const (
 
 // signatures are the algorithms of public keys; none and those of shared secrets are no signatures of an issuer.
 var signatures = []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.ES256, jose.ES384, jose.ES512, jose.EdDSA}
-
-// TokenSource tells what a bearer token and an api key allow. db.ErrNotFound: the token is unknown, revoked or malformed.
-type TokenSource interface {
-	Check(ctx context.Context, token, apiKey string) (db.Grant, error)
-}
 
 // Issuer is an OIDC issuer, whose signed JWTs are taken as access tokens. It is asked for its keys when the first token comes, so it need
 // not be up before.
@@ -80,10 +75,10 @@ func (i *Issuer) Check(ctx context.Context, token, apiKey string) (db.Grant, err
 	grant, err := i.verify(ctx, token, keys)
 	switch {
 	case keys.err != nil:
-		i.log.WarnContext(ctx, "the keys of the OIDC issuer cannot be had", "request_id", requestOf(ctx).id, "error", keys.err)
+		i.log.WarnContext(ctx, "the keys of the OIDC issuer cannot be had", "request_id", RequestID(ctx), "error", keys.err)
 		return db.Grant{}, unavailable(ctx)
 	case err != nil:
-		i.log.DebugContext(ctx, "a JWT is refused", "request_id", requestOf(ctx).id, "reason", err)
+		i.log.DebugContext(ctx, "a JWT is refused", "request_id", RequestID(ctx), "reason", err)
 		return db.Grant{}, db.ErrNotFound
 	}
 	grant.KnownAPIKey, err = i.access.KnowsAPIKey(ctx, apiKey)

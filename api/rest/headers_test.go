@@ -1,4 +1,4 @@
-package api
+package rest
 
 import (
 	"strings"
@@ -9,7 +9,7 @@ func TestPreferredWait(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		header string // several, parted by a bar
-		want   patience
+		want   Patience
 	}{
 		{"wait=5", 5},
 		{"WAIT = 5", 5},

@@ -1,4 +1,4 @@
-package api
+package rest
 
 import (
 	"bytes"
@@ -63,9 +63,15 @@ func unquoted(text string) (string, bool) {
 	return "", false
 }
 
+// idempotency keeps the answers of requests that have an idempotency key.
+type idempotency struct {
+	*Config
+	errors translator
+}
+
 // once carries out a request that has an idempotency key, unless it was carried out before: then it is given the same answer. It runs after
 // who calls is known and the body is read.
-func (s *server) once(ctx huma.Context, caller db.Caller, next func(huma.Context)) {
+func (i idempotency) once(ctx huma.Context, caller db.Caller, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	key, ok := idempotencyKey(r.Header.Values(idempotencyHeader))
 	switch {
@@ -78,21 +84,21 @@ func (s *server) once(ctx huma.Context, caller db.Caller, next func(huma.Context
 	}
 	sum, err := requestDigest(r)
 	if err != nil {
-		s.answer(ctx.Context(), ctx.Operation().OperationID, err).write(w)
+		i.errors.answer(ctx.Context(), ctx.Operation().OperationID, err).write(w)
 		return
 	}
-	lease, before, err := s.DB.Idempotency.Claim(ctx.Context(), caller.ClientID, key, sum)
+	lease, before, err := i.DB.Idempotency.Claim(ctx.Context(), caller.ClientID, key, sum)
 	switch {
 	case errors.Is(err, db.ErrKeyRunning):
-		failure(ctx.Context(), http.StatusConflict, Fault{Type: "request_conflict", Message: "A request with this Idempotency-Key is being carried out"},
-			"Retry-After", "1").write(w)
+		fault := Fault{Type: "request_conflict", Message: "A request with this Idempotency-Key is being carried out"}
+		Fail(ctx.Context(), http.StatusConflict, fault, "Retry-After", "1").write(w)
 		return
 	case errors.Is(err, db.ErrKeyOfAnother):
-		failure(ctx.Context(), http.StatusUnprocessableEntity,
-			Fault{Type: "validation_failed", Message: "Idempotency-Key was used for another request"}).write(w)
+		fault := Fault{Type: "validation_failed", Message: "Idempotency-Key was used for another request"}
+		Fail(ctx.Context(), http.StatusUnprocessableEntity, fault).write(w)
 		return
 	case err != nil:
-		s.answer(ctx.Context(), ctx.Operation().OperationID, err).write(w)
+		i.errors.answer(ctx.Context(), ctx.Operation().OperationID, err).write(w)
 		return
 	}
 	if before != nil {
@@ -104,11 +110,11 @@ func (s *server) once(ctx huma.Context, caller db.Caller, next func(huma.Context
 		w.Write(before.Body) //nolint:errcheck // the caller has gone
 		return
 	}
-	s.carryOut(ctx, lease, next)
+	i.carryOut(ctx, lease, next)
 }
 
 // carryOut runs a request and keeps its answer if it is a decision; else, also after a panic, the key is free again.
-func (s *server) carryOut(ctx huma.Context, lease *db.IdempotencyLease, next func(huma.Context)) {
+func (i idempotency) carryOut(ctx huma.Context, lease *db.IdempotencyLease, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	answer := recorder{ResponseWriter: w, before: w.Header().Clone()}
 	defer func() {
@@ -122,7 +128,7 @@ func (s *server) carryOut(ctx huma.Context, lease *db.IdempotencyLease, next fun
 			err = lease.Free(keeping)
 		}
 		if err != nil {
-			s.Log.WarnContext(keeping, "the answer of an idempotent request was not kept", "request_id", requestOf(keeping).id, "error", err)
+			i.Log.WarnContext(keeping, "the answer of an idempotent request was not kept", "request_id", RequestID(keeping), "error", err)
 		}
 	}()
 	next(humago.NewContext(ctx.Operation(), r.WithContext(ctx.Context()), &answer))

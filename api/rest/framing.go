@@ -1,4 +1,4 @@
-package api
+package rest
 
 import (
 	"bytes"
@@ -47,7 +47,7 @@ func (c conn) Write(p []byte) (int, error) {
 	if code == http.StatusRequestHeaderFieldsTooLarge {
 		kind = "request_too_large"
 	}
-	f := failure(context.WithValue(context.Background(), requestKey{}, request{id: id}), code, Fault{Type: kind, Message: http.StatusText(code)})
+	f := Fail(context.WithValue(context.Background(), requestKey{}, request{id: id}), code, Fault{Type: kind, Message: http.StatusText(code)})
 	body, err := json.Marshal(f)
 	if err != nil {
 		return c.Conn.Write(p)

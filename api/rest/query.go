@@ -1,9 +1,9 @@
-package api
+package rest
 
 import (
 	"context"
 	"errors"
-	"fmt"
+	"net/http"
 	"net/url"
 	"reflect"
 	"slices"
@@ -78,22 +78,6 @@ func rangeMessage(s *huma.Schema) string {
 	return message
 }
 
-// rangeRule reads what follows range in a coded message: sides and limits by turns.
-func rangeRule(params string) Rule {
-	limits := map[string]float64{}
-	parts := strings.Split(params, "|")
-	for i := 0; i+1 < len(parts); i += 2 {
-		limits[parts[i]], _ = strconv.ParseFloat(parts[i+1], 64)
-	}
-	var texts []string
-	for _, side := range []struct{ name, words string }{{"min", "at least"}, {"max", "at most"}} {
-		if limit, ok := limits[side.name]; ok {
-			texts = append(texts, fmt.Sprintf("%s %s", side.words, strconv.FormatFloat(limit, 'f', -1, 64)))
-		}
-	}
-	return Rule{"range", limits, "expected a number of " + strings.Join(texts, " and ")}
-}
-
 type queryFaultsKey struct{}
 
 // queryFaultsOf are the faults that register has found.
@@ -116,33 +100,34 @@ func schemaFailure(ctx context.Context, errs []error) *Failure {
 			all = append(all, err)
 		}
 	}
-	return failure(ctx, unprocessable, Fault{"validation_failed", schemaMessage, invalidOf(all)})
+	return Fail(ctx, http.StatusUnprocessableEntity, Fault{"validation_failed", schemaMessage, invalidOf(all)})
 }
 
-// optionalBool is a boolean parameter that may be left out.
-type optionalBool struct {
+// OptionalBool is a boolean parameter that may be left out.
+type OptionalBool struct {
 	Value bool
 	isSet bool
 }
 
 // Schema describes it to huma.
-func (optionalBool) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: huma.TypeBoolean} }
+func (OptionalBool) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: huma.TypeBoolean} }
 
 // Receiver is where huma writes the value.
-func (o *optionalBool) Receiver() reflect.Value { return reflect.ValueOf(o).Elem().Field(0) }
+func (o *OptionalBool) Receiver() reflect.Value { return reflect.ValueOf(o).Elem().Field(0) }
 
 // OnParamSet learns from huma whether there is one.
-func (o *optionalBool) OnParamSet(isSet bool, _ any) { o.isSet = isSet }
+func (o *OptionalBool) OnParamSet(isSet bool, _ any) { o.isSet = isSet }
 
-func (o optionalBool) pointer() *bool {
+// Pointer is nil for a parameter that was left out.
+func (o OptionalBool) Pointer() *bool {
 	if !o.isSet {
 		return nil
 	}
 	return &o.Value
 }
 
-// optionalText is nil for a text parameter that was left out: an empty one is refused.
-func optionalText(text string) *string {
+// OptionalText is nil for a text parameter that was left out. An empty one is refused before.
+func OptionalText(text string) *string {
 	if text == "" {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package api
+package rest
 
 import (
 	"errors"
@@ -14,11 +14,13 @@ import (
 
 const bearerRealm = `Bearer realm="reiestr"`
 
-// authorize finds on whose behalf the request acts, or why it may not: token, expiry, api key, scope, in this order (contract, section 1).
-func (s *server) authorize(ctx huma.Context, scope string) (db.Caller, *Failure) {
+// authorize finds on whose behalf the request acts. An error says why it may not: token, expiry, api key and scope are checked in this order
+// (contract, section 1).
+func authorize(ctx huma.Context, c *Config, scope string) (db.Caller, error) {
 	r, _ := humago.Unwrap(ctx)
-	denied := func(challenge, message string) (db.Caller, *Failure) {
-		return db.Caller{}, failure(ctx.Context(), http.StatusUnauthorized, Fault{Type: "access_denied", Message: message}, "WWW-Authenticate", challenge)
+	denied := func(challenge, message string) (db.Caller, error) {
+		fault := Fault{Type: "access_denied", Message: message}
+		return db.Caller{}, Fail(ctx.Context(), http.StatusUnauthorized, fault, "WWW-Authenticate", challenge)
 	}
 	header := r.Header.Values("Authorization")
 	if len(header) == 0 {
@@ -31,25 +33,25 @@ func (s *server) authorize(ctx huma.Context, scope string) (db.Caller, *Failure)
 	token = strings.TrimSpace(token)
 	apiKey := r.Header.Get("api-key")
 
-	var source TokenSource = s.DB.Access
-	if s.Issuer != nil && strings.Count(token, ".") == 2 { // a JWT; an opaque token has no dots
-		source = s.Issuer
+	var source TokenSource = c.DB.Access
+	if c.Issuer != nil && strings.Count(token, ".") == 2 { // a JWT; an opaque token has no dots
+		source = c.Issuer
 	}
 	grant, err := source.Check(ctx.Context(), token, apiKey)
 	switch {
 	case len(header) > 1 || errors.Is(err, db.ErrNotFound):
 		return denied(bearerRealm+`, error="invalid_token"`, "Unauthorized: invalid access token")
 	case err != nil:
-		return db.Caller{}, s.answer(ctx.Context(), ctx.Operation().OperationID, err)
+		return db.Caller{}, err
 	case grant.Expired:
 		return denied(bearerRealm+`, error="invalid_token"`, "Unauthorized: access token is expired")
-	case s.RequireAPIKey && apiKey == "":
+	case c.RequireAPIKey && apiKey == "":
 		return denied(`Api-Key realm="reiestr"`, "Unauthorized: Api key is not set")
-	case s.RequireAPIKey && !grant.KnownAPIKey:
+	case c.RequireAPIKey && !grant.KnownAPIKey:
 		return denied(`Api-Key realm="reiestr"`, "Unauthorized: Invalid api key")
 	case !slices.Contains(grant.Scopes, scope):
-		return db.Caller{}, failure(ctx.Context(), http.StatusForbidden,
-			Fault{Type: "forbidden", Message: "Invalid scopes. Your scope does not allow to access this resource. Missing allowances: " + scope},
+		fault := Fault{Type: "forbidden", Message: scopeMessage + scope}
+		return db.Caller{}, Fail(ctx.Context(), http.StatusForbidden, fault,
 			"WWW-Authenticate", `Bearer error="insufficient_scope", scope="`+scope+`"`)
 	}
 	return grant.Caller, nil

@@ -1,4 +1,4 @@
-package api
+package rest
 
 import (
 	"context"
@@ -12,12 +12,9 @@ import (
 // longestWait bounds how long a caller may have a request wait, in seconds.
 const longestWait = 30
 
-// waits is implemented by the answers of operations that heed Prefer: wait.
-type waits interface{ waits() }
-
 // preferredWait is how many seconds the caller would have the request wait (RFC 7240, section 4.3): 0 for not at all, also where it says
 // something else than a number, at most longestWait. Of several waits the first counts.
-func preferredWait(header []string) patience {
+func preferredWait(header []string) Patience {
 	for preference := range splitQuoted(strings.Join(header, ","), ',') {
 		for word := range splitQuoted(preference, ';') {
 			name, value, _ := strings.Cut(word, "=")
@@ -31,16 +28,16 @@ func preferredWait(header []string) patience {
 }
 
 // seconds reads a number, bare or in quotes; what is none counts as 0.
-func seconds(text string) patience {
+func seconds(text string) Patience {
 	if len(text) >= 2 && text[0] == '"' && text[len(text)-1] == '"' {
 		text = text[1 : len(text)-1]
 	}
-	n := patience(0)
+	n := Patience(0)
 	for _, c := range []byte(text) {
 		if c < '0' || c > '9' {
 			return 0
 		}
-		n = min(10*n+patience(c-'0'), longestWait)
+		n = min(10*n+Patience(c-'0'), longestWait)
 	}
 	return n
 }
@@ -68,29 +65,31 @@ func splitQuoted(text string, separator byte) func(yield func(string) bool) {
 
 type preferKey struct{}
 
-// patience is how many seconds a request may wait.
-type patience int
+// Patience is how many seconds a request may wait. The caller chose it by Prefer: wait.
+type Patience int
 
-func patienceOf(ctx context.Context) patience {
-	p, _ := ctx.Value(preferKey{}).(patience)
+// PatienceOf is how long the request under way may wait.
+func PatienceOf(ctx context.Context) Patience {
+	p, _ := ctx.Value(preferKey{}).(Patience)
 	return p
 }
 
-// applied is the value of Preference-Applied; empty if nothing was asked for.
-func (p patience) applied() string {
+// Applied is the value of Preference-Applied; empty if nothing was asked for.
+func (p Patience) Applied() string {
 	if p == 0 {
 		return ""
 	}
 	return fmt.Sprintf("wait=%d", p)
 }
 
-// enough is closed when the patience is over, or when the server stops. The caller calls release when it waits no more.
-func (s *server) enough(ctx context.Context, p patience) (over <-chan struct{}, release func()) {
+// Over is closed when the patience is over, or when stopping ends; a nil stopping never ends. The caller calls release when it no longer
+// waits.
+func (p Patience) Over(ctx, stopping context.Context) (over <-chan struct{}, release func()) {
 	waiting, cancel := context.WithTimeout(ctx, time.Duration(p)*time.Second)
-	if s.Stopping == nil {
+	if stopping == nil {
 		return waiting.Done(), cancel
 	}
-	stop := context.AfterFunc(s.Stopping, cancel)
+	stop := context.AfterFunc(stopping, cancel)
 	return waiting.Done(), func() { stop(); cancel() }
 }
 

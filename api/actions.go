@@ -1,0 +1,274 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/api/rest"
+	"github.com/reiestr/reiestr/db"
+)
+
+// ServiceRequestUse is the body of an action to use. Unknown keys are ignored, but not inside the references.
+type ServiceRequestUse struct {
+	_                 struct{}   `json:"-" additionalProperties:"true"`
+	UsedByLegalEntity Reference  `json:"used_by_legal_entity" doc:"The caller's legal entity"`
+	UsedByEmployee    *Reference `json:"used_by_employee,omitempty" doc:"An approved employee of it, of a type that fits the category"`
+	UsedByDivision    *Reference `json:"used_by_division,omitempty" doc:"Mandatory for hospitalization and transfer_of_care"`
+	Program           *Reference `json:"program,omitempty"`
+}
+
+// Resolve refuses references whose type lies.
+func (u *ServiceRequestUse) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
+	var faults []error
+	faults = append(faults, checkResource(&u.UsedByLegalEntity, prefix.With("used_by_legal_entity"), "legal_entity")...)
+	faults = append(faults, checkResource(u.UsedByEmployee, prefix.With("used_by_employee"), "employee")...)
+	faults = append(faults, checkResource(u.UsedByDivision, prefix.With("used_by_division"), "division")...)
+	faults = append(faults, checkResource(u.Program, prefix.With("program"), "medical_program")...)
+	return faults
+}
+
+// ServiceRequestRelease is the body of an action to release: nothing needs to be said, and unknown keys are ignored.
+type ServiceRequestRelease struct {
+	_ struct{} `json:"-" additionalProperties:"true"`
+}
+
+// ServiceRequestProcess is the body of an action to process: nothing needs to be said, and unknown keys are ignored.
+type ServiceRequestProcess struct {
+	_ struct{} `json:"-" additionalProperties:"true"`
+}
+
+// ServiceRequestCompletion is the body of an action to complete. Unknown keys are ignored, but not inside the references.
+type ServiceRequestCompletion struct {
+	_              struct{}         `json:"-" additionalProperties:"true"`
+	CompletedWith  *Reference       `json:"completed_with,omitempty" doc:"An encounter, where the type is left out, a diagnostic_report or a procedure; needs program_service"`
+	ProgramService *Reference       `json:"program_service,omitempty" doc:"Service of the programme that was rendered"`
+	StatusReason   *CodeableConcept `json:"status_reason,omitempty" doc:"One coding, of dictionary eHealth/service_request_complete_reasons"`
+}
+
+const completeReasons = "eHealth/service_request_complete_reasons"
+
+// Resolve refuses references whose type lies, and a reason that is not one code of its dictionary's system; whether the dictionary has the
+// code is a later check.
+func (c *ServiceRequestCompletion) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
+	var faults []error
+	faults = append(faults, checkResource(c.CompletedWith, prefix.With("completed_with"), "encounter", "diagnostic_report", "procedure")...)
+	faults = append(faults, checkResource(c.ProgramService, prefix.With("program_service"), "program_service")...)
+	if c.StatusReason != nil && len(c.StatusReason.Coding) > 0 {
+		coding := prefix.With("status_reason.coding")
+		if len(c.StatusReason.Coding) > 1 {
+			faults = append(faults, &huma.ErrorDetail{Message: "length|max|1", Location: coding})
+		}
+		if c.StatusReason.Coding[0].System != completeReasons {
+			faults = append(faults, rest.NotOneOf(coding+"[0].system", completeReasons))
+		}
+	}
+	return faults
+}
+
+func (c *ServiceRequestCompletion) order() db.CompleteBody {
+	var body db.CompleteBody
+	if c == nil {
+		return body
+	}
+	body.ProgramService = c.ProgramService.id()
+	if c.CompletedWith != nil {
+		body.CompletedWith = &db.CompletedWith{Type: "encounter", ID: *c.CompletedWith.id()}
+		if kind := c.CompletedWith.Identifier.Type; kind != nil {
+			body.CompletedWith.Type = kind.Coding[0].Code
+		}
+	}
+	if c.StatusReason != nil {
+		body.StatusReason = c.StatusReason
+	}
+	return body
+}
+
+type useInput struct {
+	ServiceRequestID rest.UUID `path:"service_request_id"`
+	Body             ServiceRequestUse
+}
+
+type releaseInput struct {
+	ServiceRequestID rest.UUID `path:"service_request_id"`
+	Body             *ServiceRequestRelease
+}
+
+type processInput struct {
+	ServiceRequestID rest.UUID `path:"service_request_id"`
+	Body             *ServiceRequestProcess
+}
+
+type completeInput struct {
+	ServiceRequestID rest.UUID `path:"service_request_id"`
+	Body             *ServiceRequestCompletion
+}
+
+// acceptedOutput answers an action that has become a job: 202, or 200 if the caller has waited for its end.
+type acceptedOutput struct {
+	Status            int
+	Location          string `header:"Location" doc:"Where the job can be read"`
+	RetryAfter        string `header:"Retry-After" doc:"Of a pending job: seconds to wait before asking for it"`
+	PreferenceApplied string `header:"Preference-Applied" doc:"The wait that was heeded"`
+	Body              rest.Envelope[Job]
+}
+
+// actions are the operations that change service requests.
+type actions struct{ jobs }
+
+func (a actions) register() {
+	rest.Register(a.Server, rest.Endpoint[useInput, acceptedOutput]{
+		Operation: huma.Operation{
+			OperationID:   "useServiceRequest",
+			Method:        http.MethodPatch,
+			Path:          "/api/service_requests/{service_request_id}/actions/use",
+			DefaultStatus: http.StatusAccepted,
+			Tags:          []string{"Service requests"},
+			Summary:       "Use: reserve a service request",
+			Description: "Reserves a service request for the caller's legal entity. The rules are checked now and once more in the job. In this order: legal " +
+				"entity allowed; found; has a program; not expired; active; not used; not completed; employee of the legal entity, and of a fitting type; legal " +
+				"entity the caller's own; division given, and of the legal entity, where the category asks for it.",
+		},
+		Scope: "service_request:use",
+		Waits: true,
+		Examples: rest.Examples{
+			Body:    exampleUse(),
+			Answer:  examplePendingJob(),
+			Awaited: exampleProcessedJob(),
+			Refusals: map[int]string{
+				http.StatusNotFound: "Service request not found",
+				http.StatusConflict: "Service request is already used",
+			},
+		},
+		Do: func(ctx context.Context, caller db.Caller, in *useInput) (*acceptedOutput, error) {
+			return a.accept(ctx, db.Order{Action: db.Use, ServiceRequestID: in.ServiceRequestID.Value(), Caller: caller, Body: db.UseBody{
+				UsedByLegalEntity: *in.Body.UsedByLegalEntity.id(),
+				UsedByEmployee:    in.Body.UsedByEmployee.id(),
+				UsedByDivision:    in.Body.UsedByDivision.id(),
+				Program:           in.Body.Program.id(),
+			}})
+		},
+	})
+	rest.Register(a.Server, rest.Endpoint[releaseInput, acceptedOutput]{
+		Operation: huma.Operation{
+			OperationID:   "releaseServiceRequest",
+			Method:        http.MethodPatch,
+			Path:          "/api/service_requests/{service_request_id}/actions/release",
+			DefaultStatus: http.StatusAccepted,
+			Tags:          []string{"Service requests"},
+			Summary:       "Release: give a reservation back",
+			Description: "Gives a reserved service request back, so that it can be used again. The rules are checked now and once more in the job. In this order: " +
+				"legal entity allowed; found; active; in_queue; held by the caller's legal entity, where the registry asks for it. No body is needed.",
+		},
+		Scope: "service_request:use",
+		Waits: true,
+		Examples: rest.Examples{
+			Body:    ServiceRequestRelease{},
+			Answer:  examplePendingJob(),
+			Awaited: exampleProcessedJob(),
+			Refusals: map[int]string{
+				http.StatusNotFound: "Service request not found",
+				http.StatusConflict: "Invalid program processing status",
+			},
+		},
+		Do: func(ctx context.Context, caller db.Caller, in *releaseInput) (*acceptedOutput, error) {
+			return a.accept(ctx, db.Order{Action: db.Release, ServiceRequestID: in.ServiceRequestID.Value(), Caller: caller, Body: db.ReleaseBody{}})
+		},
+	})
+	rest.Register(a.Server, rest.Endpoint[processInput, acceptedOutput]{
+		Operation: huma.Operation{
+			OperationID:   "processServiceRequest",
+			Method:        http.MethodPatch,
+			Path:          "/api/service_requests/{service_request_id}/actions/process",
+			DefaultStatus: http.StatusAccepted,
+			Tags:          []string{"Service requests"},
+			Summary:       "Process: begin to serve a reserved service request",
+			Description: "Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now and once more in the job. In " +
+				"this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity. No body is needed.",
+		},
+		Scope: "service_request:makeinprogress",
+		Waits: true,
+		Examples: rest.Examples{
+			Body:    ServiceRequestProcess{},
+			Answer:  examplePendingJob(),
+			Awaited: exampleProcessedJob(),
+			Refusals: map[int]string{
+				http.StatusNotFound: "Service request not found",
+				http.StatusConflict: "Invalid program processing status",
+			},
+		},
+		Do: func(ctx context.Context, caller db.Caller, in *processInput) (*acceptedOutput, error) {
+			return a.accept(ctx, db.Order{Action: db.Process, ServiceRequestID: in.ServiceRequestID.Value(), Caller: caller, Body: db.ProcessBody{}})
+		},
+	})
+	rest.Register(a.Server, rest.Endpoint[completeInput, acceptedOutput]{
+		Operation: huma.Operation{
+			OperationID:   "completeServiceRequest",
+			Method:        http.MethodPatch,
+			Path:          "/api/service_requests/{service_request_id}/actions/complete",
+			DefaultStatus: http.StatusAccepted,
+			Tags:          []string{"Service requests"},
+			Summary:       "Complete a service request",
+			Description: "Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; " +
+				"with a program: held by the caller's legal entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.",
+		},
+		Scope: "service_request:complete",
+		Waits: true,
+		Examples: rest.Examples{
+			Body:    exampleCompletion(),
+			Answer:  examplePendingJob(),
+			Awaited: exampleProcessedJob(),
+			Refusals: map[int]string{
+				http.StatusNotFound: "Service request not found",
+				http.StatusConflict: "Service request is used by another legal entity",
+			},
+		},
+		Do: func(ctx context.Context, caller db.Caller, in *completeInput) (*acceptedOutput, error) {
+			return a.accept(ctx, db.Order{Action: db.Complete, ServiceRequestID: in.ServiceRequestID.Value(), Caller: caller, Body: in.Body.order()})
+		},
+	})
+}
+
+// accept takes an action and answers the job that it has become: as soon as it has ended, if the caller waits for that long.
+func (a actions) accept(ctx context.Context, o db.Order) (*acceptedOutput, error) {
+	job, err := a.DB.Jobs.Accept(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	rest.Note(ctx).Job = job.ID
+	p := rest.PatienceOf(ctx)
+	if p > 0 {
+		awaited, err := a.await(ctx, o.Caller, job.ID, p)
+		if err == nil {
+			job = awaited
+		} else {
+			// It has been accepted all the same, which is what the caller must know.
+			a.Log.WarnContext(ctx, "the end of a job could not be awaited", "request_id", rest.RequestID(ctx), "error", err)
+		}
+	}
+	code := http.StatusAccepted
+	if job.Status != db.Pending {
+		code = http.StatusOK
+	}
+	return &acceptedOutput{
+		Status:            code,
+		Location:          jobHref(job),
+		RetryAfter:        retryAfter(job),
+		PreferenceApplied: p.Applied(),
+		Body:              rest.Object(ctx, code, jobAnswer(job)),
+	}, nil
+}
+
+func exampleUse() ServiceRequestUse {
+	return ServiceRequestUse{UsedByLegalEntity: *reference("legal_entity", exampleClinic), UsedByEmployee: reference("employee", exampleDoctor)}
+}
+
+func exampleCompletion() ServiceRequestCompletion {
+	return ServiceRequestCompletion{
+		CompletedWith:  reference("encounter", uuid.MustParse("e2c1a0b9-8d7f-4e6a-9b5c-4d3e2f1a0b9c")),
+		ProgramService: reference("program_service", uuid.MustParse("f3d2b1ca-9e80-4f7b-8c6d-5e4f3a2b1c0d")),
+		StatusReason:   &CodeableConcept{Coding: []Coding{{completeReasons, "default"}}},
+	}
+}

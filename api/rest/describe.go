@@ -1,0 +1,151 @@
+package rest
+
+import (
+	"cmp"
+	"maps"
+	"net/http"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/reiestr/reiestr/db"
+)
+
+// Examples are what the OpenAPI document shows of an operation.
+type Examples struct {
+	Body   any // of the request; nil: the operation has no body
+	Answer any // the data of a success; a slice: a list
+	// AnswerCursor stands beside the data of a list that has a cursor; nil: the list has pages.
+	AnswerCursor any
+	Awaited      any // the data of 200 where a success is 202
+	// Refusals are the messages of the operation's own rules, by status code.
+	Refusals map[int]string
+	// Invalid is the fault of 422; zero: the last parameter of the path is no uuid.
+	Invalid Invalid
+}
+
+// errorTexts are the answers that every operation can give, and those of its rules.
+var errorTexts = map[int]struct{ kind, description, message string }{
+	http.StatusBadRequest: {"request_malformed", "The body is not JSON", "The body is not valid JSON: unexpected EOF"},
+	http.StatusUnauthorized: {"access_denied", "No token, or an invalid or expired one; no api key, or an unknown one",
+		"Unauthorized: access token is not set"},
+	http.StatusForbidden:     {"forbidden", "The token lacks the scope", scopeMessage},
+	http.StatusNotFound:      {"not_found", "There is no such thing, or none that the caller may know of", ""},
+	http.StatusNotAcceptable: {"content_type_invalid", "The caller takes no JSON", "Answers are application/json only"},
+	http.StatusConflict:      {"request_conflict", "A rule about state says no", ""},
+	http.StatusRequestEntityTooLarge: {"request_too_large", "The body is larger than 1 MiB",
+		"The body is larger than 1048576 bytes"},
+	http.StatusUnsupportedMediaType: {"content_type_invalid", "The body is not sent as JSON", mediaTypeMessage},
+	http.StatusUnprocessableEntity: {"validation_failed", "Path, query or body does not fit, or a rule about a value says no",
+		schemaMessage},
+	http.StatusTooManyRequests: {"too_many_requests", "The client asks more than the limit allows, where the operator has set one",
+		tooManyMessage},
+	http.StatusInternalServerError: {"internal_error", "Internal error; details are in the log only", internalMessage},
+	http.StatusServiceUnavailable: {"service_unavailable", "The database cannot be reached, or a lock took too long",
+		unavailableMessage},
+}
+
+// errorHeaders are the headers of error answers, by status code.
+var errorHeaders = map[int]map[string]string{
+	http.StatusUnauthorized: {"WWW-Authenticate": "How to authenticate (RFC 6750)"},
+	http.StatusForbidden:    {"WWW-Authenticate": "The scope that is missing (RFC 6750)"},
+	http.StatusConflict: {"Retry-After": "While an equal request with the same Idempotency-Key is being carried out: " +
+		"seconds to wait before trying again"},
+	http.StatusTooManyRequests:    {"Retry-After": "Seconds to wait before trying again"},
+	http.StatusServiceUnavailable: {"Retry-After": "Seconds to wait before trying again"},
+}
+
+// describeErrors documents every error answer of an operation, each with an example.
+func describeErrors(document *huma.OpenAPI, op *huma.Operation, e Examples) {
+	codes := append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotAcceptable, http.StatusUnprocessableEntity,
+		http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable},
+		slices.Collect(maps.Keys(e.Refusals))...)
+	if op.Method != http.MethodGet {
+		codes = append(codes, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	op.Responses = map[string]*huma.Response{}
+	schema := document.Components.Schemas.Schema(reflect.TypeFor[Failure](), true, "Failure")
+	scope, _ := op.Extensions["x-required-scope"].(string)
+	for _, code := range codes {
+		text := errorTexts[code]
+		fault := Fault{Type: text.kind, Message: text.message}
+		switch code {
+		case http.StatusForbidden:
+			fault.Message += scope
+		case http.StatusUnprocessableEntity:
+			fault.Invalid = []Invalid{exampleInvalid(op, e)}
+		default:
+			fault.Message = cmp.Or(e.Refusals[code], fault.Message)
+		}
+		response := &huma.Response{
+			Description: text.description,
+			Content: map[string]*huma.MediaType{"application/json": {Schema: schema, Example: Failure{
+				Meta:  exampleMeta(op, code),
+				Fault: fault,
+			}}},
+		}
+		for header, description := range errorHeaders[code] {
+			if code == http.StatusConflict && op.Method == http.MethodGet {
+				continue // it takes no Idempotency-Key
+			}
+			param := &huma.Param{Description: description, Schema: &huma.Schema{Type: huma.TypeString}}
+			response.Headers = map[string]*huma.Param{header: param}
+		}
+		op.Responses[strconv.Itoa(code)] = response
+	}
+}
+
+// describeExamples adds what a call that succeeds looks like.
+func describeExamples(document *huma.OpenAPI, op *huma.Operation, e Examples) {
+	for _, added := range operations(document.Paths[op.Path]) {
+		if added.OperationID != op.OperationID {
+			continue
+		}
+		if added.RequestBody != nil {
+			added.RequestBody.Content["application/json"].Example = e.Body
+		}
+		code := cmp.Or(op.DefaultStatus, http.StatusOK)
+		success := added.Responses[strconv.Itoa(code)]
+		success.Content["application/json"].Example = exampleAnswer(op, code, e.Answer, e.AnswerCursor)
+		if code == http.StatusAccepted {
+			ended := *success
+			ended.Description = "The job has ended while the caller waited for it (Prefer: wait)"
+			ended.Content = map[string]*huma.MediaType{"application/json": {
+				Schema:  success.Content["application/json"].Schema,
+				Example: exampleAnswer(op, http.StatusOK, e.Awaited, nil),
+			}}
+			added.Responses["200"] = &ended
+		}
+	}
+}
+
+// exampleAnswer is an answer that succeeds. A list stands beside its paging or its cursor.
+func exampleAnswer(op *huma.Operation, code int, data, cursor any) map[string]any {
+	meta := exampleMeta(op, code)
+	if reflect.TypeOf(data).Kind() != reflect.Slice {
+		return map[string]any{"meta": meta, "data": data}
+	}
+	meta.Type = "list"
+	if cursor != nil {
+		return map[string]any{"meta": meta, "data": data, "cursor": cursor}
+	}
+	paging := pagingOf(db.Page{Number: 1, Size: 50}, int64(reflect.ValueOf(data).Len()))
+	return map[string]any{"meta": meta, "paging": paging, "data": data}
+}
+
+func exampleMeta(op *huma.Operation, code int) Meta {
+	return Meta{Code: code, URL: "http://127.0.0.1:8080" + op.Path, Type: "object", RequestID: "d3b07384-d9a0-4c9b-8f6d-2f1f6b1a7f11"}
+}
+
+var pathParameter = regexp.MustCompile(`\{(\w+)\}`)
+
+func exampleInvalid(op *huma.Operation, e Examples) Invalid {
+	if e.Invalid.Entry != "" {
+		return e.Invalid
+	}
+	parameters := pathParameter.FindAllStringSubmatch(op.Path, -1)
+	return Invalid{"$." + parameters[len(parameters)-1][1], "path_parameter", []Rule{FormatRule(uuidPattern)}}
+}

@@ -1,0 +1,80 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/reiestr/reiestr/db"
+)
+
+// Endpoint is one operation: who may call it, how the OpenAPI document shows it, and the function that does the work.
+type Endpoint[I, O any] struct {
+	huma.Operation
+	Scope string
+	Waits bool // heeds Prefer: wait
+	Do    func(context.Context, db.Caller, *I) (*O, error)
+	Examples
+}
+
+type callerKey struct{}
+
+// Register adds an endpoint to the API. Everything that is the same for all endpoints is here.
+func Register[I, O any](s *Server, e Endpoint[I, O]) {
+	op := e.Operation
+	op.Security = []map[string][]string{{"token": {e.Scope}, "apiKey": {}}}
+	op.Extensions = map[string]any{"x-required-scope": e.Scope}
+	op.MaxBodyBytes = maxBodyBytes + 1 // huma refuses a body of exactly that size; readBody has refused larger ones
+	op.BodyReadTimeout = -1            // none: readBody has read the body, and a later deadline would cancel the request
+	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
+		_, w := humago.Unwrap(ctx)
+		note := Note(ctx.Context())
+		note.Operation, note.Route = op.OperationID, op.Path
+		caller, err := authorize(ctx, &s.Config, e.Scope)
+		if err != nil {
+			s.errors.answer(ctx.Context(), op.OperationID, err).write(w)
+			return
+		}
+		note.Client = caller.ClientID
+		fail := s.limiter.limit(ctx.Context(), caller.ClientID, w)
+		if fail == nil {
+			fail = acceptable(ctx)
+		}
+		if fail == nil {
+			fail = readBody(ctx)
+		}
+		if fail != nil {
+			fail.write(w)
+			return
+		}
+		r, _ := humago.Unwrap(ctx)
+		ctx = huma.WithValue(ctx, queryFaultsKey{}, queryFaults(r.URL.RawQuery, ctx.Operation().Parameters))
+		ctx = huma.WithValue(ctx, callerKey{}, caller)
+		ctx = huma.WithValue(ctx, preferKey{}, preferredWait(r.Header.Values("Prefer")))
+		if op.Method == http.MethodGet {
+			next(ctx)
+			return
+		}
+		s.idempotency.once(ctx, caller, next)
+	}}
+	if op.Method != http.MethodGet {
+		op.Parameters = append(op.Parameters, idempotencyParameter())
+	}
+	if e.Waits {
+		op.Parameters = append(op.Parameters, preferParameter())
+	}
+	describeErrors(s.api.OpenAPI(), &op, e.Examples)
+	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
+		if len(queryFaultsOf(ctx)) > 0 {
+			return nil, schemaFailure(ctx, nil)
+		}
+		out, err := e.Do(ctx, ctx.Value(callerKey{}).(db.Caller), in)
+		if err != nil {
+			return nil, s.errors.answer(ctx, op.OperationID, err)
+		}
+		return out, nil
+	})
+	describeExamples(s.api.OpenAPI(), &op, e.Examples)
+}

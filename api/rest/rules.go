@@ -1,0 +1,166 @@
+package rest
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// invalidOf translates the validator's findings, one entry a place, sorted by place.
+func invalidOf(errs []error) []Invalid {
+	byEntry := map[string]*Invalid{}
+	for _, err := range errs {
+		var detail *huma.ErrorDetail
+		if !errors.As(err, &detail) {
+			detail = &huma.ErrorDetail{Message: err.Error(), Location: "body"}
+		}
+		entry, entryType := placeOf(detail.Location)
+		rule := ruleOf(detail)
+		if name, ok := strings.CutPrefix(detail.Message, "required|"); ok {
+			entry += "." + name
+		}
+		at := byEntry[entry]
+		if at == nil {
+			at = &Invalid{Entry: entry, EntryType: entryType}
+			byEntry[entry] = at
+		}
+		// A format may be checked twice, by name and by pattern.
+		if !slices.ContainsFunc(at.Rules, func(r Rule) bool { return r.Rule == rule.Rule && r.Description == rule.Description }) {
+			at.Rules = append(at.Rules, rule)
+		}
+	}
+	invalid := make([]Invalid, 0, len(byEntry))
+	for _, i := range byEntry {
+		invalid = append(invalid, *i)
+	}
+	slices.SortFunc(invalid, func(a, b Invalid) int { return cmp.Compare(a.Entry, b.Entry) })
+	return invalid
+}
+
+// placeOf turns body.a.b[0] into $.a.b[0].
+func placeOf(location string) (entry, entryType string) {
+	source, place, _ := strings.Cut(location, ".")
+	switch source {
+	case "path":
+		return "$." + place, "path_parameter"
+	case "query":
+		return strings.TrimSuffix("$."+place, "."), "query_parameter"
+	}
+	return "$" + strings.TrimPrefix(location, "body"), "json_data_property"
+}
+
+// NoParams are the params of a rule that has none.
+var NoParams = []string{}
+
+func ruleOf(d *huma.ErrorDetail) Rule {
+	kind, params, coded := strings.Cut(d.Message, "|")
+	if !coded {
+		return uncodedRule(d)
+	}
+	switch kind {
+	case "schema":
+		return Rule{"schema", NoParams, "schema does not allow additional properties"}
+	case "required":
+		return Rule{"required", NoParams, fmt.Sprintf("required property %s was not present", params)}
+	case "cast":
+		return CastRule(params, jsonType(d.Value))
+	case "date":
+		return DateRule(d.Value)
+	case "format":
+		return FormatRule(params)
+	case "length":
+		side, limit, _ := strings.Cut(params, "|")
+		n, _ := strconv.Atoi(limit)
+		word := map[string]string{"min": "at least", "max": "at most"}[side]
+		return Rule{"length", map[string]int{side: n}, fmt.Sprintf("expected a length of %s %d", word, n)}
+	case "range":
+		return rangeRule(params)
+	case "inclusion":
+		return InclusionRule(strings.Split(params, ", "))
+	}
+	return Rule{"invalid", NoParams, "value is not allowed"}
+}
+
+// uncodedRule is for the texts of huma that are no variables: those about parameters.
+func uncodedRule(d *huma.ErrorDetail) Rule {
+	if d.Message == "unknown query parameter" {
+		return Rule{"schema", NoParams, "schema does not allow additional properties"}
+	}
+	if name, missing := strings.CutPrefix(d.Message, "required "); missing && strings.HasSuffix(name, " parameter is missing") {
+		_, name, _ = strings.Cut(d.Location, ".")
+		return Rule{"required", NoParams, fmt.Sprintf("required property %s was not present", name)}
+	}
+	return Rule{"invalid", NoParams, "value is not allowed"}
+}
+
+// CastRule says that a value has another JSON type than expected.
+func CastRule(expected, got string) Rule {
+	return Rule{"cast", []string{expected}, fmt.Sprintf("type mismatch. Expected %s but got %s", expected, got)}
+}
+
+// FormatRule says that a text does not match a pattern.
+func FormatRule(pattern string) Rule {
+	return Rule{"format", []string{pattern}, "string does not match the pattern " + pattern}
+}
+
+// DateRule says that a value is no date of the calendar.
+func DateRule(value any) Rule {
+	return Rule{"date", []string{"YYYY-MM-DD"}, fmt.Sprintf("expected %q to be an existing date", value)}
+}
+
+// InclusionRule says that a value is none of those that are allowed.
+func InclusionRule(values []string) Rule {
+	return Rule{"inclusion", map[string][]string{"values": values}, "value is not allowed in enum"}
+}
+
+// NotOneOf is the fault of a place whose value is none of those that are allowed. A Resolve method returns it to huma.
+func NotOneOf(place string, allowed ...string) error {
+	return &huma.ErrorDetail{Message: "inclusion|" + strings.Join(allowed, ", "), Location: place}
+}
+
+// TooManyItems is the fault of a list that has more than most items. A Resolve method returns it to huma.
+func TooManyItems(place string, most int) error {
+	return &huma.ErrorDetail{Message: fmt.Sprintf("length|max|%d", most), Location: place}
+}
+
+// jsonType names the JSON type of a value that the validator met.
+func jsonType(value any) string {
+	switch v := value.(type) {
+	case nil, null:
+		return "null"
+	case bool:
+		return "boolean"
+	case float64:
+		if v == math.Trunc(v) {
+			return "integer"
+		}
+		return "number"
+	case string:
+		return "string"
+	case []any:
+		return "array"
+	}
+	return "object"
+}
+
+// rangeRule reads what follows range in a coded message: sides and limits by turns.
+func rangeRule(params string) Rule {
+	limits := map[string]float64{}
+	parts := strings.Split(params, "|")
+	for i := 0; i+1 < len(parts); i += 2 {
+		limits[parts[i]], _ = strconv.ParseFloat(parts[i+1], 64)
+	}
+	var texts []string
+	for _, side := range []struct{ name, words string }{{"min", "at least"}, {"max", "at most"}} {
+		if limit, ok := limits[side.name]; ok {
+			texts = append(texts, fmt.Sprintf("%s %s", side.words, strconv.FormatFloat(limit, 'f', -1, 64)))
+		}
+	}
+	return Rule{"range", limits, "expected a number of " + strings.Join(texts, " and ")}
+}
