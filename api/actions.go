@@ -40,7 +40,8 @@ type ServiceRequestProcess struct {
 	_ struct{} `json:"-" additionalProperties:"true"`
 }
 
-// ServiceRequestCompletion is the body of an action to complete. Unknown keys are ignored, but not inside the references.
+// ServiceRequestCompletion is the body of an action to complete. Unknown keys are ignored, but not inside the
+// references.
 type ServiceRequestCompletion struct {
 	_              struct{}         `json:"-" additionalProperties:"true"`
 	CompletedWith  *Reference       `json:"completed_with,omitempty" doc:"An encounter, where the type is left out, a diagnostic_report or a procedure; needs program_service"`
@@ -50,8 +51,8 @@ type ServiceRequestCompletion struct {
 
 const completeReasons = "eHealth/service_request_complete_reasons"
 
-// Resolve refuses references whose type lies, and a reason that is not one code of its dictionary's system; whether the dictionary has the
-// code is a later check.
+// Resolve refuses references whose type lies, and a reason that is not one code of its dictionary's system; whether the
+// dictionary has the code is a later check.
 func (c *ServiceRequestCompletion) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
 	var faults []error
 	faults = append(faults, checkResource(c.CompletedWith, prefix.With("completed_with"), "encounter", "diagnostic_report", "procedure")...)
@@ -231,7 +232,8 @@ func (a actions) register() {
 	})
 }
 
-// accept takes an action and answers the job that it has become: as soon as it has ended, if the caller waits for that long.
+// accept takes an action and answers the job that it has become: as soon as it has ended, if the caller waits for that
+// long.
 func (a actions) accept(ctx context.Context, o db.Order) (*acceptedOutput, error) {
 	job, err := a.DB.Jobs.Accept(ctx, o)
 	if err != nil {

@@ -1,5 +1,6 @@
-// Package api serves the resources over HTTP: licences, service requests, jobs and events, each in a file of its own, and the answer that
-// each refusal of the database gets. What all resources share is in package rest. The package knows the types of package db and no SQL.
+// Package api serves the resources over HTTP: licences, service requests, jobs and events, each in a file of its own,
+// and the answer that each refusal of the database gets. What all resources share is in package rest. The package knows
+// the types of package db and no SQL.
 package api
 
 import (

@@ -29,7 +29,8 @@ func date(text string) types.Date {
 	return types.Date{Time: day}
 }
 
-// TestClientCreatesLicense drives the creation of a licence with the generated client: each kind of answer has its type.
+// TestClientCreatesLicense drives the creation of a licence with the generated client: each kind of answer has its
+// type.
 func TestClientCreatesLicense(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -88,7 +88,8 @@ func TestEvents(t *testing.T) {
 	s.invalid(call{method: "GET", path: "/api/events?before=1"}, "$.before schema schema does not allow additional properties")
 }
 
-// TestEventsNoLongerKept: who comes too late is told so, whether it waits or not, and begins anew with the oldest that is kept.
+// TestEventsNoLongerKept: who comes too late is told so, whether it waits or not, and begins anew with the oldest that
+// is kept.
 func TestEventsNoLongerKept(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -116,7 +117,8 @@ func TestEventsNoLongerKept(t *testing.T) {
 	}
 }
 
-// TestEventsOfEveryEffect: whatever happens to a service request, its holder and its requester are told, and nobody else.
+// TestEventsOfEveryEffect: whatever happens to a service request, its holder and its requester are told, and nobody
+// else.
 func TestEventsOfEveryEffect(t *testing.T) {
 	t.Parallel()
 	s := newService(t).work()

@@ -86,8 +86,9 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-// throw sends what net/http takes for a request straight to the handler. Whatever it is, the answer is the envelope and no 5xx, and one of a
-// documented operation is as documented. Credentials and length are added where header does not start with them.
+// throw sends what net/http takes for a request straight to the handler. Whatever it is, the answer is the envelope and
+// no 5xx, and one of a documented operation is as documented. Credentials and length are added where header does not
+// start with them.
 func (s *service) throw(t *testing.T, method, target, header, body string) {
 	t.Helper()
 	head := method + " " + target + " HTTP/1.1\r\nHost: x\r\n" + header

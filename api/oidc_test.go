@@ -29,8 +29,8 @@ import (
 	"github.com/reiestr/reiestr/api/rest"
 )
 
-// beIssuer is an OIDC issuer in a process of its own: discovery, a key set, a door to have claims signed (POST /sign) and one to change
-// the keys (POST /rotate). It ends with its standard input.
+// beIssuer is an OIDC issuer in a process of its own: discovery, a key set, a door to have claims signed (POST /sign)
+// and one to change the keys (POST /rotate). It ends with its standard input.
 func beIssuer() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -247,7 +247,8 @@ func TestOIDC(t *testing.T) {
 	}
 }
 
-// TestOIDCRotation: a new key is found at its first token, and one that the issuer has not is asked for once in a while only.
+// TestOIDCRotation: a new key is found at its first token, and one that the issuer has not is asked for once in a while
+// only.
 func TestOIDCRotation(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)

@@ -77,8 +77,8 @@ var typeOf = map[int]string{
 	http.StatusInternalServerError: "internal_error",
 }
 
-// refusalFault is the status code and the fault that a refusal is answered with, at once or by a job. allowed are the codes of the dictionary
-// that it speaks of; nil: it speaks of none.
+// refusalFault is the status code and the fault that a refusal is answered with, at once or by a job. allowed are the
+// codes of the dictionary that it speaks of; nil: it speaks of none.
 func refusalFault(r db.Refusal, allowed []string) (code int, f rest.Fault) {
 	known, ok := refusals[r]
 	if !ok {

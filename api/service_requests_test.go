@@ -92,8 +92,8 @@ func TestUseAndRelease(t *testing.T) {
 	}
 }
 
-// TestActionRefusals has one case for each refusal of use and release: at the request, and the same in the job when the state changes in
-// between.
+// TestActionRefusals has one case for each refusal of use and release: at the request, and the same in the job when the
+// state changes in between.
 func TestActionRefusals(t *testing.T) {
 	t.Parallel()
 	const own = "own" // stands for the caller's legal entity
@@ -223,7 +223,8 @@ func TestActionSchema(t *testing.T) {
 	}
 }
 
-// TestPendingDuplicate: equal actions share a job while it is pending, whatever way their bodies are written; another action does not.
+// TestPendingDuplicate: equal actions share a job while it is pending, whatever way their bodies are written; another
+// action does not.
 func TestPendingDuplicate(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -26,7 +26,8 @@ type Config struct {
 	Answered       func(context.Context, Answered) // is called after every answer; nil: nothing is called
 }
 
-// TokenSource tells what a bearer token and an api key allow. db.ErrNotFound: the token is unknown, revoked or malformed.
+// TokenSource tells what a bearer token and an api key allow. db.ErrNotFound: the token is unknown, revoked or
+// malformed.
 type TokenSource interface {
 	Check(ctx context.Context, token, apiKey string) (db.Grant, error)
 }

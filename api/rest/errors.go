@@ -7,8 +7,8 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// Refused makes the answer of a refusal of the database. allowed holds the codes of the dictionary that the refusal speaks of; nil: it
-// speaks of none.
+// Refused makes the answer of a refusal of the database. allowed holds the codes of the dictionary that the refusal
+// speaks of; nil: it speaks of none.
 type Refused func(ctx context.Context, r db.Refusal, allowed []string) *Failure
 
 // translator makes the answer of an error.

@@ -11,8 +11,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// jsonFormat reads bodies strictly: names as they are written, no name twice, valid UTF-8 only. The bodies have been checked to be JSON
-// before (see body), so what fails here is a schema that lets through what its Go type does not take.
+// jsonFormat reads bodies strictly: names as they are written, no name twice, valid UTF-8 only. The bodies have been
+// checked to be JSON before (see body), so what fails here is a schema that lets through what its Go type does not
+// take.
 var jsonFormat = huma.Format{
 	Marshal: huma.DefaultJSONFormat.Marshal,
 	Unmarshal: func(data []byte, v any) error {

@@ -11,15 +11,15 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// complete adds to the document of all operations what huma does not see in their types: which properties of an answer can be null, and
-// the headers that every answer has.
+// complete adds to the document of all operations what huma does not see in their types: which properties of an answer
+// can be null, and the headers that every answer has.
 func complete(o *huma.OpenAPI) {
 	tellNulls(o.Components.Schemas)
 	tellHeaders(o)
 }
 
-// tellNulls makes those properties nullable whose Go field is a pointer that is written also when it is nil. Of itself huma knows that of
-// plain scalars only.
+// tellNulls makes those properties nullable whose Go field is a pointer that is written also when it is nil. Of itself
+// huma knows that of plain scalars only.
 func tellNulls(schemas huma.Registry) {
 	for name, schema := range schemas.Map() {
 		t := schemas.TypeFromRef("#/components/schemas/" + name)
@@ -97,8 +97,8 @@ func operations(p *huma.PathItem) []*huma.Operation {
 	return slices.DeleteFunc(all, func(op *huma.Operation) bool { return op == nil })
 }
 
-// downgrade makes an OpenAPI 3.0 document of one of 3.1 where huma leaves forms that 3.0 has not: siblings of a $ref, which it ignores, and
-// the type null.
+// downgrade makes an OpenAPI 3.0 document of one of 3.1 where huma leaves forms that 3.0 has not: siblings of a $ref,
+// which it ignores, and the type null.
 func downgrade(o *huma.OpenAPI) ([]byte, error) {
 	text, err := o.Downgrade()
 	if err != nil {

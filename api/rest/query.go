@@ -19,9 +19,9 @@ const (
 	queryPattern = `^([^%;]|%[0-9A-Fa-f]{2})*$`
 )
 
-// queryFaults finds what is wrong with the query by what the operation documents, and what huma does not look at: it drops what it cannot
-// decode, skips an empty value, takes the first of repeated ones, knows more booleans than true and false, and passes on text that
-// PostgreSQL does not take. Unknown and missing parameters are huma's to find.
+// queryFaults finds what is wrong with the query by what the operation documents, and what huma does not look at: it
+// drops what it cannot decode, skips an empty value, takes the first of repeated ones, knows more booleans than true
+// and false, and passes on text that PostgreSQL does not take. Unknown and missing parameters are huma's to find.
 func queryFaults(rawQuery string, documented []*huma.Param) []*huma.ErrorDetail {
 	values, err := url.ParseQuery(rawQuery)
 	if err != nil {
@@ -38,7 +38,8 @@ func queryFaults(rawQuery string, documented []*huma.Param) []*huma.ErrorDetail 
 	return faults
 }
 
-// parameterFault is the coded message of what is wrong with the values of one parameter (see ruleOf), and what it speaks of; empty: nothing.
+// parameterFault is the coded message of what is wrong with the values of one parameter (see ruleOf), and what it
+// speaks of; empty: nothing.
 func parameterFault(values []string, s *huma.Schema) (message string, of any) {
 	if len(values) > 1 {
 		return "cast|" + s.Type, []any{}
@@ -86,7 +87,8 @@ func queryFaultsOf(ctx context.Context) []*huma.ErrorDetail {
 	return faults
 }
 
-// schemaFailure answers all faults of the schema. Of what is wrong with one place of the query, queryFaults speaks rather than huma.
+// schemaFailure answers all faults of the schema. Of what is wrong with one place of the query, queryFaults speaks
+// rather than huma.
 func schemaFailure(ctx context.Context, errs []error) *Failure {
 	all := make([]error, 0, len(errs))
 	found := queryFaultsOf(ctx)

@@ -15,7 +15,8 @@ import (
 // mostBuckets bounds the memory of a limiter.
 const mostBuckets = 10_000
 
-// limiter bounds the requests of each client by a bucket of tokens: it holds burst of them, a request takes one, perSecond come back.
+// limiter bounds the requests of each client by a bucket of tokens: it holds burst of them, a request takes one,
+// perSecond come back.
 type limiter struct {
 	perSecond float64
 	burst     int
@@ -73,7 +74,8 @@ func (l *limiter) makeRoom(now time.Time) {
 	}
 }
 
-// limit takes a request from what the client may ask, and tells it how much that is (draft-ietf-httpapi-ratelimit-headers).
+// limit takes a request from what the client may ask, and tells it how much that is
+// (draft-ietf-httpapi-ratelimit-headers).
 func (l *limiter) limit(ctx context.Context, client uuid.UUID, w http.ResponseWriter) *Failure {
 	if l == nil {
 		return nil

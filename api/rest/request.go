@@ -16,8 +16,8 @@ import (
 // requestID is the form of an X-Request-Id that is taken over: it is written to logs and headers.
 var requestID = regexp.MustCompile(`^[A-Za-z0-9._:/+=-]{1,128}$`)
 
-// Answered describes a request that has been answered, for logs and metrics. It has no path, query, header or body, because those hold
-// personal data.
+// Answered describes a request that has been answered, for logs and metrics. It has no path, query, header or body,
+// because those hold personal data.
 type Answered struct {
 	RequestID string
 	Method    string

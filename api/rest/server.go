@@ -1,5 +1,5 @@
-// Package rest holds the HTTP conventions that all resources share: the envelope, faults, JSON values, the query, Prefer, idempotency keys,
-// limits, authentication, and the OpenAPI document. It knows no resource and no SQL.
+// Package rest holds the HTTP conventions that all resources share: the envelope, faults, JSON values, the query,
+// Prefer, idempotency keys, limits, authentication, and the OpenAPI document. It knows no resource and no SQL.
 package rest
 
 import (
@@ -139,8 +139,8 @@ func (s *Server) recover(next http.Handler) http.Handler {
 	})
 }
 
-// exact serves only paths that are written as they are routed: ServeMux would redirect the others. It answers in the envelope where
-// ServeMux answers in plain text.
+// exact serves only paths that are written as they are routed: ServeMux would redirect the others. It answers in the
+// envelope where ServeMux answers in plain text.
 func exact(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()

@@ -8,8 +8,8 @@ import (
 	"github.com/danielgtaylor/huma/v2/validation"
 )
 
-// huma's validator finds the faults of the schema. Its texts are variables of the process, therefore init. They are set to codes, the
-// kind and its parameters with a bar between, from which ruleOf makes the rules of the contract.
+// huma's validator finds the faults of the schema. Its texts are variables of the process, therefore init. They are set
+// to codes, the kind and its parameters with a bar between, from which ruleOf makes the rules of the contract.
 func init() {
 	huma.ValidateStrictCasing = true
 	huma.DefaultArrayNullable = false // a list in an answer may be empty, but is never null
