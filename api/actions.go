@@ -69,9 +69,23 @@ func (c *ServiceRequestCompletion) Resolve(_ huma.Context, prefix *huma.PathBuff
 	return faults
 }
 
-func (c *ServiceRequestCompletion) order() db.CompleteBody {
+// order makes of the body what the database reads of it.
+func (u ServiceRequestUse) order() any {
+	return db.UseBody{
+		UsedByLegalEntity: *u.UsedByLegalEntity.id(),
+		UsedByEmployee:    u.UsedByEmployee.id(),
+		UsedByDivision:    u.UsedByDivision.id(),
+		Program:           u.Program.id(),
+	}
+}
+
+func (*ServiceRequestRelease) order() any { return db.ReleaseBody{} }
+
+func (*ServiceRequestProcess) order() any { return db.ProcessBody{} }
+
+func (c *ServiceRequestCompletion) order() any {
 	var body db.CompleteBody
-	if c == nil {
+	if c == nil { // the request has no body
 		return body
 	}
 	body.ProgramService = c.ProgramService.id()
@@ -87,26 +101,6 @@ func (c *ServiceRequestCompletion) order() db.CompleteBody {
 	return body
 }
 
-type useInput struct {
-	ServiceRequestID rest.UUID `path:"service_request_id"`
-	Body             ServiceRequestUse
-}
-
-type releaseInput struct {
-	ServiceRequestID rest.UUID `path:"service_request_id"`
-	Body             *ServiceRequestRelease
-}
-
-type processInput struct {
-	ServiceRequestID rest.UUID `path:"service_request_id"`
-	Body             *ServiceRequestProcess
-}
-
-type completeInput struct {
-	ServiceRequestID rest.UUID `path:"service_request_id"`
-	Body             *ServiceRequestCompletion
-}
-
 // acceptedOutput answers an action that has become a job: 202, or 200 if the caller has waited for its end.
 type acceptedOutput struct {
 	Status            int
@@ -116,118 +110,95 @@ type acceptedOutput struct {
 	Body              rest.Envelope[Job]
 }
 
-// actions are the operations that change service requests.
+// actions are the operations that change service requests. Each is accepted as a job, which carries it out.
 type actions struct{ jobs }
 
+// register is the table of the actions. A pointer to a body: the request may have none.
 func (a actions) register() {
-	rest.Register(a.Server, rest.Endpoint[useInput, acceptedOutput]{
+	action[ServiceRequestUse]{
+		name:    db.Use,
+		scope:   "service_request:use",
+		summary: "Use: reserve a service request",
+		description: "Reserves a service request for the caller's legal entity. The rules are checked now and once more in the job. " +
+			"In this order: legal entity allowed; found; has a program; not expired; active; not used; not completed; employee of the " +
+			"legal entity, and of a fitting type; legal entity the caller's own; division given, and of the legal entity, where the " +
+			"category asks for it.",
+		example:  exampleUse(),
+		conflict: "Service request is already used",
+	}.register(a)
+	action[*ServiceRequestRelease]{
+		name:    db.Release,
+		scope:   "service_request:use",
+		summary: "Release: give a reservation back",
+		description: "Gives a reserved service request back, so that it can be used again. The rules are checked now and once more in " +
+			"the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity, where the " +
+			"registry asks for it. No body is needed.",
+		example:  &ServiceRequestRelease{},
+		conflict: "Invalid program processing status",
+	}.register(a)
+	action[*ServiceRequestProcess]{
+		name:    db.Process,
+		scope:   "service_request:makeinprogress",
+		summary: "Process: begin to serve a reserved service request",
+		description: "Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now " +
+			"and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal " +
+			"entity. No body is needed.",
+		example:  &ServiceRequestProcess{},
+		conflict: "Invalid program processing status",
+	}.register(a)
+	action[*ServiceRequestCompletion]{
+		name:    db.Complete,
+		scope:   "service_request:complete",
+		summary: "Complete a service request",
+		description: "Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal " +
+			"entity allowed; found; active; with a program: held by the caller's legal entity, in_progress; completed_with comes " +
+			"with program_service; status_reason in its dictionary.",
+		example:  exampleCompletion(),
+		conflict: "Service request is used by another legal entity",
+	}.register(a)
+}
+
+// action is a row of the table: an action whose requests have the body B.
+type action[B interface{ order() any }] struct {
+	name        db.Action
+	scope       string
+	summary     string
+	description string
+	example     B
+	conflict    string // example of the message of a 409
+}
+
+type actionInput[B any] struct {
+	ServiceRequestID rest.UUID `path:"service_request_id"`
+	Body             B
+}
+
+func (row action[B]) register(a actions) {
+	rest.Register(a.Server, rest.Endpoint[actionInput[B], acceptedOutput]{
 		Operation: huma.Operation{
-			OperationID:   "useServiceRequest",
+			OperationID:   string(row.name) + "ServiceRequest",
 			Method:        http.MethodPatch,
-			Path:          "/api/service_requests/{service_request_id}/actions/use",
+			Path:          "/api/service_requests/{service_request_id}/actions/" + string(row.name),
 			DefaultStatus: http.StatusAccepted,
 			Tags:          []string{"Service requests"},
-			Summary:       "Use: reserve a service request",
-			Description: "Reserves a service request for the caller's legal entity. The rules are checked now and once more in the job. In this order: legal " +
-				"entity allowed; found; has a program; not expired; active; not used; not completed; employee of the legal entity, and of a fitting type; legal " +
-				"entity the caller's own; division given, and of the legal entity, where the category asks for it.",
+			Summary:       row.summary,
+			Description:   row.description,
 		},
-		Scope: "service_request:use",
+		Scope: row.scope,
 		Waits: true,
 		Examples: rest.Examples{
-			Body:    exampleUse(),
+			Body:    row.example,
 			Answer:  examplePendingJob(),
 			Awaited: exampleProcessedJob(),
 			Refusals: map[int]string{
 				http.StatusNotFound: "Service request not found",
-				http.StatusConflict: "Service request is already used",
+				http.StatusConflict: row.conflict,
 			},
 		},
-		Do: func(ctx context.Context, caller db.Caller, in *useInput) (*acceptedOutput, error) {
-			return a.accept(ctx, db.Order{Action: db.Use, ServiceRequestID: in.ServiceRequestID.Value(), Caller: caller, Body: db.UseBody{
-				UsedByLegalEntity: *in.Body.UsedByLegalEntity.id(),
-				UsedByEmployee:    in.Body.UsedByEmployee.id(),
-				UsedByDivision:    in.Body.UsedByDivision.id(),
-				Program:           in.Body.Program.id(),
-			}})
-		},
-	})
-	rest.Register(a.Server, rest.Endpoint[releaseInput, acceptedOutput]{
-		Operation: huma.Operation{
-			OperationID:   "releaseServiceRequest",
-			Method:        http.MethodPatch,
-			Path:          "/api/service_requests/{service_request_id}/actions/release",
-			DefaultStatus: http.StatusAccepted,
-			Tags:          []string{"Service requests"},
-			Summary:       "Release: give a reservation back",
-			Description: "Gives a reserved service request back, so that it can be used again. The rules are checked now and once more in the job. In this order: " +
-				"legal entity allowed; found; active; in_queue; held by the caller's legal entity, where the registry asks for it. No body is needed.",
-		},
-		Scope: "service_request:use",
-		Waits: true,
-		Examples: rest.Examples{
-			Body:    ServiceRequestRelease{},
-			Answer:  examplePendingJob(),
-			Awaited: exampleProcessedJob(),
-			Refusals: map[int]string{
-				http.StatusNotFound: "Service request not found",
-				http.StatusConflict: "Invalid program processing status",
-			},
-		},
-		Do: func(ctx context.Context, caller db.Caller, in *releaseInput) (*acceptedOutput, error) {
-			return a.accept(ctx, db.Order{Action: db.Release, ServiceRequestID: in.ServiceRequestID.Value(), Caller: caller, Body: db.ReleaseBody{}})
-		},
-	})
-	rest.Register(a.Server, rest.Endpoint[processInput, acceptedOutput]{
-		Operation: huma.Operation{
-			OperationID:   "processServiceRequest",
-			Method:        http.MethodPatch,
-			Path:          "/api/service_requests/{service_request_id}/actions/process",
-			DefaultStatus: http.StatusAccepted,
-			Tags:          []string{"Service requests"},
-			Summary:       "Process: begin to serve a reserved service request",
-			Description: "Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now and once more in the job. In " +
-				"this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity. No body is needed.",
-		},
-		Scope: "service_request:makeinprogress",
-		Waits: true,
-		Examples: rest.Examples{
-			Body:    ServiceRequestProcess{},
-			Answer:  examplePendingJob(),
-			Awaited: exampleProcessedJob(),
-			Refusals: map[int]string{
-				http.StatusNotFound: "Service request not found",
-				http.StatusConflict: "Invalid program processing status",
-			},
-		},
-		Do: func(ctx context.Context, caller db.Caller, in *processInput) (*acceptedOutput, error) {
-			return a.accept(ctx, db.Order{Action: db.Process, ServiceRequestID: in.ServiceRequestID.Value(), Caller: caller, Body: db.ProcessBody{}})
-		},
-	})
-	rest.Register(a.Server, rest.Endpoint[completeInput, acceptedOutput]{
-		Operation: huma.Operation{
-			OperationID:   "completeServiceRequest",
-			Method:        http.MethodPatch,
-			Path:          "/api/service_requests/{service_request_id}/actions/complete",
-			DefaultStatus: http.StatusAccepted,
-			Tags:          []string{"Service requests"},
-			Summary:       "Complete a service request",
-			Description: "Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal entity allowed; found; active; " +
-				"with a program: held by the caller's legal entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.",
-		},
-		Scope: "service_request:complete",
-		Waits: true,
-		Examples: rest.Examples{
-			Body:    exampleCompletion(),
-			Answer:  examplePendingJob(),
-			Awaited: exampleProcessedJob(),
-			Refusals: map[int]string{
-				http.StatusNotFound: "Service request not found",
-				http.StatusConflict: "Service request is used by another legal entity",
-			},
-		},
-		Do: func(ctx context.Context, caller db.Caller, in *completeInput) (*acceptedOutput, error) {
-			return a.accept(ctx, db.Order{Action: db.Complete, ServiceRequestID: in.ServiceRequestID.Value(), Caller: caller, Body: in.Body.order()})
+		Do: func(ctx context.Context, caller db.Caller, in *actionInput[B]) (*acceptedOutput, error) {
+			return a.accept(ctx, db.Order{
+				Action: row.name, ServiceRequestID: in.ServiceRequestID.Value(), Caller: caller, Body: in.Body.order(),
+			})
 		},
 	})
 }
@@ -264,11 +235,14 @@ func (a actions) accept(ctx context.Context, o db.Order) (*acceptedOutput, error
 }
 
 func exampleUse() ServiceRequestUse {
-	return ServiceRequestUse{UsedByLegalEntity: *reference("legal_entity", exampleClinic), UsedByEmployee: reference("employee", exampleDoctor)}
+	return ServiceRequestUse{
+		UsedByLegalEntity: *reference("legal_entity", exampleClinic),
+		UsedByEmployee:    reference("employee", exampleDoctor),
+	}
 }
 
-func exampleCompletion() ServiceRequestCompletion {
-	return ServiceRequestCompletion{
+func exampleCompletion() *ServiceRequestCompletion {
+	return &ServiceRequestCompletion{
 		CompletedWith:  reference("encounter", uuid.MustParse("e2c1a0b9-8d7f-4e6a-9b5c-4d3e2f1a0b9c")),
 		ProgramService: reference("program_service", uuid.MustParse("f3d2b1ca-9e80-4f7b-8c6d-5e4f3a2b1c0d")),
 		StatusReason:   &CodeableConcept{Coding: []Coding{{completeReasons, "default"}}},
