@@ -207,5 +207,7 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	s.sql(`DELETE FROM ops.schema_versions WHERE version_id = ops.schema_version()`)
-	s.refused(call{method: "GET", path: "/readyz"}, 503, "service_unavailable", "The service is not available at the moment. Try again later.")
+	time.Sleep(time.Second) // for so long an answer is kept
+	s.refused(call{method: "GET", path: "/readyz"}, 503, "service_unavailable",
+		"The service is not available at the moment. Try again later.")
 }

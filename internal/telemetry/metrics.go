@@ -13,10 +13,13 @@ import (
 
 	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/internal/recent"
 )
 
-// scrapeTimeout bounds the question for the queue that a scrape asks of the database.
-const scrapeTimeout = 2 * time.Second
+const (
+	queueKept    = time.Second     // for so long all scrapes get the same numbers of the queue
+	queueTimeout = 2 * time.Second // of the query that reads them
+)
 
 // metrics are explained in docs/metrics.md; a test compares. Labels come from closed sets only: operations, codes, rules, names.
 type metrics struct {
@@ -98,14 +101,18 @@ func outcome(err error) string {
 	return "failed"
 }
 
-// Metrics is the handler of GET /metrics. Queue and pool of d are read when it is asked.
+// Metrics is the handler of GET /metrics. It reads the pool of d at each scrape, and the queue once a second at most: the handler needs
+// no token, and counting the queue reads up to 100000 rows.
 func (t *Telemetry) Metrics(d *db.DB) http.Handler {
-	t.registry.MustRegister(database{d})
+	t.registry.MustRegister(database{d, recent.New(queueKept, queueTimeout, d.Jobs.Queue)})
 	return promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }
 
-// database collects what is read at a scrape and counted by nobody.
-type database struct{ db *db.DB }
+// database collects what is not counted as it happens but read at a scrape.
+type database struct {
+	db    *db.DB
+	queue *recent.Answer[db.Queue]
+}
 
 var (
 	queueJobs   = prometheus.NewDesc("reiestr_queue_jobs", "Pending jobs of the whole database, counted to 100000.", nil, nil)
@@ -134,9 +141,7 @@ func (d database) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(poolWaits, prometheus.CounterValue, float64(pool.EmptyAcquireCount()))
 	out <- prometheus.MustNewConstMetric(poolWaited, prometheus.CounterValue, pool.EmptyAcquireWaitTime().Seconds())
 
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
-	defer cancel()
-	if queue, err := d.db.Jobs.Queue(ctx); err == nil {
+	if queue, err := d.queue.Get(context.Background()); err == nil { // waits for queueTimeout at most
 		gauge(queueJobs, float64(queue.Pending))
 		gauge(queueOldest, queue.Oldest.Seconds())
 	}

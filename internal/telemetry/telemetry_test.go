@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -294,6 +295,47 @@ func TestBatchTraces(t *testing.T) {
 	}
 	if !slices.Contains(jobs[1].Attributes, attribute.String("reiestr.refusal", "status_invalid")) {
 		t.Errorf("attributes %v", jobs[1].Attributes)
+	}
+}
+
+// counter counts the statements that contain a text.
+type counter struct {
+	text string
+	seen atomic.Int64
+}
+
+func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(data.SQL, c.text) {
+		c.seen.Add(1)
+	}
+	return ctx
+}
+
+func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// TestScrapesCountTheQueueOnceASecond: scrapes need no token, so that their number must not be the database's.
+func TestScrapesCountTheQueueOnceASecond(t *testing.T) {
+	t.Parallel()
+	queries := &counter{text: "MeasureQueue"}
+	app, err := db.Open(t.Context(), db.Config{URL: testdb.New(t).URL, TimeZone: "Europe/Kyiv", Tracer: queries})
+	must(t, err)
+	t.Cleanup(app.Close)
+	handler := telemetry.New(slog.New(slog.DiscardHandler), nil).Metrics(app)
+	start := time.Now()
+	var running sync.WaitGroup
+	for range 300 {
+		running.Go(func() {
+			answer := httptest.NewRecorder()
+			handler.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", http.NoBody))
+			if answer.Code != 200 || !strings.Contains(answer.Body.String(), "\nreiestr_queue_jobs 0\n") {
+				t.Errorf("%d %s", answer.Code, answer.Body)
+			}
+		})
+	}
+	running.Wait()
+	took := time.Since(start)
+	if asked := queries.seen.Load(); asked < 1 || asked > 1+int64(took/time.Second) {
+		t.Errorf("asked %d times in %v", asked, took)
 	}
 }
 

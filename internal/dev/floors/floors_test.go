@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 		"internal/bundle", "internal/pgserver", "internal/telemetry"},
 	"worker":     {"db"},
 	"api":        {"api/rest", "db"},
-	"api/rest":   {"db"},
+	"api/rest":   {"db", "internal/recent"},
 	"db":         {"db/pg", "db/sqlc"},
 	"db/pg":      {},
 	"db/sqlc":    {},
@@ -36,7 +36,8 @@ var mayImport = map[string][]string{
 
 	"internal/bundle":    {"db"},
 	"internal/pgserver":  {},
-	"internal/telemetry": {"api/rest", "db"},
+	"internal/recent":    {},
+	"internal/telemetry": {"api/rest", "db", "internal/recent"},
 }
 
 // knowsNoSQL are the packages that reach the database through package db only.
