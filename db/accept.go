@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/reiestr/reiestr/db/pg"
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
@@ -18,8 +19,8 @@ type acceptance struct {
 	digest [sha256.Size]byte
 }
 
-// accepting is somebody whose order is being accepted.
-type accepting = member[acceptance, Job]
+// accepting is a member of a batch of acceptances.
+type accepting = pg.Member[acceptance, Job]
 
 // Accept judges an order and, if no rule refuses it, makes a pending job of it, or answers the equal one that is pending already
 // (contract 4.3). A rule that says no is a Refusal. When Accept returns a job, it is durable.
@@ -28,7 +29,7 @@ func (j *Jobs) Accept(ctx context.Context, o Order) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
-	job, err := j.intake.do(ctx, acceptance{
+	job, err := j.intake.Do(ctx, acceptance{
 		action: o.Action,
 		wanted: wanted{job: uuid.New(), serviceRequestID: o.ServiceRequestID, caller: o.Caller, body: body},
 		digest: sha256.Sum256(fmt.Append(nil, o.Action, o.ServiceRequestID, o.Caller.ClientID, o.Caller.UserID, string(body))),
@@ -40,37 +41,28 @@ func (j *Jobs) Accept(ctx context.Context, o Order) (Job, error) {
 	return job, nil
 }
 
-// acceptOne accepts an order by itself.
-func (j *Jobs) acceptOne(ctx context.Context, o acceptance) (Job, error) {
-	m := &accepting{ctx: ctx, order: o}
-	if err := j.accept(ctx, []*accepting{m}); err != nil {
-		return Job{}, err
-	}
-	return m.result, m.err
-}
-
-// accept judges the orders of a group and makes pending jobs of those that no rule refuses. The statements take arrays anyway, for the
-// workers, and a group has one commit.
-func (j *Jobs) accept(ctx context.Context, group []*accepting) error {
+// accept judges the orders of a batch and makes pending jobs of those that no rule refuses.
+func (j *Jobs) accept(ctx context.Context, members []*accepting) error {
 	byAction := map[Action][]*accepting{}
-	for _, m := range group {
-		byAction[m.order.action] = append(byAction[m.order.action], m)
+	for _, m := range members {
+		byAction[m.Order.action] = append(byAction[m.Order.action], m)
 	}
-	allowed := map[uuid.UUID]*accepting{}
+	allowed := map[uuid.UUID]allowance{}
 	for action, asked := range byAction {
 		verdicts, err := rulesOf[action].judge(ctx, j.db.read(), j.db.moment(), columnsOf(ordersOf(asked)))
 		if err != nil {
 			return fmt.Errorf("judge %s: %w", action, err)
 		}
 		for _, m := range asked {
-			w := m.order.wanted
+			w := m.Order.wanted
 			v := verdicts[w.job]
 			if v.refusal != "" {
-				m.err = v.refusal
+				m.Settle(Job{}, v.refusal)
 				continue
 			}
-			m.result = Job{ID: w.job, Action: action, ServiceRequestID: w.serviceRequestID, PatientID: v.patientID.UUID, Status: Pending}
-			allowed[w.job] = m
+			allowed[w.job] = allowance{m, Job{
+				ID: w.job, Action: action, ServiceRequestID: w.serviceRequestID, PatientID: v.patientID.UUID, Status: Pending,
+			}}
 		}
 	}
 	for len(allowed) > 0 {
@@ -78,47 +70,59 @@ func (j *Jobs) accept(ctx context.Context, group []*accepting) error {
 			return fmt.Errorf("enqueue: %w", err)
 		}
 	}
-	signal(j.added)
 	return nil
 }
 
-// enqueue makes pending jobs, or finds those that are pending already, and takes what is settled out of allowed. What is left has met an
-// equal job that ended at this moment.
-func (j *Jobs) enqueue(ctx context.Context, allowed map[uuid.UUID]*accepting) error {
+// allowance is an order that no rule refuses, and the job that it is to become.
+type allowance struct {
+	*accepting
+	job Job
+}
+
+// enqueue makes pending jobs, or finds the equal ones that are pending already, and takes the orders that are settled by that out of allowed.
+// An order that is left has met an equal job that ended at this moment. A job that has been added is durable: its order is settled at once,
+// whatever happens to the others.
+func (j *Jobs) enqueue(ctx context.Context, allowed map[uuid.UUID]allowance) error {
 	var p sqlc.EnqueueJobsParams
-	for _, m := range allowed {
-		w := m.order.wanted
+	for _, a := range allowed {
+		w := a.Order.wanted
 		p.Ids = append(p.Ids, w.job)
-		p.Actions = append(p.Actions, string(m.order.action))
+		p.Actions = append(p.Actions, string(a.Order.action))
 		p.ServiceRequestIds = append(p.ServiceRequestIds, w.serviceRequestID)
-		p.PatientIds = append(p.PatientIds, m.result.PatientID)
+		p.PatientIds = append(p.PatientIds, a.job.PatientID)
 		p.ClientIds = append(p.ClientIds, w.caller.ClientID)
 		p.UserIds = append(p.UserIds, w.caller.UserID)
 		p.Bodies = append(p.Bodies, w.body)
-		p.RequestDigests = append(p.RequestDigests, m.order.digest[:])
-		p.TraceContexts = append(p.TraceContexts, j.db.observer.Trace(m.ctx))
+		p.RequestDigests = append(p.RequestDigests, a.Order.digest[:])
+		p.TraceContexts = append(p.TraceContexts, j.db.observer.Trace(a.Context()))
 	}
 	added, err := j.db.read().EnqueueJobs(ctx, p)
 	if err != nil {
 		return err
 	}
 	for _, r := range added {
-		allowed[r.ID].result.InsertedAt = r.InsertedAt
+		a := allowed[r.ID]
+		a.job.InsertedAt = r.InsertedAt
+		a.Settle(a.job, nil)
 		delete(allowed, r.ID)
+	}
+	if len(added) > 0 {
+		signal(j.added)
 	}
 	if len(allowed) == 0 {
 		return nil
 	}
 	var equal sqlc.FindPendingJobsParams
-	for _, m := range allowed {
-		equal.Ids = append(equal.Ids, m.order.wanted.job)
-		equal.ServiceRequestIds = append(equal.ServiceRequestIds, m.order.wanted.serviceRequestID)
-		equal.RequestDigests = append(equal.RequestDigests, m.order.digest[:])
+	for _, a := range allowed {
+		equal.Ids = append(equal.Ids, a.Order.wanted.job)
+		equal.ServiceRequestIds = append(equal.ServiceRequestIds, a.Order.wanted.serviceRequestID)
+		equal.RequestDigests = append(equal.RequestDigests, a.Order.digest[:])
 	}
 	found, err := j.db.read().FindPendingJobs(ctx, equal)
 	for _, r := range found {
-		m := allowed[r.AskedID]
-		m.result.ID, m.result.InsertedAt = r.ID, r.InsertedAt
+		a := allowed[r.AskedID]
+		a.job.ID, a.job.InsertedAt = r.ID, r.InsertedAt
+		a.Settle(a.job, nil)
 		delete(allowed, r.AskedID)
 	}
 	return err
@@ -127,7 +131,7 @@ func (j *Jobs) enqueue(ctx context.Context, allowed map[uuid.UUID]*accepting) er
 func ordersOf(asked []*accepting) []wanted {
 	orders := make([]wanted, len(asked))
 	for i, m := range asked {
-		orders[i] = m.order.wanted
+		orders[i] = m.Order.wanted
 	}
 	return orders
 }

@@ -30,7 +30,7 @@ type Grant struct {
 
 // Access issues, revokes and checks tokens and api keys. The database knows only the SHA-256 of a secret.
 type Access struct {
-	db     *DB
+	db     *statements
 	grants *grants
 }
 

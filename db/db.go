@@ -10,39 +10,32 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/reiestr/reiestr/db/pg"
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
 // Role is a database role that every connection of a pool takes on, whatever login it came in with (see migrations/roles.sql).
-type Role string
+type Role = pg.Role
 
 const (
-	App   Role = "reiestr_app"   // the service
-	Owner Role = "reiestr_owner" // the operator's commands
+	App   = pg.App   // the service
+	Owner = pg.Owner // the operator's commands
 )
-
-// timeouts of a session, by the role it takes on; 0: none. They travel with each connection, as what is set on a role in the database counts
-// only for those who log in as that role.
-var timeouts = map[Role]struct{ statement, lock, idleInTransaction time.Duration }{
-	App: {10 * time.Second, 5 * time.Second, 10 * time.Second},
-	// Whole registries are loaded in one transaction, whose statements take what they take, one load after the other; but one that stands
-	// still holds up the service.
-	Owner: {0, 10 * time.Minute, time.Minute},
-}
 
 // Config says which database is used, and how.
 type Config struct {
 	URL      string // a PostgreSQL URL or key-value string; several hosts allowed
 	Role     Role   // default App
-	Name     string // application_name, for those who look at pg_stat_activity
+	Name     string // application_name, shown in pg_stat_activity
 	TimeZone string // the business time zone, e.g. Europe/Kyiv
-	MaxConns int32  // 0: the pool's own default (by cores)
+	MaxConns int32  // 0: the number of cores, but at least 4
+	Waiters  int    // commands that may wait for held rows at a time; 0: pg.DefaultWaiters
 
 	// AsOf is the moment at which rules decide; nil: the database's clock at the start of each transaction.
 	AsOf func() time.Time
 
-	Observer Observer        // nil: nobody watches
-	Tracer   pgx.QueryTracer // told of every statement; nil: nobody is
+	Observer Observer        // nil: nothing is observed
+	Tracer   pgx.QueryTracer // is told of every statement; nil: none
 }
 
 // DB is the database as one role sees it. It is safe for concurrent use.
@@ -54,74 +47,49 @@ type DB struct {
 	Events          *Events
 	Idempotency     *Idempotency
 
-	pool     *pgxpool.Pool
-	reads    *reads
-	news     *news
-	timeZone string
-	asOf     func() time.Time
-	observer Observer
+	*statements
+	news *news
 }
 
-// Open connects to the database. It does not ask whether the schema is there: see Ready.
+// Open makes a pool of connections. It does not ask whether the schema is there: see Ready.
 func Open(ctx context.Context, c Config) (*DB, error) {
-	config, err := pgxpool.ParseConfig(c.URL)
-	if err != nil {
-		return nil, fmt.Errorf("the database URL cannot be read: %w", err)
-	}
 	if c.Role == "" {
 		c.Role = App
-	}
-	if c.MaxConns > 0 {
-		config.MaxConns = c.MaxConns
-	}
-	// What the server or the login has as defaults never decides how a statement of ours runs.
-	for name, value := range map[string]string{
-		"role":                                string(c.Role),
-		"application_name":                    c.Name,
-		"search_path":                         "",
-		"timezone":                            "UTC",
-		"default_transaction_isolation":       "read committed",
-		"default_transaction_read_only":       "off",
-		"synchronous_commit":                  "on", // what was acknowledged is durable
-		"statement_timeout":                   milliseconds(timeouts[c.Role].statement),
-		"lock_timeout":                        milliseconds(timeouts[c.Role].lock),
-		"idle_in_transaction_session_timeout": milliseconds(timeouts[c.Role].idleInTransaction),
-	} {
-		config.ConnConfig.RuntimeParams[name] = value
-	}
-	if c.Role == App {
-		// No plan of ours depends on the values (sql/plans has them both ways), and planning costs as much as running them.
-		config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
-	}
-	config.ConnConfig.Tracer = c.Tracer
-	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-		registerTypes(conn.TypeMap())
-		return nil
 	}
 	if c.Observer == nil {
 		c.Observer = unobserved{}
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	way, err := pg.Open(ctx, pg.Config{
+		URL: c.URL, Role: c.Role, Name: c.Name, MaxConns: c.MaxConns, Waiters: c.Waiters, Observer: c.Observer, Tracer: c.Tracer,
+	})
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{pool: pool, timeZone: c.TimeZone, asOf: c.AsOf, observer: c.Observer}
-	d.reads = newReads(d)
-	d.Access = &Access{d, newGrants()}
-	d.Licenses = newLicenses(d)
-	d.ServiceRequests = &ServiceRequests{d}
-	d.Jobs = newJobs(d)
-	d.Events = &Events{d}
-	d.Idempotency = &Idempotency{d}
-	d.news = newNews(d)
-	return d, nil
+	s := &statements{pg: way, observer: c.Observer, timeZone: c.TimeZone, asOf: c.AsOf, written: make(chan struct{}, 1)}
+	n := newNews(s)
+	return &DB{
+		Access:          &Access{s, newGrants()},
+		Licenses:        newLicenses(s),
+		ServiceRequests: &ServiceRequests{s},
+		Jobs:            newJobs(s, n),
+		Events:          newEvents(s, n),
+		Idempotency:     &Idempotency{s},
+		statements:      s,
+		news:            n,
+	}, nil
 }
 
 // Close waits for the connections in use and closes all.
 func (d *DB) Close() {
 	d.news.close()
-	d.pool.Close()
+	d.pg.Close()
 }
+
+// Pool tells how the connections are used.
+func (d *DB) Pool() *pgxpool.Stat { return d.pg.Stat() }
+
+// Waiters tells how many commands wait for held rows now, how many may, and how many were refused for want of a place.
+func (d *DB) Waiters() (now, most int, refused int64) { return d.pg.Waiters() }
 
 // Ready tells whether the database answers and holds the schema of this version or a newer one: a release never takes away what the release
 // before it uses, so that the programs of both work on the newer schema (decision 16).
@@ -136,23 +104,41 @@ func (d *DB) Ready(ctx context.Context, schemaVersion int64) error {
 	return nil
 }
 
-// read gives queries of one statement each: its snapshot is its transaction.
-func (d *DB) read() *sqlc.Queries { return sqlc.New(marked{d.pool, d.observer}) }
-
-// now is the moment at which rules decide, where no database is asked for it.
-func (d *DB) now() time.Time {
-	if d.asOf == nil {
-		return time.Now()
-	}
-	return d.asOf()
+// Listen calls begun when it listens on the channel, heard after each notification, and lost when the connection is lost, after which it
+// connects again; until ctx ends.
+func (d *DB) Listen(ctx context.Context, channel string, begun, heard func(), lost func(error)) {
+	d.pg.Listen(ctx, channel, pg.Subscriber{Begun: begun, Heard: func(string) { heard() }, Lost: lost})
 }
 
-func (d *DB) moment() *time.Time {
-	if d.asOf == nil {
-		return nil
-	}
-	now := d.asOf()
-	return &now
+// Notify wakes all listeners of the channel.
+func (d *DB) Notify(ctx context.Context, channel string) error { return d.pg.Notify(ctx, channel, "") }
+
+// AllowedCodes lists what the dictionary allows that a refusal speaks of; nil: it speaks of none.
+func (d *DB) AllowedCodes(ctx context.Context, r Refusal) ([]string, error) {
+	return d.allowedCodes(ctx, r)
 }
 
-func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
+// Announce publishes the events that this process writes and tells the other processes what has happened here, until ctx ends. The
+// notifications are sent after the commits they speak of, one for all that happened in between: a NOTIFY inside the transactions would make
+// their commits wait for each other. failed is told of errors: what was to be published stays to be published, and a waiter that was to be
+// woken looks at the end of its wait.
+func (d *DB) Announce(ctx context.Context, failed func(error)) {
+	written, rested := d.written, (<-chan time.Time)(nil)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-written:
+			if err := d.Events.Publish(ctx); err != nil && ctx.Err() == nil {
+				failed(err)
+			}
+			written, rested = nil, time.After(publishEvery)
+		case <-rested:
+			written = d.written
+		case <-d.news.untold:
+			if err := d.news.notify(ctx); err != nil && ctx.Err() == nil {
+				failed(err)
+			}
+		}
+	}
+}

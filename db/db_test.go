@@ -50,7 +50,8 @@ func TestListen(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	heard := make(chan struct{}, 10)
-	ended := started(func() error { return h.Listen(ctx, "A \"channel\"", func() { heard <- struct{}{} }) })
+	hear := func() { heard <- struct{}{} }
+	ended := started(func() error { h.Listen(ctx, "A \"channel\"", hear, hear, func(error) {}); return ctx.Err() })
 	<-heard // it listens
 	for _, channel := range []string{"another", "A \"channel\""} {
 		if err := h.Notify(t.Context(), channel); err != nil {
@@ -65,6 +66,31 @@ func TestListen(t *testing.T) {
 	if n := len(heard); n != 0 {
 		t.Errorf("heard %d times more", n)
 	}
+}
+
+// TestListenConnectsAgain: a lost connection is told, and replaced.
+func TestListenConnectsAgain(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	begun, lost := make(chan struct{}, 10), make(chan error, 10)
+	listening := h.openWith(t, db.Config{Name: "listener"})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := started(func() error {
+		listening.Listen(ctx, "channel", func() { begun <- struct{}{} }, func() {}, func(err error) { lost <- err })
+		return nil
+	})
+	<-begun
+	login, err := testdb.Connect(t.Context(), h.url)
+	must(t, err)
+	t.Cleanup(func() { login.Close(context.Background()) })
+	exec(t, login, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'listener' AND datname = current_database()`)
+	if err := <-lost; !db.Unavailable(err) {
+		t.Errorf("lost: %v", err)
+	}
+	<-begun
+	cancel()
+	<-ended
 }
 
 // Each role has its time-outs, and each process its name, whatever the database has as defaults.

@@ -3,10 +3,10 @@ package db
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/reiestr/reiestr/db/pg"
 )
 
 // Refusal is the code of a rule that said no: the closed set that the ladders in sql/ answer with. What it means to a caller (status,
@@ -72,13 +72,13 @@ var dictionaryOf = map[Refusal]string{
 	StatusReasonUnknown: "eHealth/service_request_complete_reasons",
 }
 
-// AllowedCodes lists what the dictionary allows that a refusal speaks of; nil: it speaks of none.
-func (d *DB) AllowedCodes(ctx context.Context, r Refusal) ([]string, error) {
+// allowedCodes lists what the dictionary allows that a refusal speaks of; nil: it speaks of none.
+func (s *statements) allowedCodes(ctx context.Context, r Refusal) ([]string, error) {
 	dictionary, ok := dictionaryOf[r]
 	if !ok {
 		return nil, nil
 	}
-	codes, err := d.read().ListActiveCodes(ctx, dictionary)
+	codes, err := s.read().ListActiveCodes(ctx, dictionary)
 	return append([]string{}, codes...), err
 }
 
@@ -90,40 +90,17 @@ var constraintRefusals = map[string]Refusal{
 
 // refusalOf turns the violation of a constraint that backs a rule into the rule's refusal; any other error stays what it is.
 func refusalOf(err error) error {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		if r, ok := constraintRefusals[pg.ConstraintName]; ok {
+	var violation *pgconn.PgError
+	if errors.As(err, &violation) {
+		if r, ok := constraintRefusals[violation.ConstraintName]; ok {
 			return r
 		}
 	}
 	return err
 }
 
-// undoneByDatabase: the database has rolled the transaction back for a reason that may not come again.
-func undoneByDatabase(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01")
-}
+// ErrHeld: another transaction held a row for longer than a command waits. Nothing has been done.
+var ErrHeld = pg.ErrHeld
 
-// undone tells errors after which nothing of what was asked has happened, by the word of the database. After any other, of a connection that
-// was lost or a session that was ended, it may have been committed.
-func undone(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.SeverityUnlocalized == "ERROR"
-}
-
-// Unavailable tells errors that have nothing to do with what was asked: the database cannot be reached, is going down, is full, or a lock
-// or a statement took too long. The same request may succeed later.
-func Unavailable(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		switch pg.Code[:2] {
-		case "08", "53", "40", "57": // connection, resources, undone, operator intervention (shutdown, time-outs)
-			return true
-		}
-		return pg.Code == "55P03" || pg.Code == "25P03" // lock time-out, idle-in-transaction time-out
-	}
-	var network net.Error // of a connection attempt or of a connection lost
-	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err)
-}
+// Unavailable tells errors that have nothing to do with what was asked. The same request may succeed later.
+func Unavailable(err error) bool { return pg.Unavailable(err) }

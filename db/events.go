@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/reiestr/reiestr/db/pg"
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
@@ -32,7 +33,17 @@ type Event struct {
 }
 
 // Events are what legal entities are told of.
-type Events struct{ db *DB }
+type Events struct {
+	db          *statements
+	news        *news
+	publication *pg.Group[struct{}, struct{}]
+}
+
+func newEvents(s *statements, n *news) *Events {
+	e := &Events{db: s, news: n}
+	e.publication = pg.NewAbandonableGroup(s.pg, e.publishFor)
+	return e
+}
 
 // After lists the events of a legal entity behind a position of its feed, oldest first, at most so many, and the position of the last, from
 // which to go on. Events that were committed before the call are among them. ErrEventsRemoved: not all that were behind the position are
@@ -68,7 +79,7 @@ func (e *Events) After(ctx context.Context, clientID uuid.UUID, position int64, 
 
 // Await is After that waits for an event, until there is one or enough is closed; then it takes a last look.
 func (e *Events) Await(ctx context.Context, clientID uuid.UUID, position int64, limit int, enough <-chan struct{}) (found []Event, last int64, err error) {
-	w := e.db.news.wait(clientID, position)
+	w := e.news.wait(clientID, position)
 	defer w.done()
 	for {
 		found, last, err = e.After(ctx, clientID, position, limit)
@@ -85,9 +96,23 @@ func (e *Events) Await(ctx context.Context, clientID uuid.UUID, position int64, 
 	}
 }
 
-// Publish gives all committed events that have none their places in the feeds, and wakes those who wait for them. One publisher works at
-// a time; the others wait for it.
+// Publish gives all events that were committed before the call, and have none yet, their places in the feeds, and wakes their subscribers.
+// Simultaneous calls share one publication: a process waits for the publisher of another on one connection.
 func (e *Events) Publish(ctx context.Context) error {
+	_, err := e.publication.Do(ctx, struct{}{})
+	return err
+}
+
+// publishFor publishes once for all callers of a batch.
+func (e *Events) publishFor(ctx context.Context, callers []*pg.Member[struct{}, struct{}]) error {
+	err := e.publish(ctx)
+	for _, m := range callers {
+		m.Settle(struct{}{}, err)
+	}
+	return nil
+}
+
+func (e *Events) publish(ctx context.Context) error {
 	for {
 		if some, err := e.db.read().HasUnpublishedEvents(ctx); err != nil || !some {
 			return err
@@ -103,7 +128,7 @@ func (e *Events) Publish(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		e.db.news.tell(published.LegalEntityIds)
+		e.news.tell(published.LegalEntityIds)
 		if published.Events < publishedAtOnce {
 			return nil
 		}

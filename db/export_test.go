@@ -1,37 +1,44 @@
 package db
 
 import (
-	"github.com/jackc/pgx/v5/pgtype"
+	"context"
+
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/reiestr/reiestr/db/pg"
 )
 
-// Joined tells how many acceptances wait for the next group.
-func (j *Jobs) Joined() int { return j.intake.joined() }
+// Joined tells how many acceptances wait for the next batch.
+func (j *Jobs) Joined() int { return j.intake.Queued() }
 
-// Joined tells how many creations wait for the next group.
-func (l *Licenses) Joined() int { return l.creation.joined() }
+// Joined tells how many creations wait for the next batch.
+func (l *Licenses) Joined() int { return l.creation.Queued() }
 
-// Joined tells how many reads wait for the next group.
-func (d *DB) Joined() int { return d.reads.group.joined() }
-
-func (t *together[O, R]) joined() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.waiting)
-}
+// Joined tells how many reads wait for the next batch.
+func (d *DB) Joined() int { return d.pg.QueuedReads() }
 
 // NewSecret is what a new token or api key is.
 func NewSecret() string { return newSecret() }
 
 // ConnectionPool is the pool as it was opened.
-func (d *DB) ConnectionPool() *pgxpool.Pool { return d.pool }
+func (d *DB) ConnectionPool() *pgxpool.Pool { return d.pg.Pool() }
 
-// UUIDArrayOID is the type uuid[].
-const UUIDArrayOID = pgtype.UUIDArrayOID
+// PoolOf is the way to the database that a DB has.
+func PoolOf(d *DB) *pgxpool.Pool { return d.pg.Pool() }
 
-// NewTypeMap is how connections write and read values.
-func NewTypeMap() *pgtype.Map {
-	m := pgtype.NewMap()
-	registerTypes(m)
-	return m
+// SampledTrace is the traceparent of a trace that is sampled.
+const SampledTrace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+// Traced observes that everything is part of one trace.
+type Traced string
+
+func (Traced) Transaction(ctx context.Context, _ string) (context.Context, func(int, error)) {
+	return ctx, func(int, error) {}
 }
+func (t Traced) Trace(context.Context) string { return string(t) }
+func (Traced) Pruned(string, int64)           {}
+func (Traced) Jobs(ctx context.Context, _ []JobRun) (context.Context, func(error)) {
+	return ctx, func(error) {}
+}
+
+var _ pg.Observer = Traced("")

@@ -147,6 +147,19 @@ func (h *house) untilWaiting(t testing.TB, n int) {
 		WHERE NOT l.granted AND a.datname = current_database()`, n)
 }
 
+// untilHeld returns when n commands wait for rows that another transaction holds.
+func untilHeld(t testing.TB, d *db.DB, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if now, _, _ := d.Waiters(); now >= n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain: until %d commands wait for held rows", n)
+		}
+	}
+}
+
 // until returns when the query answers true.
 func (h *house) until(t testing.TB, what, sql string, args ...any) {
 	t.Helper()

@@ -38,11 +38,11 @@ type Answer struct {
 }
 
 // Idempotency keeps the answers of requests that may be repeated.
-type Idempotency struct{ db *DB }
+type Idempotency struct{ db *statements }
 
 // IdempotencyLease is the right to carry out a request with a key.
 type IdempotencyLease struct {
-	db           *DB
+	db           *statements
 	clientID, id uuid.UUID
 	key          string
 }

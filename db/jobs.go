@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/reiestr/reiestr/db/pg"
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
@@ -40,18 +41,19 @@ type Job struct {
 
 // Jobs are the job resource and the queue in one table.
 type Jobs struct {
-	db     *DB
+	db     *statements
+	news   *news
 	added  chan struct{}
-	intake *together[acceptance, Job]
+	intake *pg.Group[acceptance, Job]
 
 	mu         sync.Mutex
 	measured   time.Duration // how long the latest jobs took
 	measuredAt time.Time
 }
 
-func newJobs(d *DB) *Jobs {
-	j := &Jobs{db: d, added: make(chan struct{}, 1)}
-	j.intake = &together[acceptance, Job]{many: j.accept, one: j.acceptOne}
+func newJobs(s *statements, n *news) *Jobs {
+	j := &Jobs{db: s, news: n, added: make(chan struct{}, 1)}
+	j.intake = pg.NewGroup(s.pg, j.accept)
 	return j
 }
 
@@ -77,7 +79,7 @@ func (j *Jobs) Get(ctx context.Context, clientID, id uuid.UUID) (Job, error) {
 	}
 	if row.Refusal != nil {
 		job.Refusal = Refusal(*row.Refusal)
-		if job.AllowedCodes, err = j.db.AllowedCodes(ctx, job.Refusal); err != nil {
+		if job.AllowedCodes, err = j.db.allowedCodes(ctx, job.Refusal); err != nil {
 			return Job{}, err
 		}
 	}
@@ -91,7 +93,7 @@ func (j *Jobs) Get(ctx context.Context, clientID, id uuid.UUID) (Job, error) {
 
 // Await is Get that waits for the end of the job, until it has ended or enough is closed; then it takes a last look.
 func (j *Jobs) Await(ctx context.Context, clientID, id uuid.UUID, enough <-chan struct{}) (Job, error) {
-	w := j.db.news.wait(id, 0)
+	w := j.news.wait(id, 0)
 	defer w.done()
 	for {
 		job, err := j.Get(ctx, clientID, id)
@@ -146,7 +148,7 @@ type Claim struct {
 func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("run jobs: panic: %v", p)
+			err = fmt.Errorf("run jobs: %w", pg.Panicked(p))
 		}
 	}()
 	err = j.db.transact(ctx, "run jobs", func(t *transaction) error {
@@ -165,7 +167,7 @@ func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) 
 			byAction[action] = append(byAction[action], wanted{row.ID, row.ServiceRequestID, Caller{row.UserID, row.ClientID}, row.Body})
 			runs[i] = JobRun{ID: row.ID, Action: action, Trace: orEmpty(row.TraceContext)}
 		}
-		t.ctx, t.ended = j.db.observer.Jobs(t.ctx, runs)
+		t.Observe(j.db.observer.Jobs(t.Context(), runs))
 		if err := t.soon().LockServiceRequests(ctx, serviceRequests); err != nil {
 			return err
 		}
@@ -189,7 +191,7 @@ func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) 
 		return err
 	})
 	if err == nil {
-		j.db.news.tell(taken)
+		j.news.tell(taken)
 	}
 	return taken, err
 }
@@ -241,7 +243,7 @@ func (j *Jobs) CountAttempt(ctx context.Context, id uuid.UUID, pause time.Durati
 	}
 	ended = err == nil && JobStatus(row.Status) != Pending
 	if ended {
-		j.db.news.tell([]uuid.UUID{id})
+		j.news.tell([]uuid.UUID{id})
 	}
 	return ended, err
 }

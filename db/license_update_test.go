@@ -239,7 +239,7 @@ func TestUpdateLicenseTwoAtOnce(t *testing.T) {
 		})
 		return errors.Join(errs[:]...)
 	})
-	h.untilWaiting(t, 2) // one for the licence, one for the legal entity
+	untilHeld(t, h.DB, 2)
 	commit(t, tx)
 	if err := <-answers; err != nil {
 		t.Fatal(err)
@@ -286,7 +286,7 @@ func TestUpdateLicenseSeesWhatItWaitedFor(t *testing.T) {
 					_, err := h.Licenses.Update(t.Context(), a.caller, a.stored.id, a.changes)
 					return err
 				})
-				h.untilWaiting(t, 1)
+				untilHeld(t, h.DB, 1)
 				exec(t, tx, end)
 				want := test.want
 				if end == "rollback" {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/reiestr/reiestr/db/pg"
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
@@ -40,13 +41,13 @@ type License struct {
 
 // Licenses are the licences of legal entities.
 type Licenses struct {
-	db       *DB
-	creation *together[licenseCreation, License]
+	db       *statements
+	creation *pg.Group[licenseCreation, License]
 }
 
-func newLicenses(d *DB) *Licenses {
-	l := &Licenses{db: d}
-	l.creation = &together[licenseCreation, License]{many: l.createFree, one: l.createOne}
+func newLicenses(s *statements) *Licenses {
+	l := &Licenses{db: s}
+	l.creation = pg.NewGroup(s.pg, l.create)
 	return l
 }
 
@@ -57,8 +58,8 @@ type licenseCreation struct {
 	wanted json.RawMessage // both, as CreateLicenses reads them
 }
 
-// creatingLicense is somebody whose licence is being created.
-type creatingLicense = member[licenseCreation, License]
+// creatingLicense is a member of a batch of creations.
+type creatingLicense = pg.Member[licenseCreation, License]
 
 // Create registers an additional licence for the caller's legal entity (contract 3.1, rules 2 to 10). A rule that says no is a Refusal.
 func (l *Licenses) Create(ctx context.Context, c Caller, f LicenseFields) (License, error) {
@@ -81,74 +82,66 @@ func (l *Licenses) Create(ctx context.Context, c Caller, f LicenseFields) (Licen
 	if err != nil {
 		return License{}, err
 	}
-	return l.creation.do(ctx, licenseCreation{c, f, wanted})
+	return l.creation.Do(ctx, licenseCreation{c, f, wanted})
 }
 
-// createFree creates licences of legal entities that nobody else holds, one of each; the second of one waits for a later group. Whoever
-// would have to wait for a holder is left to createOne, so that nobody waits for somebody else's.
-func (l *Licenses) createFree(ctx context.Context, group []*creatingLicense) error {
-	first := make(map[uuid.UUID]*creatingLicense, len(group))
-	ids := make([]uuid.UUID, 0, len(group))
-	for _, m := range group {
-		id := m.order.caller.ClientID
-		if first[id] != nil {
-			m.fate = again
-			continue
+// create creates licences of legal entities that no other transaction holds, one of each. Further licences of one legal entity wait for a later
+// batch; licences of a held legal entity wait, without a connection, until it is free.
+func (l *Licenses) create(ctx context.Context, members []*creatingLicense) error {
+	first := make(map[uuid.UUID]*creatingLicense, len(members))
+	ids := make([]uuid.UUID, 0, len(members))
+	for _, m := range members {
+		id := m.Order.caller.ClientID
+		if first[id] == nil {
+			first[id] = m
+			ids = append(ids, id)
 		}
-		m.fate = alone
-		first[id] = m
-		ids = append(ids, id)
 	}
+	isHeld := make(map[uuid.UUID]bool)
 	var rows []sqlc.CreateLicensesRow
 	err := l.db.transact(ctx, "create licenses", func(t *transaction) error {
-		free, err := t.now().LockFreeLegalEntities(ctx, ids)
-		if err != nil || len(free) == 0 {
+		clear(isHeld)
+		rows = nil
+		held, err := t.now().LockLegalEntities(ctx, ids)
+		for _, id := range held {
+			isHeld[id] = true
+		}
+		if err != nil || len(held) == len(ids) {
 			return err
 		}
-		wanted := make([]json.RawMessage, len(free))
-		for i, id := range free {
-			wanted[i] = first[id].order.wanted
+		var wanted []json.RawMessage
+		for _, id := range ids {
+			if !isHeld[id] {
+				wanted = append(wanted, first[id].Order.wanted)
+			}
 		}
-		rows, err = l.create(ctx, t, wanted)
+		licenses, err := json.Marshal(wanted)
+		if err != nil {
+			return err
+		}
+		rows, err = t.last().CreateLicenses(ctx, sqlc.CreateLicensesParams{Licenses: licenses, AsOf: l.db.moment(), TimeZone: l.db.timeZone})
 		return err
 	})
 	switch {
-	case err != nil && len(group) == 1:
+	case err != nil && len(members) == 1:
 		return refusalOf(err)
 	case err != nil:
-		return err // whose refusal it is they find out one by one
+		return err // the halves of the batch find out whose refusal it is
 	}
 	for _, row := range rows {
 		m := first[row.LegalEntityID]
-		m.result, m.err = m.order.created(row)
-		m.fate = settled
+		m.Settle(m.Order.created(row))
+	}
+	for _, m := range members {
+		id := m.Order.caller.ClientID
+		switch {
+		case isHeld[id]:
+			m.Held()
+		case first[id] != m:
+			m.Later()
+		}
 	}
 	return nil
-}
-
-// createOne creates a licence by itself, and waits for whoever holds its legal entity.
-func (l *Licenses) createOne(ctx context.Context, c licenseCreation) (License, error) {
-	var rows []sqlc.CreateLicensesRow
-	err := l.db.transact(ctx, "create license", func(t *transaction) (err error) {
-		if err := t.soon().LockLegalEntity(ctx, c.caller.ClientID); err != nil {
-			return err
-		}
-		rows, err = l.create(ctx, t, []json.RawMessage{c.wanted})
-		return refusalOf(err)
-	})
-	if err != nil {
-		return License{}, err
-	}
-	return c.created(rows[0])
-}
-
-// create is the last of a transaction.
-func (l *Licenses) create(ctx context.Context, t *transaction, wanted []json.RawMessage) ([]sqlc.CreateLicensesRow, error) {
-	licenses, err := json.Marshal(wanted)
-	if err != nil {
-		return nil, err
-	}
-	return t.last().CreateLicenses(ctx, sqlc.CreateLicensesParams{Licenses: licenses, AsOf: l.db.moment(), TimeZone: l.db.timeZone})
 }
 
 // created is what has become of a creation: the licence, or the ladder's refusal.
@@ -185,8 +178,21 @@ type LicenseChanges struct {
 // nothing is written. A rule that says no is a Refusal.
 func (l *Licenses) Update(ctx context.Context, c Caller, id uuid.UUID, changes LicenseChanges) (License, error) {
 	var stored sqlc.PrmLicense
-	err := l.db.transact(ctx, "update license", func(t *transaction) error {
-		if err := t.soon().LockLegalEntity(ctx, c.ClientID); err != nil {
+	err := l.db.pg.Patiently(ctx, func() (held bool, err error) {
+		stored, held, err = l.update(ctx, c, id, changes)
+		return held, err
+	})
+	return licenseOf(stored), err
+}
+
+// update is Update that does nothing where another transaction holds the legal entity or the licence.
+func (l *Licenses) update(
+	ctx context.Context, c Caller, id uuid.UUID, changes LicenseChanges,
+) (stored sqlc.PrmLicense, isHeld bool, err error) {
+	err = l.db.transact(ctx, "update license", func(t *transaction) error {
+		held, err := t.now().LockLegalEntities(ctx, []uuid.UUID{c.ClientID})
+		isHeld = len(held) > 0
+		if err != nil || isHeld {
 			return err
 		}
 		if err := t.soon().LockLicense(ctx, sqlc.LockLicenseParams{ID: id, LegalEntityID: c.ClientID}); err != nil {
@@ -219,7 +225,10 @@ func (l *Licenses) Update(ctx context.Context, c Caller, id uuid.UUID, changes L
 		stored, err = t.last().GetLicense(ctx, sqlc.GetLicenseParams{ID: id, LegalEntityID: c.ClientID})
 		return err
 	})
-	return licenseOf(stored), err
+	if pg.LockNotAvailable(err) {
+		return stored, true, nil
+	}
+	return stored, isHeld, err
 }
 
 // LicenseFilter says which licences are wanted; the zero value: all.

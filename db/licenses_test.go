@@ -378,7 +378,7 @@ func TestCreateLicenseWaitsForItsLegalEntityOnly(t *testing.T) {
 		_, err := h.Licenses.Create(t.Context(), a.caller, a.fields)
 		return err
 	})
-	h.untilWaiting(t, 1)
+	untilHeld(t, h.DB, 1)
 	if got := b.submit(t, h, h.DB); got != "" {
 		t.Errorf("another legal entity: %q", got)
 	}
@@ -400,19 +400,20 @@ func TestCreateLicenseSeesWhatItWaitedFor(t *testing.T) {
 		name   string
 		change string // by the transaction waited for; $1 is the legal entity, $2 the licence type
 		want   db.Refusal
+		inside bool // the statement waits, not the command
 	}{
-		{"the legal entity is closed", `UPDATE prm.legal_entities SET status = 'CLOSED' WHERE id = $1 AND $2 <> ''`, db.LegalEntityNotActive},
+		{"the legal entity is closed", `UPDATE prm.legal_entities SET status = 'CLOSED' WHERE id = $1 AND $2 <> ''`, db.LegalEntityNotActive, false},
 		{"the primary licence goes", `
 			WITH held AS (SELECT id FROM prm.legal_entities WHERE id = $1 FOR UPDATE)
-			UPDATE prm.licenses SET is_active = false WHERE legal_entity_id = (SELECT id FROM held) AND $2 <> ''`, db.PrimaryLicenseMissing},
+			UPDATE prm.licenses SET is_active = false WHERE legal_entity_id = (SELECT id FROM held) AND $2 <> ''`, db.PrimaryLicenseMissing, false},
 		{"an inactive licence of the type comes", `
 			WITH held AS (SELECT id FROM prm.legal_entities WHERE id = $1 FOR UPDATE)
 			INSERT INTO prm.licenses (legal_entity_id, type, is_active, is_primary, issued_by, issued_date, active_from_date, inserted_by, updated_by)
-			SELECT id, $2, false, false, '', '2020-01-01', '2020-01-01', id, id FROM held`, db.LicenseTypePresent},
+			SELECT id, $2, false, false, '', '2020-01-01', '2020-01-01', id, id FROM held`, db.LicenseTypePresent, false},
 		// A writer that does not hold the legal entity is stopped by the unique index alone.
 		{"an active licence of the type comes", `
 			INSERT INTO prm.licenses (legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, inserted_by, updated_by)
-			VALUES ($1, $2, false, '', '2020-01-01', '2020-01-01', $1, $1)`, db.LicenseTypePresent},
+			VALUES ($1, $2, false, '', '2020-01-01', '2020-01-01', $1, $1)`, db.LicenseTypePresent, true},
 	} {
 		for _, end := range []string{"commit", "rollback"} {
 			t.Run(test.name+", "+end, func(t *testing.T) {
@@ -424,7 +425,11 @@ func TestCreateLicenseSeesWhatItWaitedFor(t *testing.T) {
 					_, err := h.Licenses.Create(t.Context(), a.caller, a.fields)
 					return err
 				})
-				h.untilWaiting(t, 1)
+				if test.inside {
+					h.untilWaiting(t, 1)
+				} else {
+					untilHeld(t, h.DB, 1)
+				}
 				exec(t, tx, end)
 				want, added := test.want, 0
 				if end == "rollback" {

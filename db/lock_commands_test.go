@@ -104,21 +104,20 @@ func createLicense(t *testing.T, h *recordedHouse, d *db.DB) {
 	must(t, err)
 }
 
-// createHeldLicense is createLicense while somebody else holds the legal entity: a group passes it over, and it is created by itself.
-func createHeldLicense(t *testing.T, h *recordedHouse, d *db.DB) {
-	h.save(t, h.clinic.primary())
-	fields := h.newLicense(t, "PHARMACY")
+// whileHeld carries out a command while another transaction holds the legal entity: the command finds that, does nothing, and looks again.
+func whileHeld(t *testing.T, h *recordedHouse, d *db.DB, do func() error) {
 	tx := h.begin(t)
 	exec(t, tx, `SELECT FROM prm.legal_entities WHERE id = $1 FOR NO KEY UPDATE`, h.clinic.id)
-	created := started(func() error { _, err := d.Licenses.Create(t.Context(), h.caller, fields); return err })
-	h.untilWaiting(t, 1)
+	done := started(do)
+	untilHeld(t, d, 1)
 	commit(t, tx)
-	must(t, <-created)
+	must(t, <-done)
 }
 
 func createLicenses(t *testing.T, h *recordedHouse, d *db.DB) {
 	createLicense(t, h, d)
-	createHeldLicense(t, h, d)
+	fields := h.newLicense(t, "PHARMACY")
+	whileHeld(t, h, d, func() error { _, err := d.Licenses.Create(t.Context(), h.caller, fields); return err })
 }
 
 func updateLicense(t *testing.T, h *recordedHouse, d *db.DB) {
@@ -131,6 +130,10 @@ func updateLicense(t *testing.T, h *recordedHouse, d *db.DB) {
 	if _, err = d.Licenses.Update(t.Context(), h.caller, primary.id, db.LicenseChanges{Type: "MSP"}); refusal(t, err) == "" {
 		t.Error("no refusal")
 	}
+	whileHeld(t, h, d, func() error {
+		_, err := d.Licenses.Update(t.Context(), h.caller, l.ID, db.LicenseChanges{Type: "PHARMACY_DRUGS", OrderNo: new("2")})
+		return err
+	})
 }
 
 // load is a bundle with the sections that do fills.
@@ -340,7 +343,7 @@ var lockAggregates = []lockAggregate{
 		{name: "load parameters", owner: true, does: load(func(ctx context.Context, l *db.Loader, _ *recordedHouse) error {
 			return l.Parameters(ctx, []db.ParameterRow{{Name: "P", Value: []byte("true")}})
 		})},
-		{name: "create license", does: createHeldLicense},
+		{name: "create license", does: createLicenses},
 	}, true},
 	{"order", "All at once", []lockCommand{
 		{name: "load", owner: true, does: loadAll},

@@ -72,6 +72,7 @@ type lockBackend struct {
 
 // executed is a statement that has been carried out.
 type executed struct {
+	step  string // of the spec; empty: of a set-up
 	name  string // of the query, or begin, commit, rollback; "": plain SQL
 	rows  int64
 	row   map[string]string // the last
@@ -263,6 +264,9 @@ func (r *lockRun) execute(b *lockBackend, line string) ([]string, error) {
 	})
 	results, err := b.conn.PgConn().Exec(r.t.Context(), statement).ReadAll()
 	e := executed{name: name}
+	if b.running != nil {
+		e.step = b.running.step.name
+	}
 	var lines []string
 	label := name
 	if label == "" {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/reiestr/reiestr/db/pg"
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
@@ -27,10 +28,9 @@ const (
 // news wakes those who wait for the end of a job or for events of a legal entity. What happens in this process wakes them at once, what
 // happens in another one by a notification: one connection of its own listens for all who wait here, from the first of them on.
 type news struct {
-	db      *DB
-	hears   atomic.Bool   // the listening connection stands
-	untold  chan struct{} // one place: there is something to tell the other processes
-	written chan struct{} // one place: a transaction was committed here, there may be events to publish
+	db     *statements
+	hears  atomic.Bool   // the listening connection stands
+	untold chan struct{} // one place: there is something to tell the other processes
 
 	mu      sync.Mutex
 	waiting map[uuid.UUID]map[*waiter]struct{}
@@ -41,9 +41,9 @@ type news struct {
 	started bool
 }
 
-func newNews(d *DB) *news {
+func newNews(s *statements) *news {
 	n := &news{
-		db: d, untold: make(chan struct{}, 1), written: make(chan struct{}, 1),
+		db: s, untold: make(chan struct{}, 1),
 		waiting: map[uuid.UUID]map[*waiter]struct{}{}, telling: map[uuid.UUID]struct{}{},
 	}
 	n.ended, n.end = context.WithCancel(context.Background())
@@ -108,24 +108,22 @@ func (n *news) tell(ids []uuid.UUID) {
 	signal(n.untold)
 }
 
-// listen hears what other processes tell, until the DB is closed.
+// listen hears what other processes tell, until the DB is closed. While the connection is lost, look takes over.
 func (n *news) listen() {
-	for n.ended.Err() == nil {
-		n.db.listen(n.ended, newsChannel, //nolint:errcheck // look takes over, and the next round listens again
-			func() {
-				n.hears.Store(true)
-				n.lookOnce() // at what happened before this moment
-			},
-			func(payload string) {
-				for text := range strings.FieldsSeq(payload) {
-					if id, err := uuid.Parse(text); err == nil {
-						n.wake(id)
-					}
+	n.db.pg.Listen(n.ended, newsChannel, pg.Subscriber{
+		Begun: func() {
+			n.hears.Store(true)
+			n.lookOnce() // at what happened before this moment
+		},
+		Heard: func(payload string) {
+			for text := range strings.FieldsSeq(payload) {
+				if id, err := uuid.Parse(text); err == nil {
+					n.wake(id)
 				}
-			})
-		n.hears.Store(false)
-		pause(n.ended, lookEvery)
-	}
+			}
+		},
+		Lost: func(error) { n.hears.Store(false) },
+	})
 }
 
 // look is the net under the notifications: while there are none to be heard, one query a second for all who wait.
@@ -164,31 +162,7 @@ func (n *news) close() {
 	n.running.Wait()
 }
 
-// Announce publishes the events that this process writes and tells the others what has happened here, until ctx ends. The notifications
-// are sent after the commits they speak of, by a connection that does nothing else meanwhile, one for as much as happened in between: a
-// NOTIFY inside the transactions would make their commits wait for each other. failed is told of errors: what was to be published stays to
-// be, and who was to be woken looks at the end of its waiting.
-func (d *DB) Announce(ctx context.Context, failed func(error)) {
-	written, rested := d.news.written, (<-chan time.Time)(nil)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-written:
-			if err := d.Events.Publish(ctx); err != nil && ctx.Err() == nil {
-				failed(err)
-			}
-			written, rested = nil, time.After(publishEvery)
-		case <-rested:
-			written = d.news.written
-		case <-d.news.untold:
-			if err := d.news.notify(ctx); err != nil && ctx.Err() == nil {
-				failed(err)
-			}
-		}
-	}
-}
-
+// notify tells the other processes what is still untold.
 func (n *news) notify(ctx context.Context) error {
 	n.mu.Lock()
 	ids := n.telling
@@ -204,15 +178,7 @@ func (n *news) notify(ctx context.Context) error {
 	if len(payload) > 0 {
 		payloads = append(payloads, strings.Join(payload, " "))
 	}
-	_, err := n.db.pool.Exec(ctx, "SELECT pg_catalog.pg_notify($1, payload) FROM pg_catalog.unnest($2::text[]) AS payload", newsChannel, payloads)
-	return err
-}
-
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // a signal is waiting already
-	}
+	return n.db.pg.Notify(ctx, newsChannel, payloads...)
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -30,7 +30,7 @@ func announce(t testing.TB, d *db.DB) {
 	t.Cleanup(func() { stop(); <-ended })
 }
 
-const listening = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN "reiestr_news"'`
+const listening = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN "reiestr_news"'`
 
 // untilListening returns when the waiting process hears the others.
 func (h *house) untilListening(t testing.TB) {
@@ -113,7 +113,7 @@ func TestAwaitWithALostListener(t *testing.T) {
 		t.Fatalf("told by whom? %+v", got)
 	default:
 	}
-	exec(t, h.pool(t, "none"), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN "reiestr_news"'`)
+	exec(t, h.pool(t, "none"), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN "reiestr_news"'`)
 	if got := <-answer; got.err != nil || got.job.Status != db.Processed {
 		t.Errorf("%+v", got)
 	}

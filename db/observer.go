@@ -5,18 +5,15 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/reiestr/reiestr/db/pg"
 )
 
 // Observer watches the work of a DB, for metrics, traces and logs. Its methods are called by many goroutines at once, on the way of
 // every transaction.
 type Observer interface {
-	// Transaction: one of that name begins. The context is the one its statements run with; end is called once, with how often the
-	// transaction was tried and what became of it.
-	Transaction(ctx context.Context, name string) (_ context.Context, end func(tries int, err error))
-
-	// Trace answers what a job has to carry so that the trace of its acceptance goes on when it is carried out; "": there is none.
-	Trace(ctx context.Context) string
+	// Observer watches transactions. The trace of an acceptance goes with its job and goes on when the job is carried out.
+	pg.Observer
 
 	// Jobs: these jobs of one transaction were claimed. The context is the one that their statements run with; end is called once,
 	// after the commit, or with the error that has undone the transaction. By then each run knows its refusal.
@@ -60,6 +57,3 @@ func (j *Jobs) Queue(ctx context.Context) (Queue, error) {
 	row, err := j.db.read().MeasureQueue(ctx)
 	return Queue{row.Pending, time.Duration(row.OldestSeconds * float64(time.Second))}, err
 }
-
-// Pool tells how the connections are used.
-func (d *DB) Pool() *pgxpool.Stat { return d.pool.Stat() }

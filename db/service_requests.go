@@ -48,7 +48,7 @@ type HistoryItem struct {
 }
 
 // ServiceRequests are the electronic referrals and the actions on them.
-type ServiceRequests struct{ db *DB }
+type ServiceRequests struct{ db *statements }
 
 // Get finds a service request of a patient. ErrNotFound: the patient has none of that id.
 func (s *ServiceRequests) Get(ctx context.Context, patientID, id uuid.UUID) (ServiceRequest, error) {

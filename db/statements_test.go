@@ -52,7 +52,7 @@ func TestStatistics(t *testing.T) {
 	}
 	named := regexp.MustCompile(`^\w+ /\* (\w+) \*/ `)
 	plain := []string{
-		`begin isolation level read committed read write`, `commit`, `rollback`, `LISTEN "reiestr_news"`,
+		`begin isolation level read committed read write`, `commit`, `rollback`, `listen "reiestr_news"`,
 	}
 
 	for _, observer := range []db.Observer{db.Traced(db.SampledTrace), nil} {

@@ -52,7 +52,7 @@ SELECT code FROM prm.dictionary_values WHERE dictionary = @dictionary;
 LOCK TABLE prm.dictionaries IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: LockLegalEntitiesOfBundle :exec
--- Serialises with the commands of these legal entities until the end of the transaction, as LockLegalEntity does for one.
+-- Serialises with the commands of these legal entities until the end of the transaction, as LockLegalEntities does.
 -- Locks: the legal entities, FOR NO KEY UPDATE, in order of id.
 -- Index: legal_entities_pkey.
 -- Refusals: none; what does not exist locks nothing.

@@ -3,7 +3,7 @@
 -- name: CreateLicenses :many
 -- Registers additional licences, one of each legal entity at most, each if no rule refuses it: the ladder, the licences and their events
 -- in one statement. Each is a JSON object: the columns of a licence, and who creates it.
--- Runs after LockLegalEntity or LockFreeLegalEntities in one transaction, so that equal requests come one after the other, and so do creation
+-- Runs after LockLegalEntities in one transaction, so that equal requests come one after the other, and so do creation
 -- and the closing of the legal entity (legal_entities.sql).
 -- Locks: none but the new rows; the legal entities' rows are held already.
 -- Index: legal_entities_pkey, dictionary_values_pkey, parameters_pkey, licenses_legal_entity_id_inserted_at_id_idx.
@@ -101,18 +101,19 @@ LIMIT @page_size::bigint OFFSET @page_offset::bigint;
 
 -- name: LockLicense :exec
 -- Takes the licence that a legal entity is about to change. The rules look in a later statement, whose snapshot is taken after the lock
--- is held. What does not exist, or is another's, locks nothing: the rules refuse it.
--- Locks: the licence's row, FOR NO KEY UPDATE; the legal entity's row is held already.
+-- is held. A licence that does not exist, or is another legal entity's, locks nothing: the rules refuse it.
+-- Locks: the licence's row, FOR NO KEY UPDATE NOWAIT; the legal entity's row is held already, so only a writer that does not hold that can be
+-- met: lock_not_available, and the command looks again after a pause, as for a held legal entity.
 -- Index: licenses_pkey.
 -- Refusals: none.
-SELECT FROM prm.licenses WHERE id = @id AND legal_entity_id = @legal_entity_id FOR NO KEY UPDATE;
+SELECT FROM prm.licenses WHERE id = @id AND legal_entity_id = @legal_entity_id FOR NO KEY UPDATE NOWAIT;
 
 -- name: UpdateLicense :one
 -- Changes an additional licence if no rule refuses it. A field that is null keeps its value; an empty license_number clears it. Where
 -- nothing differs nothing is written, so that updated_at and updated_by tell of the last change. Rows changed must be one where something
 -- differs and nothing refuses: else the licence is not the one that was decided on, and the transaction must not be committed.
 -- An inactive licence exists and can be updated. There is no event: events tell of statuses, and an update changes none.
--- Runs after LockLegalEntity and LockLicense in one transaction.
+-- Runs after LockLegalEntities and LockLicense in one transaction.
 -- Locks: the licence's row, FOR NO KEY UPDATE; held since LockLicense.
 -- Index: legal_entities_pkey, licenses_pkey, licenses_legal_entity_id_inserted_at_id_idx.
 -- Refusals, in this order: legal_entity_not_active, license_not_found, license_is_primary, license_made_primary,

@@ -76,13 +76,9 @@ func (p *Pool) forward(ctx context.Context) {
 
 // listen wakes a worker when another process has accepted a job. Without a connection the poll finds the jobs.
 func (p *Pool) listen(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := p.db.Listen(ctx, channel, p.signal)
-		if ctx.Err() == nil {
-			p.log.WarnContext(ctx, "not listening for jobs of other processes, trying again", "error", err)
-			pause(ctx, pollEvery)
-		}
-	}
+	p.db.Listen(ctx, channel, p.signal, p.signal, func(err error) {
+		p.log.WarnContext(ctx, "not listening for jobs of other processes, trying again", "error", err)
+	})
 }
 
 // forget removes idempotency keys that are too old to be asked for.

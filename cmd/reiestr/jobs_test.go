@@ -29,7 +29,7 @@ func TestWaitAcrossProcesses(t *testing.T) {
 	}()
 	eventually(t, "it waits", func() bool {
 		var listens bool
-		must(t, r.conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN "reiestr_news"')`).Scan(&listens))
+		must(t, r.conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN "reiestr_news"')`).Scan(&listens))
 		return listens
 	})
 	start := time.Now()

@@ -100,7 +100,7 @@ const lockLegalEntitiesOfBundle = `-- name: LockLegalEntitiesOfBundle :exec
 SELECT FROM prm.legal_entities WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
 `
 
-// Serialises with the commands of these legal entities until the end of the transaction, as LockLegalEntity does for one.
+// Serialises with the commands of these legal entities until the end of the transaction, as LockLegalEntities does.
 // Locks: the legal entities, FOR NO KEY UPDATE, in order of id.
 // Index: legal_entities_pkey.
 // Refusals: none; what does not exist locks nothing.

@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"context"
@@ -8,11 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// marked sends statements so that the database can tell what they are, and on whose behalf:
+// named sends statements so that the database can tell what they are, and on whose behalf:
 //
 //	SELECT /* GetJob */ id, …                                                                              always
 //	/*traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'*/;SELECT /* GetJob */ id, …    where the trace is sampled
@@ -23,8 +21,8 @@ import (
 //
 // Without a sampled trace, which is the rule, a text is always the same: prepared once, and sent in one round trip with others. With one, no
 // other statement has this text: it is not kept, and each takes two round trips of its own.
-type marked struct {
-	sqlc.DBTX
+type named struct {
+	DBTX
 	observer Observer
 }
 
@@ -32,53 +30,53 @@ type marked struct {
 var sampled = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][13579bdf]$`)
 
 // trace is the comment of a sampled trace; else empty.
-func (m marked) trace(ctx context.Context) string {
-	trace := m.observer.Trace(ctx)
+func (n named) trace(ctx context.Context) string {
+	trace := n.observer.Trace(ctx)
 	if trace == "" || !sampled.MatchString(trace) {
 		return ""
 	}
 	return "/*traceparent='" + trace + "'*/;"
 }
 
-func (m marked) mark(ctx context.Context, sql string, args []any) (string, []any) {
-	sql = named(sql)
-	if trace := m.trace(ctx); trace != "" {
+func (n named) mark(ctx context.Context, sql string, args []any) (string, []any) {
+	sql = withName(sql)
+	if trace := n.trace(ctx); trace != "" {
 		return trace + sql, append([]any{pgx.QueryExecModeDescribeExec}, args...)
 	}
 	return sql, args
 }
 
-func (m marked) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	sql, args = m.mark(ctx, sql, args)
-	return m.DBTX.Exec(ctx, sql, args...)
+func (n named) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	sql, args = n.mark(ctx, sql, args)
+	return n.DBTX.Exec(ctx, sql, args...)
 }
 
-func (m marked) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	sql, args = m.mark(ctx, sql, args)
-	return m.DBTX.Query(ctx, sql, args...)
+func (n named) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	sql, args = n.mark(ctx, sql, args)
+	return n.DBTX.Query(ctx, sql, args...)
 }
 
-func (m marked) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	sql, args = m.mark(ctx, sql, args)
-	return m.DBTX.QueryRow(ctx, sql, args...)
+func (n named) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	sql, args = n.mark(ctx, sql, args)
+	return n.DBTX.QueryRow(ctx, sql, args...)
 }
 
 // SendBatch answers results that end at the first error: there is nothing to be read behind it.
-func (m marked) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	if m.trace(ctx) != "" {
-		return &oneByOne{ctx: ctx, marked: m, queued: b.QueuedQueries}
+func (n named) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	if n.trace(ctx) != "" {
+		return &oneByOne{ctx: ctx, named: n, queued: b.QueuedQueries}
 	}
 	for _, q := range b.QueuedQueries {
-		q.SQL = named(q.SQL)
+		q.SQL = withName(q.SQL)
 	}
-	return m.DBTX.SendBatch(ctx, b)
+	return n.DBTX.SendBatch(ctx, b)
 }
 
 // oneByOne is a batch whose statements are sent when their results are asked for. What nobody asks for is never sent.
 type oneByOne struct {
 	pgx.BatchResults // nil: there is no transaction of the batch's own
 	ctx              context.Context
-	marked           marked
+	named            named
 	queued           []*pgx.QueuedQuery
 }
 
@@ -90,17 +88,17 @@ func (o *oneByOne) next() *pgx.QueuedQuery {
 
 func (o *oneByOne) Exec() (pgconn.CommandTag, error) {
 	q := o.next()
-	return o.marked.Exec(o.ctx, q.SQL, q.Arguments...)
+	return o.named.Exec(o.ctx, q.SQL, q.Arguments...)
 }
 
 func (o *oneByOne) Query() (pgx.Rows, error) {
 	q := o.next()
-	return o.marked.Query(o.ctx, q.SQL, q.Arguments...)
+	return o.named.Query(o.ctx, q.SQL, q.Arguments...)
 }
 
 func (o *oneByOne) QueryRow() pgx.Row {
 	q := o.next()
-	return o.marked.QueryRow(o.ctx, q.SQL, q.Arguments...)
+	return o.named.QueryRow(o.ctx, q.SQL, q.Arguments...)
 }
 
 func (o *oneByOne) Close() error { return nil }
@@ -111,8 +109,8 @@ var heading = regexp.MustCompile(`^-- name: (\w+) :\w+\s+(\w+)`)
 // names has the statements of sql/ that have been sent, under the texts that sqlc gives them.
 var names sync.Map
 
-// named moves the name of a statement of sql/ into it.
-func named(sql string) string {
+// withName moves the name of a statement of sql/ into it.
+func withName(sql string) string {
 	if !strings.HasPrefix(sql, "-- name: ") {
 		return sql
 	}

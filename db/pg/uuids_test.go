@@ -1,19 +1,17 @@
-package db_test
+package pg
 
 import (
 	"slices"
 	"testing"
 
 	"github.com/google/uuid"
-
-	"github.com/reiestr/reiestr/db"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // TestUUIDArrays: an array comes back as it was sent, whatever its length.
 func TestUUIDArrays(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	pool := h.DB.ConnectionPool()
+	pool := newScratch(t).pool
 	for _, ids := range [][]uuid.UUID{nil, {}, {uuid.New()}, {uuid.Nil, uuid.Max, uuid.New()}} {
 		var sent []uuid.UUID
 		var length *int
@@ -31,12 +29,13 @@ func BenchmarkUUIDArray(b *testing.B) {
 	for i := range ids {
 		ids[i] = uuid.New()
 	}
-	m := db.NewTypeMap()
+	m := pgtype.NewMap()
+	registerTypes(m)
 	var buf []byte
 	b.ReportAllocs()
 	for b.Loop() {
 		var err error
-		if buf, err = m.Encode(db.UUIDArrayOID, 1, ids, buf[:0]); err != nil {
+		if buf, err = m.Encode(pgtype.UUIDArrayOID, 1, ids, buf[:0]); err != nil {
 			b.Fatal(err)
 		}
 	}

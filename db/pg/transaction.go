@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"context"
@@ -9,8 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/reiestr/reiestr/db/sqlc"
 )
 
 const (
@@ -26,34 +24,45 @@ const commitTimeout = 30 * time.Second
 // mostTries bounds how often a transaction is run that the database itself has undone (deadlock, serialisation failure).
 const mostTries = 3
 
-// transaction sends its statements in as few round trips as their results allow. It offers the accessors of sqlc in three ways:
+// Tx is a transaction that sends its statements in as few round trips as their results allow. It takes statements in three ways:
 //
-//   - soon: a statement without result is queued and travels in front of the next one;
-//   - now: what is queued and the statement travel together, and its result is awaited;
-//   - last: as now, and the commit travels with it. The result counts only if the commit succeeded, which the accessor's error says. From
-//     then on the caller's context can no longer cancel: the outcome is waited for, so that nothing is reported as failed and done all the same.
+//   - Soon: a statement without result is queued and travels in front of the next one;
+//   - Now: what is queued and the statement travel together, and the result is awaited;
+//   - Last: as Now, and the commit travels with it. The result counts only if the commit succeeded, which the statement's error says. From
+//     then on the caller's context can no longer cancel: the outcome is awaited, so that nothing is reported as failed and done all the same.
 //
-// Every statement has a snapshot of its own (READ COMMITTED), also within one round trip: what follows a lock sees what was committed
+// Every statement has a snapshot of its own (READ COMMITTED), also within one round trip: a statement behind a lock sees what was committed
 // before the lock was granted.
 //
-// Statements run with the context of the transaction, whatever context their accessor is given.
-type transaction struct {
-	ctx    context.Context
-	conn   *pgx.Conn
-	marked marked // the way to conn
-	queued pgx.Batch
-	done   bool            // the commit has been sent
-	ended  func(err error) // told what became of this try; nil: nobody asks
+// Statements run with the context of the transaction, whatever context they are given.
+type Tx struct {
+	ctx       context.Context
+	conn      *pgx.Conn
+	statement named // the way to conn
+	queued    pgx.Batch
+	done      bool            // the commit has been sent
+	ended     func(err error) // is told the outcome of this try; nil: nothing is
 }
 
-func (t *transaction) soon() *sqlc.Queries { return sqlc.New(soon{t}) }
-func (t *transaction) now() *sqlc.Queries  { return sqlc.New(now{t, false}) }
-func (t *transaction) last() *sqlc.Queries { return sqlc.New(now{t, true}) }
+// Soon queues statements without a result.
+func (t *Tx) Soon() DBTX { return soon{t} }
 
-// transact runs do in one transaction, READ COMMITTED whatever the server's defaults are, and commits what last has not committed. If do
-// or the commit fails, nothing of it happened, with one exception that no client can rule out: a connection lost during the commit. name
-// is for the error.
-func (d *DB) transact(ctx context.Context, name string, do func(*transaction) error) (err error) {
+// Now sends statements and awaits their results.
+func (t *Tx) Now() DBTX { return now{t, false} }
+
+// Last sends the last statement, and the commit with it.
+func (t *Tx) Last() DBTX { return now{t, true} }
+
+// Context is that of the statements.
+func (t *Tx) Context() context.Context { return t.ctx }
+
+// Observe runs the following statements with ctx, and has ended told the outcome of this try.
+func (t *Tx) Observe(ctx context.Context, ended func(err error)) { t.ctx, t.ended = ctx, ended }
+
+// Transact runs do in one transaction, READ COMMITTED whatever the server's defaults are, and commits what Last has not committed. If do
+// or the commit fails, nothing of it happened, with one exception that no client can rule out: a connection lost during the commit
+// (see Undone). name is for observers and for the error.
+func (d *DB) Transact(ctx context.Context, name string, do func(*Tx) error) (err error) {
 	ctx, end := d.observer.Transaction(ctx, name)
 	try := 1
 	err = errPanicked
@@ -61,13 +70,12 @@ func (d *DB) transact(ctx context.Context, name string, do func(*transaction) er
 	for ; ; try++ {
 		err := d.try(ctx, do)
 		if err == nil {
-			signal(d.news.written)
 			return nil
 		}
 		if try == mostTries || !undoneByDatabase(err) || ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		// Two that met in a deadlock would meet again if both repeated at once.
+		// Two transactions that met in a deadlock would meet again if both were repeated at once.
 		time.Sleep(rand.N(20 * time.Millisecond))
 	}
 }
@@ -75,13 +83,13 @@ func (d *DB) transact(ctx context.Context, name string, do func(*transaction) er
 // errPanicked is what observers hear of a transaction that did not return.
 var errPanicked = errors.New("panic in a transaction")
 
-func (d *DB) try(ctx context.Context, do func(*transaction) error) (err error) {
-	c, err := d.pool.Acquire(ctx)
+func (d *DB) try(ctx context.Context, do func(*Tx) error) (err error) {
+	c, err := d.acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.Release()
-	t := &transaction{ctx: ctx, conn: c.Conn(), marked: marked{c.Conn(), d.observer}}
+	t := &Tx{ctx: ctx, conn: c.Conn(), statement: named{c.Conn(), d.observer}}
 	defer func() {
 		if t.ended != nil {
 			t.ended(err)
@@ -112,10 +120,10 @@ func (d *DB) try(ctx context.Context, do func(*transaction) error) (err error) {
 }
 
 // flush sends what is queued, and tells how the last of it ended.
-func (t *transaction) flush(ctx context.Context) (tag pgconn.CommandTag, err error) {
+func (t *Tx) flush(ctx context.Context) (tag pgconn.CommandTag, err error) {
 	batch := t.queued
 	t.queued = pgx.Batch{}
-	results := t.marked.SendBatch(ctx, &batch)
+	results := t.statement.SendBatch(ctx, &batch)
 	for range batch.Len() {
 		if tag, err = results.Exec(); err != nil {
 			break
@@ -141,7 +149,7 @@ func notCommitted(err error, tag pgconn.CommandTag) error {
 }
 
 // soon queues. Only accessors of :exec queries go through it: their result is nothing but an error, which the next round trip reports.
-type soon struct{ t *transaction }
+type soon struct{ t *Tx }
 
 func (s soon) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	s.t.queued.Queue(sql, args...)
@@ -160,7 +168,7 @@ func (failed) Scan(...any) error { return errors.New("a statement with a result 
 
 // now sends what is queued with the statement, and the commit behind it if it is the last.
 type now struct {
-	t    *transaction
+	t    *Tx
 	last bool
 }
 
@@ -202,7 +210,7 @@ func (n now) send(sql string, args []any) (roundTrip, error) {
 	}
 	batch := n.t.queued
 	n.t.queued = pgx.Batch{}
-	trip.results = n.t.marked.SendBatch(ctx, &batch)
+	trip.results = n.t.statement.SendBatch(ctx, &batch)
 	for range before {
 		if _, err := trip.results.Exec(); err != nil {
 			return trip, err

@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"context"
@@ -9,18 +9,12 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
-
-	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// shared gives short queries of one statement each, whose snapshot is its transaction, as read does. Those that are asked at the same
-// moment share a round trip: a system call and a change of process cost as much as looking up a row.
-func (d *DB) shared() *sqlc.Queries { return sqlc.New(shared{reads: d.reads}) }
-
-// reads carries out queries together, in a pipeline. One that fails, fails alone.
-type reads struct {
-	direct marked
-	group  *together[query, *answer]
+// pipeline carries out simultaneous queries in batches, one round trip each. A query that fails, fails alone.
+type pipeline struct {
+	direct named
+	group  *Group[query, *answer]
 }
 
 // query is a statement that only reads.
@@ -29,52 +23,62 @@ type query struct {
 	args []any
 }
 
-func newReads(d *DB) *reads {
-	r := &reads{direct: marked{d.pool, d.observer}}
-	// Half of the connections, so that writes find one too.
-	r.group = &together[query, *answer]{lanes: max(1, int(d.pool.Config().MaxConns)/2), many: r.many, one: r.one, harmless: true}
-	return r
+func newPipeline(d *DB) *pipeline {
+	p := &pipeline{direct: named{d.pool, d.observer}}
+	p.group = NewAbandonableGroup(d, p.run)
+	p.group.lanes = max(1, int(d.pool.Config().MaxConns)/2) // half of the connections, so that writes find one too
+	return p
 }
 
 // one asks a query by itself.
-func (r *reads) one(ctx context.Context, q query) (*answer, error) {
-	rows, err := r.direct.Query(ctx, q.sql, q.args...)
+func (p *pipeline) one(ctx context.Context, q query) (*answer, error) {
+	rows, err := p.direct.Query(ctx, q.sql, q.args...)
 	if err != nil {
 		return nil, err
 	}
 	return taken(rows, nil)
 }
 
-// many asks the queries of a group in one pipeline. What stands behind one that fails has not been asked.
-func (r *reads) many(ctx context.Context, group []*member[query, *answer]) (err error) {
-	if len(group) == 1 {
-		group[0].result, err = r.one(ctx, group[0].order)
-		return err
+// run asks the queries of a batch in one pipeline. The queries behind one that fails have not been asked. Where the fault is that query's own
+// they are asked in the next batch, so that each batch has at least one outcome; where the database is sick all of them fail.
+func (p *pipeline) run(ctx context.Context, members []*Member[query, *answer]) error {
+	if len(members) == 1 {
+		members[0].Settle(p.one(ctx, members[0].Order))
+		return nil
 	}
 	var batch pgx.Batch
-	for _, m := range group {
-		batch.Queue(m.order.sql, m.order.args...)
+	for _, m := range members {
+		batch.Queue(m.Order.sql, m.Order.args...)
 	}
-	results := r.direct.SendBatch(ctx, &batch)
+	results := p.direct.SendBatch(ctx, &batch)
+	defer results.Close()                            //nolint:errcheck // what has been answered stays answered
 	fields := map[string][]pgconn.FieldDescription{} // by statement
-	for i, m := range group {
+	for i, m := range members {
+		var found *answer
 		rows, err := results.Query()
 		if err == nil {
-			m.result, err = taken(rows, fields[m.order.sql])
+			found, err = taken(rows, fields[m.Order.sql])
 		}
 		if err != nil {
-			for _, m := range group[i:] {
-				m.fate = alone
+			if !ownFault(err) {
+				return err
 			}
-			break
+			m.Settle(nil, err)
+			for _, behind := range members[i+1:] {
+				behind.Later()
+			}
+			return nil
 		}
-		fields[m.order.sql] = m.result.fields
+		m.Settle(found, nil)
+		fields[m.Order.sql] = found.fields
 	}
-	results.Close() //nolint:errcheck // what has been answered stays answered
 	return nil
 }
 
-// answer is the rows of a query, whole, to be read when the connection is somebody else's.
+// ownFault tells errors that only the statement itself can be to blame for: those of its data, and class 42 (its text, its rights).
+func ownFault(err error) bool { return ErrorOfData(err) || Undone(err) && SQLSTATE(err)[:2] == "42" }
+
+// answer is all rows of a query, which outlive the use of its connection.
 type answer struct {
 	fields []pgconn.FieldDescription
 	tag    pgconn.CommandTag
@@ -136,25 +140,25 @@ func (a *answer) FieldDescriptions() []pgconn.FieldDescription { return a.fields
 func (a *answer) Conn() *pgx.Conn                              { return nil }
 func (a *answer) TypeMap() *pgtype.Map                         { return nil }
 
-// shared is reads as the accessors of sqlc use it.
-type shared struct {
-	*reads
-	sqlc.DBTX // nil: nothing but queries is shared
+// pipelined is the pipeline as the accessors of sqlc use it.
+type pipelined struct {
+	*pipeline
+	DBTX // nil: only queries share a round trip
 }
 
-func (s shared) ask(ctx context.Context, sql string, args []any) (*answer, error) {
-	if s.direct.trace(ctx) != "" { // a text of its own
-		return s.one(ctx, query{sql, args})
+func (p pipelined) ask(ctx context.Context, sql string, args []any) (*answer, error) {
+	if p.direct.trace(ctx) != "" { // the text is this trace's own
+		return p.one(ctx, query{sql, args})
 	}
-	return s.group.do(ctx, query{sql, args})
+	return p.group.Do(ctx, query{sql, args})
 }
 
-func (s shared) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	return s.ask(ctx, sql, args)
+func (p pipelined) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return p.ask(ctx, sql, args)
 }
 
-func (s shared) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	a, err := s.ask(ctx, sql, args)
+func (p pipelined) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	a, err := p.ask(ctx, sql, args)
 	return firstRow{a, err}
 }
 

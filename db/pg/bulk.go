@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"context"
@@ -39,7 +39,7 @@ func (n now) SendBatch(_ context.Context, batch *pgx.Batch) pgx.BatchResults {
 	if err := n.settle(); err != nil {
 		return failedBatch{err: err}
 	}
-	return n.t.marked.SendBatch(n.t.ctx, batch)
+	return n.t.statement.SendBatch(n.t.ctx, batch)
 }
 
 // settle sends what is queued.

@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
@@ -48,9 +47,9 @@ func newScratch(t *testing.T, settings ...string) *scratch {
 	for _, setting := range settings {
 		s.exec(t, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET `+strings.ReplaceAll(setting, "'", "''")+`', current_database()); END $$`)
 	}
-	config := Config{URL: url, TimeZone: "Europe/Kyiv", MaxConns: 1}
+	config := Config{URL: url, Role: App, MaxConns: 1}
 	if strings.HasPrefix(t.Name(), "TestTransactionsOfASampledTrace/") {
-		config.Observer = Traced(SampledTrace)
+		config.Observer = traced(sampledTrace)
 	}
 	s.DB, err = Open(t.Context(), config)
 	if err != nil {
@@ -120,7 +119,7 @@ func (s *scratch) wantUsable(t *testing.T) {
 	}
 	c.Release()
 	s.exec(t, `UPDATE ops.scratch SET note = '' WHERE id = 1`) // nobody holds it
-	err = s.transact(t.Context(), "next", func(tx *transaction) error {
+	err = s.Transact(t.Context(), "next", func(tx *Tx) error {
 		_, err := now{tx, false}.Exec(t.Context(), `UPDATE ops.scratch SET note = 'next' WHERE id = 1`)
 		return err
 	})
@@ -170,33 +169,28 @@ func (s *scratch) cancelWaiting(t *testing.T) {
 	s.untilNoneWaits(t)
 }
 
-func codeOf(err error) string {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		return pg.Code
-	}
-	return ""
-}
+// errRefused is what a rule says.
+var errRefused = errors.New("refused")
 
 const insert = `INSERT INTO ops.scratch VALUES ($1)`
 
 // ways are all in which a transaction can send a statement and its commit. Each returns what the accessor said.
 var ways = []struct {
 	name string
-	send func(ctx context.Context, tx *transaction, id int) error
+	send func(ctx context.Context, tx *Tx, id int) error
 }{
-	{"soon", func(ctx context.Context, tx *transaction, id int) error {
+	{"soon", func(ctx context.Context, tx *Tx, id int) error {
 		_, err := soon{tx}.Exec(ctx, insert, id)
 		return err
 	}},
-	{"now exec", func(ctx context.Context, tx *transaction, id int) error {
+	{"now exec", func(ctx context.Context, tx *Tx, id int) error {
 		_, err := now{tx, false}.Exec(ctx, insert, id)
 		return err
 	}},
-	{"now row", func(ctx context.Context, tx *transaction, id int) error {
+	{"now row", func(ctx context.Context, tx *Tx, id int) error {
 		return now{tx, false}.QueryRow(ctx, insert+` RETURNING id`, id).Scan(&id)
 	}},
-	{"now rows", func(ctx context.Context, tx *transaction, id int) error {
+	{"now rows", func(ctx context.Context, tx *Tx, id int) error {
 		rows, err := now{tx, false}.Query(ctx, insert+` RETURNING id`, id)
 		if err != nil {
 			return err
@@ -209,14 +203,14 @@ var ways = []struct {
 		}
 		return rows.Err()
 	}},
-	{"last exec", func(ctx context.Context, tx *transaction, id int) error {
+	{"last exec", func(ctx context.Context, tx *Tx, id int) error {
 		_, err := now{tx, true}.Exec(ctx, insert, id)
 		return err
 	}},
-	{"last row", func(ctx context.Context, tx *transaction, id int) error {
+	{"last row", func(ctx context.Context, tx *Tx, id int) error {
 		return now{tx, true}.QueryRow(ctx, insert+` RETURNING id`, id).Scan(&id)
 	}},
-	{"last rows", func(ctx context.Context, tx *transaction, id int) error {
+	{"last rows", func(ctx context.Context, tx *Tx, id int) error {
 		rows, err := now{tx, true}.Query(ctx, insert+` RETURNING id`, id)
 		if err != nil {
 			return err
@@ -237,7 +231,7 @@ func TestTransactCommits(t *testing.T) {
 	want := []int{1, 2}
 	for i, way := range ways {
 		want = append(want, 10+i)
-		if err := s.transact(t.Context(), "commit", func(tx *transaction) error { return way.send(t.Context(), tx, 10+i) }); err != nil {
+		if err := s.Transact(t.Context(), "commit", func(tx *Tx) error { return way.send(t.Context(), tx, 10+i) }); err != nil {
 			t.Errorf("%s: %v", way.name, err)
 		}
 		s.wantUsable(t)
@@ -250,7 +244,7 @@ func TestTransactCommits(t *testing.T) {
 func TestTransactWithNothingToDo(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
-	if err := s.transact(t.Context(), "nothing", func(*transaction) error { return nil }); err != nil {
+	if err := s.Transact(t.Context(), "nothing", func(*Tx) error { return nil }); err != nil {
 		t.Error(err)
 	}
 	s.wantUnchanged(t)
@@ -261,11 +255,11 @@ func TestTransactReportsAFailedCommit(t *testing.T) {
 	s := newScratch(t)
 	for _, way := range ways {
 		var said error
-		err := s.transact(t.Context(), "commit", func(tx *transaction) error {
+		err := s.Transact(t.Context(), "commit", func(tx *Tx) error {
 			said = way.send(t.Context(), tx, -1)
 			return said
 		})
-		if codeOf(err) != "23514" || !strings.HasPrefix(err.Error(), "commit: ") {
+		if SQLSTATE(err) != "23514" || !strings.HasPrefix(err.Error(), "commit: ") {
 			t.Errorf("%s: %v", way.name, err)
 		}
 		if strings.HasPrefix(way.name, "last") && said == nil {
@@ -279,7 +273,7 @@ func TestTransactReportsAFailedCommit(t *testing.T) {
 func TestTransactReportsACommitAnsweredWithARollback(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
-	err := s.transact(t.Context(), "careless", func(tx *transaction) error {
+	err := s.Transact(t.Context(), "careless", func(tx *Tx) error {
 		_, _ = now{tx, false}.Exec(t.Context(), insert, 3)
 		_, _ = now{tx, false}.Exec(t.Context(), insert, 3)
 		return nil
@@ -295,7 +289,7 @@ func TestTransactCommitsBehindNoRow(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
 	var id int
-	err := s.transact(t.Context(), "no row", func(tx *transaction) error {
+	err := s.Transact(t.Context(), "no row", func(tx *Tx) error {
 		if _, err := (soon{tx}).Exec(t.Context(), insert, 3); err != nil {
 			return err
 		}
@@ -313,13 +307,13 @@ func TestTransactCommitsBehindNoRow(t *testing.T) {
 	}
 	s.exec(t, `DELETE FROM ops.scratch WHERE id = 3`)
 
-	err = s.transact(t.Context(), "no row, no commit", func(tx *transaction) error {
+	err = s.Transact(t.Context(), "no row, no commit", func(tx *Tx) error {
 		if _, err := (soon{tx}).Exec(t.Context(), insert, -1); err != nil {
 			return err
 		}
 		return now{tx, true}.QueryRow(t.Context(), `SELECT id FROM ops.scratch WHERE id = 99`).Scan(&id)
 	})
-	if codeOf(err) != "23514" {
+	if SQLSTATE(err) != "23514" {
 		t.Errorf("error %v", err)
 	}
 	s.wantUnchanged(t)
@@ -332,13 +326,13 @@ func TestTransactCommitsNothingAfterARefusal(t *testing.T) {
 		if strings.HasPrefix(way.name, "last") {
 			continue // committed by then
 		}
-		err := s.transact(t.Context(), "refused", func(tx *transaction) error {
+		err := s.Transact(t.Context(), "refused", func(tx *Tx) error {
 			if err := way.send(t.Context(), tx, 3); err != nil {
 				return err
 			}
-			return LicenseExpired
+			return errRefused
 		})
-		if !errors.Is(err, LicenseExpired) {
+		if !errors.Is(err, errRefused) {
 			t.Errorf("%s: %v", way.name, err)
 		}
 		s.wantUnchanged(t)
@@ -356,13 +350,13 @@ func TestTransactReportsAnErrorOfAQueuedStatement(t *testing.T) {
 			{"at run time", `SELECT 1 / (id - 1) FROM ops.scratch`, "22012"},
 			{"when prepared", `SELECT nothing`, "42703"},
 		} {
-			err := s.transact(t.Context(), "queued", func(tx *transaction) error {
+			err := s.Transact(t.Context(), "queued", func(tx *Tx) error {
 				if _, err := (soon{tx}).Exec(t.Context(), broken.sql); err != nil {
 					t.Errorf("%s: the queue answered %v", next.name, err)
 				}
 				return next.send(t.Context(), tx, 3)
 			})
-			if codeOf(err) != broken.code {
+			if SQLSTATE(err) != broken.code {
 				t.Errorf("%s, %s: %v", next.name, broken.name, err)
 			}
 			s.wantUnchanged(t)
@@ -374,13 +368,13 @@ func TestTransactReportsAnErrorOfAStatement(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
 	for _, way := range ways {
-		err := s.transact(t.Context(), "twice", func(tx *transaction) error {
+		err := s.Transact(t.Context(), "twice", func(tx *Tx) error {
 			if err := ways[0].send(t.Context(), tx, 3); err != nil {
 				return err
 			}
 			return way.send(t.Context(), tx, 3)
 		})
-		if codeOf(err) != "23505" {
+		if SQLSTATE(err) != "23505" {
 			t.Errorf("%s: %v", way.name, err)
 		}
 		s.wantUnchanged(t)
@@ -390,7 +384,7 @@ func TestTransactReportsAnErrorOfAStatement(t *testing.T) {
 func TestTransactQueuesNoStatementWithAResult(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
-	err := s.transact(t.Context(), "queued", func(tx *transaction) error {
+	err := s.Transact(t.Context(), "queued", func(tx *Tx) error {
 		var id int
 		rowErr := soon{tx}.QueryRow(t.Context(), `SELECT 1`).Scan(&id)
 		if _, err := (soon{tx}).Query(t.Context(), `SELECT 1`); err == nil || rowErr == nil {
@@ -409,13 +403,13 @@ func TestTransactCancelledWhileItWaits(t *testing.T) {
 	const wait = `UPDATE ops.scratch SET note = 'late' WHERE id = 2`
 	for _, way := range []struct {
 		name string
-		wait func(context.Context, *transaction) error
+		wait func(context.Context, *Tx) error
 	}{
-		{"in a statement", func(ctx context.Context, tx *transaction) error {
+		{"in a statement", func(ctx context.Context, tx *Tx) error {
 			_, err := now{tx, false}.Exec(ctx, wait)
 			return err
 		}},
-		{"in a queued statement", func(ctx context.Context, tx *transaction) error {
+		{"in a queued statement", func(ctx context.Context, tx *Tx) error {
 			if _, err := (soon{tx}).Exec(ctx, wait); err != nil {
 				return err
 			}
@@ -428,7 +422,7 @@ func TestTransactCancelledWhileItWaits(t *testing.T) {
 			defer cancel()
 			answer := make(chan error, 1)
 			go func() {
-				answer <- s.transact(ctx, "wait", func(tx *transaction) error {
+				answer <- s.Transact(ctx, "wait", func(tx *Tx) error {
 					if err := ways[1].send(ctx, tx, 3); err != nil {
 						return err
 					}
@@ -464,7 +458,7 @@ func TestTransactCancelledAsTheLockIsGranted(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		answer := make(chan error, 1)
 		go func() {
-			answer <- s.transact(ctx, "wait", func(tx *transaction) error {
+			answer <- s.Transact(ctx, "wait", func(tx *Tx) error {
 				if _, err := (soon{tx}).Exec(ctx, `SELECT FROM ops.scratch WHERE id = 2 FOR UPDATE`); err != nil {
 					return err
 				}
@@ -490,7 +484,7 @@ func TestTransactCancelledBefore(t *testing.T) {
 	s := newScratch(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := s.transact(ctx, "cancelled", func(tx *transaction) error { return ways[1].send(ctx, tx, 3) })
+	err := s.Transact(ctx, "cancelled", func(tx *Tx) error { return ways[1].send(ctx, tx, 3) })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
@@ -501,14 +495,14 @@ func TestTransactGivesUpALockAfterItsTimeOut(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
 	holder := s.hold(t, `SELECT FROM ops.scratch WHERE id = 2 FOR UPDATE`)
-	err := s.transact(t.Context(), "wait", func(tx *transaction) error {
+	err := s.Transact(t.Context(), "wait", func(tx *Tx) error {
 		if _, err := (now{tx, false}).Exec(t.Context(), `SET LOCAL lock_timeout = '10ms'`); err != nil {
 			return err
 		}
 		_, err := now{tx, false}.Exec(t.Context(), `UPDATE ops.scratch SET note = 'late' WHERE id = 2`)
 		return err
 	})
-	if codeOf(err) != "55P03" || !Unavailable(err) {
+	if SQLSTATE(err) != "55P03" || !Unavailable(err) {
 		t.Errorf("error %v", err)
 	}
 	if err := holder.Rollback(t.Context()); err != nil {
@@ -520,7 +514,7 @@ func TestTransactGivesUpALockAfterItsTimeOut(t *testing.T) {
 func TestTransactWhoseConnectionIsLost(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
-	err := s.transact(t.Context(), "lost", func(tx *transaction) error {
+	err := s.Transact(t.Context(), "lost", func(tx *Tx) error {
 		if err := ways[1].send(t.Context(), tx, 3); err != nil {
 			return err
 		}
@@ -554,7 +548,7 @@ func TestTransactRepeatsWhatTheDatabaseHasUndone(t *testing.T) {
 		t.Run(fmt.Sprint(test.undone, " times ", test.code), func(t *testing.T) {
 			s.exec(t, `DELETE FROM ops.scratch WHERE id = 3; ALTER SEQUENCE ops.tries RESTART`)
 			tries := 0
-			err := s.transact(t.Context(), "again", func(tx *transaction) error {
+			err := s.Transact(t.Context(), "again", func(tx *Tx) error {
 				tries++
 				if err := ways[1].send(t.Context(), tx, 3); err != nil {
 					return err
@@ -562,7 +556,7 @@ func TestTransactRepeatsWhatTheDatabaseHasUndone(t *testing.T) {
 				_, err := now{tx, true}.Exec(t.Context(), `SELECT ops.undo($1, $2)`, test.undone, test.code)
 				return err
 			})
-			if tries != test.tries || codeOf(err) != test.want {
+			if tries != test.tries || SQLSTATE(err) != test.want {
 				t.Errorf("%d tries, error %v", tries, err)
 			}
 			if test.want != "" {
@@ -577,7 +571,7 @@ func TestTransactRepeatsWhatTheDatabaseHasUndone(t *testing.T) {
 func TestTransactSurvivesADeadlock(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t, `deadlock_timeout = '10ms'`)
-	other, err := Open(t.Context(), Config{URL: s.login.Config().ConnString(), TimeZone: "Europe/Kyiv", MaxConns: 1})
+	other, err := Open(t.Context(), Config{URL: s.login.Config().ConnString(), Role: App, MaxConns: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -591,7 +585,7 @@ func TestTransactSurvivesADeadlock(t *testing.T) {
 		all.Go(func() {
 			defer close(done[i])
 			first := true
-			err := d.transact(t.Context(), "cross", func(tx *transaction) error {
+			err := d.Transact(t.Context(), "cross", func(tx *Tx) error {
 				tries.Add(1)
 				if !first {
 					<-done[1-i] // undone, it no longer stands in the other's way
@@ -639,13 +633,13 @@ func TestTransactIsReadCommittedWhateverTheDefaults(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			show := func(tx *transaction, name string) (value string) {
+			show := func(tx *Tx, name string) (value string) {
 				if err := (now{tx, false}).QueryRow(t.Context(), `SELECT current_setting($1)`, name).Scan(&value); err != nil {
 					t.Error(err)
 				}
 				return value
 			}
-			err := s.transact(t.Context(), "defaults", func(tx *transaction) error {
+			err := s.Transact(t.Context(), "defaults", func(tx *Tx) error {
 				for name, want := range map[string]string{
 					"transaction_isolation": "read committed", "transaction_read_only": "off", "role": "reiestr_app", "search_path": "",
 					"TimeZone": "UTC", "synchronous_commit": "on", "lock_timeout": "5s", "statement_timeout": "10s",
@@ -685,7 +679,7 @@ func TestTransactLooksAfterItHasTheLock(t *testing.T) {
 	var n int
 	answer := make(chan error, 1)
 	go func() {
-		answer <- s.transact(t.Context(), "look", func(tx *transaction) error {
+		answer <- s.Transact(t.Context(), "look", func(tx *Tx) error {
 			if _, err := (soon{tx}).Exec(t.Context(), `SELECT FROM ops.scratch WHERE id = 1 FOR NO KEY UPDATE`); err != nil {
 				return err
 			}
@@ -704,20 +698,20 @@ func TestTransactLooksAfterItHasTheLock(t *testing.T) {
 func TestTransactRollsBackAfterAPanic(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
-	for name, do := range map[string]func(context.Context, *transaction){
-		"before anything": func(context.Context, *transaction) {},
-		"after a queued statement": func(ctx context.Context, tx *transaction) {
+	for name, do := range map[string]func(context.Context, *Tx){
+		"before anything": func(context.Context, *Tx) {},
+		"after a queued statement": func(ctx context.Context, tx *Tx) {
 			_ = ways[0].send(ctx, tx, 3)
 		},
-		"after a statement": func(ctx context.Context, tx *transaction) {
+		"after a statement": func(ctx context.Context, tx *Tx) {
 			_ = ways[1].send(ctx, tx, 3)
 		},
-		"amid rows": func(ctx context.Context, tx *transaction) {
+		"amid rows": func(ctx context.Context, tx *Tx) {
 			_ = ways[1].send(ctx, tx, 3)
 			rows, _ := now{tx, false}.Query(ctx, `SELECT generate_series(1, 100000)`)
 			rows.Next()
 		},
-		"in a failed transaction": func(ctx context.Context, tx *transaction) {
+		"in a failed transaction": func(ctx context.Context, tx *Tx) {
 			_ = ways[1].send(ctx, tx, 3)
 			_ = ways[1].send(ctx, tx, 3)
 		},
@@ -729,7 +723,7 @@ func TestTransactRollsBackAfterAPanic(t *testing.T) {
 						t.Errorf("recovered %v", reason)
 					}
 				}()
-				_ = s.transact(t.Context(), "panic", func(tx *transaction) error {
+				_ = s.Transact(t.Context(), "panic", func(tx *Tx) error {
 					do(t.Context(), tx)
 					panic(io.ErrNoProgress)
 				})
@@ -743,7 +737,7 @@ func TestTransactRollsBackAfterAPanic(t *testing.T) {
 func TestTransactLeavesRowsUnread(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
-	err := s.transact(t.Context(), "unread", func(tx *transaction) error {
+	err := s.Transact(t.Context(), "unread", func(tx *Tx) error {
 		if err := ways[1].send(t.Context(), tx, 3); err != nil {
 			return err
 		}
@@ -752,21 +746,18 @@ func TestTransactLeavesRowsUnread(t *testing.T) {
 			return err
 		}
 		rows.Next()
-		return LicenseExpired
+		return errRefused
 	})
-	if !errors.Is(err, LicenseExpired) {
+	if !errors.Is(err, errRefused) {
 		t.Errorf("error %v", err)
 	}
 	s.wantUnchanged(t)
 }
 
-// The commands of the service keep their word under the same defaults, also where they are one statement without a transaction.
-func TestCommandsUnderHostileDefaults(t *testing.T) {
+// A statement without a transaction runs as it should under the same defaults.
+func TestStatementsUnderHostileDefaults(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t, `default_transaction_isolation = 'serializable'`, `default_transaction_read_only = on`, `default_transaction_deferrable = on`)
-	if _, err := s.Jobs.Run(t.Context(), Claim{Size: 1}); err != nil {
-		t.Error(err)
-	}
 	var isolation, readOnly string
 	if err := s.pool.QueryRow(t.Context(), `SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')`).Scan(&isolation, &readOnly); err != nil {
 		t.Fatal(err)

@@ -1,34 +1,25 @@
-package db
+package pg
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// PoolOf is the way to the database that a DB has.
-func PoolOf(d *DB) *pgxpool.Pool { return d.pool }
+// traced observes that everything is part of one trace.
+type traced string
 
-// Traced observes that all is part of a trace.
-type Traced string
-
-func (Traced) Transaction(ctx context.Context, _ string) (context.Context, func(int, error)) {
+func (traced) Transaction(ctx context.Context, _ string) (context.Context, func(int, error)) {
 	return ctx, func(int, error) {}
 }
-func (t Traced) Trace(context.Context) string { return string(t) }
-func (Traced) Pruned(string, int64)           {}
-func (Traced) Jobs(ctx context.Context, _ []JobRun) (context.Context, func(error)) {
-	return ctx, func(error) {}
-}
+func (t traced) Trace(context.Context) string { return string(t) }
 
 const (
-	SampledTrace   = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	unSampledTrace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+	sampledTrace   = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	unsampledTrace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
 )
 
 // TestTransactionsOfASampledTrace: whatever holds for a transaction that travels in few round trips holds for one whose statements are sent
@@ -60,20 +51,28 @@ func TestTransactionsOfASampledTrace(t *testing.T) {
 	}
 }
 
+// Statements as sqlc writes them.
+const (
+	lockScratch = `-- name: LockScratch :exec
+SELECT FROM ops.scratch WHERE id = $1 FOR UPDATE`
+	countScratch = `-- name: CountScratch :one
+SELECT count(*) FROM ops.scratch`
+)
+
 // What the database is told of a statement that waits.
 func TestStatementsCarryTheTraceOnlyWhereItIsSampled(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
-	hold := s.hold(t, `LOCK TABLE prm.legal_entities, ops.jobs`)
+	hold := s.hold(t, `LOCK TABLE ops.scratch`)
 	observers := map[string]Observer{"nobody": nil}
 	for _, trace := range []string{
-		"", SampledTrace, unSampledTrace, SampledTrace + " ", strings.ToUpper(SampledTrace), "01" + SampledTrace[2:],
-		strings.Replace(SampledTrace, "0e", "*/", 1), "00-*/;DROP TABLE ops.scratch;/*-01",
+		"", sampledTrace, unsampledTrace, sampledTrace + " ", strings.ToUpper(sampledTrace), "01" + sampledTrace[2:],
+		strings.Replace(sampledTrace, "0e", "*/", 1), "00-*/;DROP TABLE ops.scratch;/*-01",
 	} {
-		observers[trace] = Traced(trace)
+		observers[trace] = traced(trace)
 	}
 	for trace, observer := range observers {
-		d, err := Open(t.Context(), Config{URL: s.login.Config().ConnString(), TimeZone: "Europe/Kyiv", Name: trace, Observer: observer})
+		d, err := Open(t.Context(), Config{URL: s.login.Config().ConnString(), Role: App, Name: trace, Observer: observer})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,25 +80,31 @@ func TestStatementsCarryTheTraceOnlyWhereItIsSampled(t *testing.T) {
 		pid := make(chan uint32, 1)
 		answers := make(chan error, 2)
 		go func() {
-			answers <- d.transact(t.Context(), "wait", func(tx *transaction) error {
+			answers <- d.Transact(t.Context(), "wait", func(tx *Tx) error {
 				pid <- tx.conn.PgConn().PID()
-				if err := tx.soon().LockLegalEntity(t.Context(), SystemUser); err != nil {
+				if _, err := tx.Soon().Exec(t.Context(), lockScratch, 1); err != nil {
 					return err
 				}
-				return tx.last().LockLegalEntity(t.Context(), SystemUser)
+				_, err := tx.Last().Exec(t.Context(), lockScratch, 1)
+				return err
 			})
 		}()
-		go func() { _, err := d.Jobs.Queue(t.Context()); answers <- err }()
-		want := map[string]string{"transaction": `SELECT /* LockLegalEntity */ FROM prm`, "read": `SELECT /* MeasureQueue */`}
-		if trace == SampledTrace {
+		go func() {
+			var n int
+			answers <- d.Statements().QueryRow(t.Context(), countScratch).Scan(&n)
+		}()
+		want := map[string]string{
+			"transaction": `SELECT /* LockScratch */ FROM ops.scratch`, "statement": `SELECT /* CountScratch */`,
+		}
+		if trace == sampledTrace {
 			for way := range want {
-				want[way] = "/*traceparent='" + SampledTrace + "'*/;" + want[way]
+				want[way] = "/*traceparent='" + sampledTrace + "'*/;" + want[way]
 			}
 		}
 		s.untilBothWait(t)
 		inTransaction := <-pid
 		rows, _ := s.login.Query(t.Context(), `
-			SELECT CASE pid WHEN $1 THEN 'transaction' ELSE 'read' END, query FROM pg_stat_activity
+			SELECT CASE pid WHEN $1 THEN 'transaction' ELSE 'statement' END, query FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event_type = 'Lock'`, inTransaction)
 		var way, query string
 		if _, err := pgx.ForEachRow(rows, []any{&way, &query}, func() error {
@@ -112,7 +117,7 @@ func TestStatementsCarryTheTraceOnlyWhereItIsSampled(t *testing.T) {
 		}
 		s.cancelWaiting(t)
 		for range 2 {
-			if err := <-answers; codeOf(err) != "57014" {
+			if err := <-answers; SQLSTATE(err) != "57014" {
 				t.Errorf("trace %q: %v", trace, err)
 			}
 		}
@@ -122,22 +127,26 @@ func TestStatementsCarryTheTraceOnlyWhereItIsSampled(t *testing.T) {
 	}
 }
 
-// A text that comes once only is not kept in the place of those that come again.
+// A text that comes once only does not take the place of prepared statements that come again.
 func TestStatementsOfASampledTraceAreNotPrepared(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
 	sampled := *s.DB
-	sampled.observer = Traced(SampledTrace)
+	sampled.observer = traced(sampledTrace)
 	prepared := func(d *DB) (n int) {
 		for range 3 {
-			if err := d.transact(t.Context(), "look", func(tx *transaction) error { return tx.last().LockLegalEntity(t.Context(), SystemUser) }); err != nil {
+			if err := d.Transact(t.Context(), "look", func(tx *Tx) error {
+				_, err := tx.Last().Exec(t.Context(), lockScratch, 1)
+				return err
+			}); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := d.read().ShowJob(t.Context(), SystemUser); !errors.Is(err, pgx.ErrNoRows) {
+			if err := d.Statements().QueryRow(t.Context(), countScratch).Scan(&n); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := s.pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_prepared_statements WHERE statement ~ '/\* (LockLegalEntity|ShowJob) \*/'`).Scan(&n); err != nil {
+		if err := s.pool.QueryRow(t.Context(), `
+			SELECT count(*) FROM pg_prepared_statements WHERE statement ~ '/\* (LockScratch|CountScratch) \*/'`).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n

@@ -1,0 +1,58 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// SQLSTATE answers the code of an error of the database; "": it is none.
+func SQLSTATE(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return ""
+}
+
+// undoneByDatabase: the database has rolled the transaction back for a reason that may not come again.
+func undoneByDatabase(err error) bool {
+	code := SQLSTATE(err)
+	return code == "40001" || code == "40P01"
+}
+
+// LockNotAvailable: a statement with NOWAIT has met a held row, or one without has waited for its lock time-out.
+func LockNotAvailable(err error) bool { return SQLSTATE(err) == "55P03" }
+
+// Undone tells errors after which nothing of a transaction has happened, by the word of the database. After any other error, as that of a
+// connection that was lost or of a session that was ended, the transaction may have been committed.
+func Undone(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.SeverityUnlocalized == "ERROR"
+}
+
+// ErrorOfData tells errors that follow from the values of a statement: classes 22 (data exception) and 23 (integrity constraint violation).
+// The same statement with the same values would fail again, and nothing of its transaction has happened.
+func ErrorOfData(err error) bool {
+	return Undone(err) && slices.Contains([]string{"22", "23"}, SQLSTATE(err)[:2])
+}
+
+// Unavailable tells errors that have nothing to do with what was asked: the database cannot be reached, is going down, is full, takes no
+// writes, or a lock or a statement took too long. The same request may succeed later.
+func Unavailable(err error) bool {
+	if code := SQLSTATE(err); code != "" {
+		// connection, resources, undone, operator intervention (shutdown, time-outs)
+		return slices.Contains([]string{"08", "53", "40", "57"}, code[:2]) ||
+			// lock time-out, idle-in-transaction time-out, a standby's answers to a write
+			slices.Contains([]string{"55P03", "25P03", "25006", "0A000"}, code)
+	}
+	var network net.Error // of a connection attempt or of a connection lost
+	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, ErrCrowded) || errors.Is(err, ErrHeld) || errors.Is(err, ErrNoConnection) ||
+		pgconn.SafeToRetry(err)
+}

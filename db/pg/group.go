@@ -1,0 +1,301 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// mostTogether bounds the members of a batch.
+	mostTogether = 200
+	// batchTimeout bounds the work for a batch, whatever the patience of its callers.
+	batchTimeout = 20 * time.Second
+	// mostQueued bounds the members that wait for a batch.
+	mostQueued = 4096
+)
+
+// Group carries out simultaneous commands in batches (group commit), so that the commands share round trips, statements and commits. As many
+// batches are under way at a time as the group has lanes; commands that arrive while all lanes are taken form the next batch. So no command
+// waits for company, and the more commands arrive the less each costs.
+//
+// A command waits for its batch, and then, if its rows are held, outside of the pool for the holder. Both queues are bounded: beyond the
+// bound a command is refused at once with ErrCrowded.
+type Group[O, R any] struct {
+	room  *waitingRoom
+	lanes int
+	// run carries out a batch. It settles or puts off each member; its error is that of all members that it has not settled by then.
+	run func(context.Context, []*Member[O, R]) error
+	// abandonable: the outcome of a command need not be known. Its caller may go at any time, and a batch of which all callers have gone is
+	// cancelled.
+	abandonable bool
+
+	mu       sync.Mutex
+	queue    []*Member[O, R] // in the order in which they are to be carried out
+	held     []*Member[O, R] // put off until their rows may be free
+	retrying bool            // a timer runs that brings held members back into the queue
+	taken    int             // lanes
+}
+
+// NewGroup makes a group of one lane.
+func NewGroup[O, R any](d *DB, run func(context.Context, []*Member[O, R]) error) *Group[O, R] {
+	return &Group[O, R]{room: d.room, lanes: 1, run: run}
+}
+
+// NewAbandonableGroup makes a group of one lane for commands whose outcome need not be known.
+func NewAbandonableGroup[O, R any](d *DB, run func(context.Context, []*Member[O, R]) error) *Group[O, R] {
+	g := NewGroup(d, run)
+	g.abandonable = true
+	return g
+}
+
+// Member is one command on its way through a group. Only run, which has it at that time, calls its methods.
+type Member[O, R any] struct {
+	Order O
+
+	ctx    context.Context // of the caller: its patience and its trace
+	state  memberState
+	result R
+	err    error
+	done   chan struct{} // closed when result and err are final
+
+	// Guarded by the group.
+	batch    *batch    // nil: in the queue, or held
+	waits    bool      // has a place in the waiting room
+	waitsTil time.Time // the end of its patience with holders
+}
+
+type memberState int
+
+const (
+	open    memberState = iota // no outcome yet
+	settled                    // has result and err
+	later                      // belongs into the next batch
+	blocked                    // somebody holds a row that it needs
+)
+
+// batch is what a member knows of the batch that it is in.
+type batch struct {
+	callers int // that still wait for an outcome
+	cancel  context.CancelFunc
+}
+
+// Context is that of the caller.
+func (m *Member[O, R]) Context() context.Context { return m.ctx }
+
+// Settle gives the outcome of a command. Call it as soon as the outcome is certain: what happens to the batch afterwards does not change it.
+func (m *Member[O, R]) Settle(result R, err error) { m.result, m.err, m.state = result, err, settled }
+
+// Later puts a command off to the next batch.
+func (m *Member[O, R]) Later() { m.state = later }
+
+// Held puts a command off until the row that it needs may be free. The command waits outside of the pool, for lockPatience at most.
+func (m *Member[O, R]) Held() { m.state = blocked }
+
+// Do carries out a command in a batch, and answers its outcome. A caller that gives up before the batch begins leaves nothing behind; a
+// caller that gives up while the batch is under way is told the outcome, unless the group is abandonable.
+// Errors: ErrCrowded, ErrHeld, what run says.
+func (g *Group[O, R]) Do(ctx context.Context, order O) (R, error) {
+	var none R
+	m := &Member[O, R]{Order: order, ctx: ctx, done: make(chan struct{})}
+	if !g.join(m) {
+		return none, ErrCrowded
+	}
+	select {
+	case <-m.done:
+	case <-ctx.Done():
+		if g.leave(m) {
+			return none, ctx.Err()
+		}
+		<-m.done
+	}
+	return m.result, m.err
+}
+
+// Queued tells how many commands wait for a batch.
+func (g *Group[O, R]) Queued() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.queue)
+}
+
+// join puts a member at the end of the queue; false: the queue is full.
+func (g *Group[O, R]) join(m *Member[O, R]) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.queue) >= mostQueued {
+		g.room.refuse()
+		return false
+	}
+	g.queue = append(g.queue, m)
+	g.start()
+	return true
+}
+
+// start sees to it that a lane works on the queue. The group is locked.
+func (g *Group[O, R]) start() {
+	if g.taken < g.lanes {
+		g.taken++
+		go g.work()
+	}
+}
+
+// leave lets a caller go; false: it has to await the outcome.
+func (g *Group[O, R]) leave(m *Member[O, R]) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m.batch == nil {
+		same := func(other *Member[O, R]) bool { return other == m }
+		g.queue, g.held = slices.DeleteFunc(g.queue, same), slices.DeleteFunc(g.held, same)
+		g.leaveRoom(m)
+		return true
+	}
+	if g.abandonable {
+		if m.batch.callers--; m.batch.callers == 0 {
+			m.batch.cancel()
+		}
+	}
+	return g.abandonable
+}
+
+// work is one lane: it carries out batch after batch, until the queue is empty.
+func (g *Group[O, R]) work() {
+	for {
+		members, ctx, end := g.next()
+		if members == nil {
+			return
+		}
+		g.carryOut(ctx, members)
+		end()
+		g.finish(members)
+	}
+}
+
+// next takes the next batch, and its context: the statements belong to the trace of the first member, and no single caller that goes cuts
+// them short. None: the queue is empty, and the lane is free.
+func (g *Group[O, R]) next() (members []*Member[O, R], ctx context.Context, end context.CancelFunc) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := min(len(g.queue), mostTogether)
+	if n == 0 {
+		g.taken--
+		return nil, nil, nil
+	}
+	members = slices.Clone(g.queue[:n])
+	g.queue = slices.Delete(g.queue, 0, n)
+	ctx, end = context.WithTimeout(context.WithoutCancel(members[0].ctx), batchTimeout)
+	b := &batch{n, end}
+	for _, m := range members {
+		m.batch, m.state = b, open
+	}
+	return members, ctx, end
+}
+
+// errUnsettled is a fault of run.
+var errUnsettled = errors.New("a batch left a command without an outcome")
+
+// carryOut runs a batch. Where the database refuses a batch because of the data of a member (see ErrorOfData), nothing of the batch has
+// happened, and its halves are run in its place: so the one command fails alone, after fewer than two transactions a member. After any other
+// error nothing is run again: a sick database is not asked more, and a commit whose outcome is not known is not repeated.
+func (g *Group[O, R]) carryOut(ctx context.Context, members []*Member[O, R]) {
+	err := g.try(ctx, members)
+	var left []*Member[O, R]
+	for _, m := range members {
+		if m.state == open {
+			left = append(left, m)
+		}
+	}
+	if len(left) > 1 && ErrorOfData(err) {
+		half := len(left) / 2
+		g.carryOut(ctx, left[:half])
+		g.carryOut(ctx, left[half:])
+		return
+	}
+	if err == nil {
+		err = errUnsettled
+	}
+	var none R
+	for _, m := range left {
+		m.Settle(none, err)
+	}
+}
+
+func (g *Group[O, R]) try(ctx context.Context, members []*Member[O, R]) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a batch of %d commands: %w", len(members), Panicked(p))
+		}
+	}()
+	return g.run(ctx, members)
+}
+
+// Panicked is the error for what recover has returned. It holds the stack, for the log.
+func Panicked(p any) error { return fmt.Errorf("panic: %v\n%s", p, debug.Stack()) }
+
+// finish tells the callers their outcomes, and puts off the members that have none.
+func (g *Group[O, R]) finish(members []*Member[O, R]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var none R
+	for _, m := range members {
+		if m.state != settled && m.ctx.Err() != nil { // the caller has gone
+			m.Settle(none, m.ctx.Err())
+		}
+		if m.state == blocked {
+			if err := g.enterRoom(m); err != nil {
+				m.Settle(none, err)
+			}
+		}
+		switch m.state {
+		case later:
+			m.batch = nil
+			g.queue = append(g.queue, m)
+		case blocked:
+			m.batch = nil
+			g.held = append(g.held, m)
+			if !g.retrying {
+				g.retrying = true
+				time.AfterFunc(lockRetryPause, g.retry)
+			}
+		default:
+			g.leaveRoom(m)
+			close(m.done)
+		}
+	}
+}
+
+// retry brings the held members back to the head of the queue: they have waited longest.
+func (g *Group[O, R]) retry() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.retrying = false
+	if len(g.held) > 0 {
+		g.queue = append(g.held, g.queue...)
+		g.held = nil
+		g.start()
+	}
+}
+
+func (g *Group[O, R]) enterRoom(m *Member[O, R]) error {
+	if !m.waits {
+		if !g.room.enter() {
+			return ErrCrowded
+		}
+		m.waits, m.waitsTil = true, time.Now().Add(lockPatience)
+	}
+	if time.Now().After(m.waitsTil) {
+		return ErrHeld
+	}
+	return nil
+}
+
+func (g *Group[O, R]) leaveRoom(m *Member[O, R]) {
+	if m.waits {
+		m.waits = false
+		g.room.leave()
+	}
+}

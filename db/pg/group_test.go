@@ -1,0 +1,472 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// crew is a group of numbers whose batches wait to be let go.
+type crew struct {
+	*Group[int, int]
+	begun chan []int    // the orders of a batch that is under way
+	goOn  chan struct{} // lets one batch go on
+	ended chan error    // how the context of a batch ended, when it went on
+
+	mu       sync.Mutex
+	fails    map[int]error // what a batch with that order fails with
+	settles  map[int]bool  // orders that are settled before the batch fails
+	later    map[int]int   // how often an order is put off
+	held     map[int]int   // how often the row of an order is held
+	batches  atomic.Int64
+	now, top atomic.Int64 // batches under way, and the most there were
+}
+
+func newCrew(lanes, waiters int) *crew {
+	c := &crew{
+		begun: make(chan []int, 1000), goOn: make(chan struct{}, 1000), ended: make(chan error, 1000),
+		fails: map[int]error{}, settles: map[int]bool{}, later: map[int]int{}, held: map[int]int{},
+	}
+	c.Group = &Group[int, int]{room: newWaitingRoom(waiters), lanes: lanes, run: c.carry}
+	return c
+}
+
+// free lets all batches go.
+func (c *crew) free() *crew {
+	close(c.goOn)
+	return c
+}
+
+func (c *crew) carry(ctx context.Context, members []*Member[int, int]) error {
+	c.batches.Add(1)
+	now := c.now.Add(1)
+	defer c.now.Add(-1)
+	c.top.Store(max(now, c.top.Load()))
+	var orders []int
+	for _, m := range members {
+		orders = append(orders, m.Order)
+	}
+	c.begun <- orders
+	select {
+	case <-c.goOn:
+	case <-ctx.Done():
+	}
+	c.ended <- ctx.Err()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range members {
+		if c.settles[m.Order] {
+			m.Settle(2*m.Order, nil)
+		}
+	}
+	for _, m := range members {
+		if err := c.fails[m.Order]; err == errPanicked {
+			panic("on purpose")
+		} else if err != nil {
+			return err
+		}
+	}
+	for _, m := range members {
+		switch {
+		case c.later[m.Order] > 0:
+			c.later[m.Order]--
+			m.Later()
+		case c.held[m.Order] > 0:
+			c.held[m.Order]--
+			m.Held()
+		default:
+			m.Settle(2*m.Order, nil)
+		}
+	}
+	return nil
+}
+
+type outcome struct {
+	result int
+	err    error
+}
+
+// ask sends orders and returns when all wait: the first in a batch that is under way, the others for the next batch.
+func (c *crew) ask(t *testing.T, ctx context.Context, orders ...int) (outcomes []chan outcome) {
+	t.Helper()
+	for i, n := range orders {
+		told := make(chan outcome, 1)
+		outcomes = append(outcomes, told)
+		go func() {
+			r, err := c.Do(ctx, n)
+			told <- outcome{r, err}
+		}()
+		if i == 0 {
+			<-c.begun
+			continue
+		}
+		until(t, "an order joins", func() bool { return c.Queued() >= i })
+	}
+	return outcomes
+}
+
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain: until %s", what)
+		}
+	}
+}
+
+// wantIdle checks that nothing is left behind: no lane, no place, no member.
+func (c *crew) wantIdle(t *testing.T) {
+	t.Helper()
+	until(t, "the group is idle", func() bool {
+		c.Group.mu.Lock()
+		defer c.Group.mu.Unlock()
+		now, _, _ := c.room.state()
+		return c.taken == 0 && len(c.queue) == 0 && len(c.Group.held) == 0 && !c.retrying && now == 0
+	})
+}
+
+func TestGroupBatchesWhatComesMeanwhile(t *testing.T) {
+	t.Parallel()
+	c := newCrew(1, 10)
+	c.later[4] = 1
+	told := c.ask(t, t.Context(), 1, 2, 3, 4)
+	c.goOn <- struct{}{}
+	if batch := <-c.begun; !slices.Equal(batch, []int{2, 3, 4}) {
+		t.Errorf("the second batch is %v", batch)
+	}
+	c.goOn <- struct{}{}
+	if batch := <-c.begun; !slices.Equal(batch, []int{4}) {
+		t.Errorf("the third batch is %v", batch)
+	}
+	c.goOn <- struct{}{}
+	for i, want := range []int{2, 4, 6, 8} {
+		if got := <-told[i]; got != (outcome{want, nil}) {
+			t.Errorf("order %d: %v", i, got)
+		}
+	}
+	c.wantIdle(t)
+}
+
+var (
+	ofData = &pgconn.PgError{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "22P05"}
+	ending = &pgconn.PgError{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P01"}
+)
+
+// TestGroupRunsAgainAfterErrorsOfDataAlone: an error of the data of one order fails that order alone, in a bounded number of batches. After
+// any other error nothing is run again: a sick database is not asked more.
+func TestGroupRunsAgainAfterErrorsOfDataAlone(t *testing.T) {
+	t.Parallel()
+	orders := make([]int, 101)
+	for i := range orders {
+		orders[i] = i
+	}
+	of := func(code string) error {
+		return &pgconn.PgError{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: code}
+	}
+	for name, test := range map[string]struct {
+		err   error
+		alone bool
+	}{
+		"data exception":            {of("22P05"), true},
+		"constraint":                {of("23505"), true},
+		"statement time-out":        {of("57014"), false},
+		"lock time-out":             {of("55P03"), false},
+		"no space":                  {of("53100"), false},
+		"a file is gone":            {of("58P01"), false},
+		"internal error":            {of("XX000"), false},
+		"no right":                  {of("42501"), false},
+		"ended by the database":     {ending, false},
+		"ended with a class 22":     {&pgconn.PgError{SeverityUnlocalized: "FATAL", Code: "22000"}, false},
+		"a connection lost":         {io.ErrUnexpectedEOF, false},
+		"the deadline of the batch": {context.DeadlineExceeded, false},
+		"a panic":                   {errPanicked, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCrew(1, 10)
+			c.fails[57] = test.err
+			told := c.ask(t, t.Context(), orders...)
+			close(c.goOn)
+			for n, one := range told {
+				got := <-one
+				failed := n == 57 || !test.alone && n > 0
+				switch {
+				case !failed && got != (outcome{2 * n, nil}):
+					t.Errorf("order %d: %v", n, got)
+				case failed && !errors.Is(got.err, test.err) && !strings.Contains(got.err.Error(), "panic: on purpose"):
+					t.Errorf("order %d: %v", n, got)
+				}
+			}
+			// The first, the batch of the others, and two halves for each halving of a hundred.
+			if n := c.batches.Load(); test.alone && n > 2+2*7 || !test.alone && n != 2 {
+				t.Errorf("%d batches", n)
+			}
+			delete(c.fails, 57)
+			if got, err := c.Do(t.Context(), 5); got != 10 || err != nil {
+				t.Errorf("afterwards: %d, %v", got, err)
+			}
+			c.wantIdle(t)
+		})
+	}
+}
+
+// TestGroupBoundsTransactionsOfABadBatch: also a batch of nothing but bad data costs fewer than two transactions an order.
+func TestGroupBoundsTransactionsOfABadBatch(t *testing.T) {
+	t.Parallel()
+	c := newCrew(1, 10)
+	orders := make([]int, 101)
+	for i := range orders {
+		orders[i] = i
+		c.fails[i] = ofData
+	}
+	told := c.ask(t, t.Context(), orders...)
+	close(c.goOn)
+	for _, one := range told {
+		if got := <-one; !errors.Is(got.err, ofData) {
+			t.Error(got)
+		}
+	}
+	if n := c.batches.Load(); n > 1+2*100 {
+		t.Errorf("%d batches", n)
+	}
+}
+
+// TestGroupKeepsWhatIsSettled: what is certain before a batch fails stays so, and is not carried out again.
+func TestGroupKeepsWhatIsSettled(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{ofData, ending, errPanicked} {
+		c := newCrew(1, 10)
+		c.fails[3], c.settles[2] = err, true
+		told := c.ask(t, t.Context(), 1, 2, 3, 4)
+		close(c.goOn)
+		if got := <-told[1]; got != (outcome{4, nil}) {
+			t.Errorf("%v: what was settled: %v", err, got)
+		}
+		if got := <-told[2]; got.err == nil {
+			t.Errorf("%v: what failed: %v", err, got)
+		}
+		<-told[3]
+		times := 0
+		for len(c.begun) > 0 {
+			if slices.Contains(<-c.begun, 2) {
+				times++
+			}
+		}
+		if times != 1 {
+			t.Errorf("%v: the settled order was carried out %d times", err, times)
+		}
+	}
+}
+
+// TestGroupKeepsTheStackOfAPanic, so that the log can tell where it was.
+func TestGroupKeepsTheStackOfAPanic(t *testing.T) {
+	t.Parallel()
+	c := newCrew(1, 10).free()
+	c.fails[1] = errPanicked
+	if _, err := c.Do(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "on purpose") || !strings.Contains(err.Error(), "(*crew).carry") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestGroupTellsOfABatchWithoutOutcome(t *testing.T) {
+	t.Parallel()
+	g := &Group[int, int]{room: newWaitingRoom(1), lanes: 1, run: func(context.Context, []*Member[int, int]) error { return nil }}
+	if _, err := g.Do(t.Context(), 1); !errors.Is(err, errUnsettled) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestGroupLeaving(t *testing.T) {
+	t.Parallel()
+	for _, abandonable := range []bool{false, true} {
+		c := newCrew(1, 10)
+		c.abandonable = abandonable
+		ctx, cancel := context.WithCancel(t.Context())
+		told := c.ask(t, ctx, 1, 2)
+		cancel()
+		if got := <-told[1]; !errors.Is(got.err, context.Canceled) {
+			t.Errorf("in the queue: %v", got)
+		}
+		if abandonable {
+			if got := <-told[0]; !errors.Is(got.err, context.Canceled) {
+				t.Errorf("under way: %v", got)
+			}
+			if err := <-c.ended; !errors.Is(err, context.Canceled) {
+				t.Errorf("the batch goes on for nobody: %v", err)
+			}
+			continue
+		}
+		c.goOn <- struct{}{}
+		if got := <-told[0]; got.err != nil {
+			t.Errorf("under way: %v", got)
+		}
+		if err := <-c.ended; err != nil {
+			t.Errorf("the batch was cut: %v", err)
+		}
+		c.wantIdle(t)
+	}
+}
+
+// TestGroupLetsGoWhatWasPutOff: a caller that gave up while its order was under way hears of it when the order is put off, and a caller of an
+// order that was put off may go at any time.
+func TestGroupLetsGoWhatWasPutOff(t *testing.T) {
+	t.Parallel()
+	for name, putOff := range map[string]func(*crew){
+		"to the next batch":     func(c *crew) { c.later[1] = 1000 },
+		"until its row is free": func(c *crew) { c.held[1] = 1000 },
+	} {
+		t.Run("under way, then put off "+name, func(t *testing.T) {
+			t.Parallel()
+			c := newCrew(1, 10)
+			putOff(c)
+			ctx, cancel := context.WithCancel(t.Context())
+			told := c.ask(t, ctx, 1)
+			cancel()
+			close(c.goOn)
+			if got := <-told[0]; !errors.Is(got.err, context.Canceled) {
+				t.Error(got)
+			}
+			c.wantIdle(t)
+		})
+		t.Run("put off "+name, func(t *testing.T) {
+			t.Parallel()
+			c := newCrew(1, 10)
+			putOff(c)
+			ctx, cancel := context.WithCancel(t.Context())
+			told := c.ask(t, ctx, 1)
+			close(c.goOn)
+			<-c.begun // it has been put off once
+			cancel()
+			if got := <-told[0]; !errors.Is(got.err, context.Canceled) {
+				t.Error(got)
+			}
+			c.wantIdle(t)
+		})
+	}
+}
+
+// TestGroupWaitsForHeldRows: an order whose row is held is carried out when the row is free, and the others do not wait for it.
+func TestGroupWaitsForHeldRows(t *testing.T) {
+	t.Parallel()
+	c := newCrew(1, 10)
+	c.held[1] = 5
+	told := c.ask(t, t.Context(), 1, 2)
+	close(c.goOn)
+	if got := <-told[1]; got != (outcome{4, nil}) {
+		t.Errorf("beside a held row: %v", got)
+	}
+	if now, _, _ := c.room.state(); now != 1 {
+		t.Errorf("%d orders wait", now)
+	}
+	if got := <-told[0]; got != (outcome{2, nil}) {
+		t.Errorf("when the row is free: %v", got)
+	}
+	c.wantIdle(t)
+}
+
+// TestGroupBoundsWaiters: beyond the bound an order whose row is held is refused at once, and it has a place again when another has gone.
+func TestGroupBoundsWaiters(t *testing.T) {
+	t.Parallel()
+	c := newCrew(1, 2).free()
+	const many = 1 << 30
+	c.held[1], c.held[2], c.held[3] = many, many, many
+	ctx, cancel := context.WithCancel(t.Context())
+	told := make(chan outcome, 2)
+	for n := 1; n <= 2; n++ {
+		go func() { r, err := c.Do(ctx, n); told <- outcome{r, err} }()
+	}
+	until(t, "two orders wait", func() bool { now, _, _ := c.room.state(); return now == 2 })
+	if _, err := c.Do(t.Context(), 3); !errors.Is(err, ErrCrowded) || !Unavailable(err) {
+		t.Errorf("beyond the bound: %v", err)
+	}
+	if _, _, refused := c.room.state(); refused != 1 {
+		t.Errorf("%d refused", refused)
+	}
+	cancel()
+	<-told
+	<-told
+	c.mu.Lock()
+	c.held[3] = 1
+	c.mu.Unlock()
+	if got, err := c.Do(t.Context(), 3); got != 6 || err != nil {
+		t.Errorf("with a place: %d, %v", got, err)
+	}
+	c.wantIdle(t)
+}
+
+// TestGroupBoundsPatience: a row that stays held is given up after the patience of a command.
+func TestGroupBoundsPatience(t *testing.T) {
+	t.Parallel()
+	c := newCrew(1, 2).free()
+	c.held[1] = 1 << 30
+	go func() {
+		for range c.begun { //nolint:revive // batches are not looked at
+			<-c.ended
+		}
+	}()
+	begin := time.Now()
+	if _, err := c.Do(t.Context(), 1); !errors.Is(err, ErrHeld) || !Unavailable(err) {
+		t.Errorf("%v", err)
+	}
+	if took := time.Since(begin); took < lockPatience {
+		t.Errorf("given up after %s", took)
+	}
+	c.wantIdle(t)
+}
+
+// TestGroupBoundsItsQueue: beyond the bound an order is refused at once.
+func TestGroupBoundsItsQueue(t *testing.T) {
+	t.Parallel()
+	c := newCrew(1, 2)
+	told := c.ask(t, t.Context(), 1)
+	c.Group.mu.Lock()
+	c.queue = make([]*Member[int, int], mostQueued)
+	c.Group.mu.Unlock()
+	if _, err := c.Do(t.Context(), 2); !errors.Is(err, ErrCrowded) {
+		t.Errorf("beyond the bound: %v", err)
+	}
+	c.Group.mu.Lock()
+	c.queue = nil
+	c.Group.mu.Unlock()
+	close(c.goOn)
+	<-told[0]
+	c.wantIdle(t)
+}
+
+func TestGroupInLanes(t *testing.T) {
+	t.Parallel()
+	c := newCrew(3, 10).free()
+	stop := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-c.begun:
+			case <-c.ended:
+			case <-stop:
+				return
+			}
+		}
+	}()
+	var all sync.WaitGroup
+	for n := range 1000 {
+		all.Go(func() {
+			if got, err := c.Do(t.Context(), n); got != 2*n || err != nil {
+				t.Errorf("%d: %d, %v", n, got, err)
+			}
+		})
+	}
+	all.Wait()
+	if n := c.top.Load(); n > 3 {
+		t.Errorf("%d batches at a time", n)
+	}
+	c.wantIdle(t)
+	close(stop)
+}
