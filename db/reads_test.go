@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
 // busy leaves one connection for reads, which is taken until release: its query waits for a table that somebody else has locked.
@@ -191,6 +192,40 @@ func TestReadOfNobodyIsCut(t *testing.T) {
 	}
 	if _, err := h.Jobs.Get(t.Context(), uuid.New(), uuid.New()); !errors.Is(err, db.ErrNotFound) {
 		t.Errorf("the next one: %v", err)
+	}
+	commit(t, tx)
+}
+
+// TestReadsOfASickDatabase: when the database gives up a pipeline (here by a time-out), its queries are not asked again.
+func TestReadsOfASickDatabase(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	statements, release := h.busy(t)
+	tx := h.begin(t)
+	exec(t, tx, `LOCK TABLE ops.jobs IN ACCESS EXCLUSIVE MODE`)
+	const n = 20
+	answers := make(chan error, n)
+	for range n {
+		go func() {
+			_, err := h.Jobs.Get(t.Context(), uuid.New(), uuid.New())
+			answers <- err
+		}()
+	}
+	untilJoined(t, h.DB, n)
+	release()
+	h.untilWaiting(t, 1)
+	login, err := testdb.Connect(t.Context(), h.url)
+	must(t, err)
+	t.Cleanup(func() { login.Close(context.Background()) })
+	exec(t, login, `SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+	for range n {
+		if err := <-answers; sqlState(err) != "57014" || !db.Unavailable(err) {
+			t.Errorf("%v", err)
+		}
+	}
+	if batches, alone := statements.batches(), statements.count("GetJob"); batches != 1 || alone > 1 {
+		t.Errorf("%d pipelines, and %d queries asked again", batches, alone)
 	}
 	commit(t, tx)
 }

@@ -120,11 +120,15 @@ var (
 	poolConns   = prometheus.NewDesc("reiestr_pool_connections", "Connections of this process to the database, by state.", []string{"state"}, nil)
 	poolMost    = prometheus.NewDesc("reiestr_pool_connections_max", "Connections that this process may open.", nil, nil)
 	poolWaits   = prometheus.NewDesc("reiestr_pool_waits_total", "Times that a connection had to be waited for.", nil, nil)
-	poolWaited  = prometheus.NewDesc("reiestr_pool_wait_seconds_total", "Time spent waiting for connections.", nil, nil)
+	rowWaiters  = prometheus.NewDesc("reiestr_lock_waiters", "Commands of this process that wait for held rows.", nil, nil)
+	rowMost     = prometheus.NewDesc("reiestr_lock_waiters_max", "Commands of this process that may wait for held rows.", nil, nil)
+	crowded     = prometheus.NewDesc("reiestr_commands_crowded_total",
+		"Commands refused at once, as too many waited already.", nil, nil)
+	poolWaited = prometheus.NewDesc("reiestr_pool_wait_seconds_total", "Time spent waiting for connections.", nil, nil)
 )
 
 func (database) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueJobs, queueOldest, poolConns, poolMost, poolWaits, poolWaited} {
+	for _, d := range []*prometheus.Desc{queueJobs, queueOldest, poolConns, poolMost, poolWaits, poolWaited, rowWaiters, rowMost, crowded} {
 		out <- d
 	}
 }
@@ -140,6 +144,10 @@ func (d database) Collect(out chan<- prometheus.Metric) {
 	gauge(poolMost, float64(pool.MaxConns()))
 	out <- prometheus.MustNewConstMetric(poolWaits, prometheus.CounterValue, float64(pool.EmptyAcquireCount()))
 	out <- prometheus.MustNewConstMetric(poolWaited, prometheus.CounterValue, pool.EmptyAcquireWaitTime().Seconds())
+	waiting, most, refused := d.db.Waiters()
+	gauge(rowWaiters, float64(waiting))
+	gauge(rowMost, float64(most))
+	out <- prometheus.MustNewConstMetric(crowded, prometheus.CounterValue, float64(refused))
 
 	if queue, err := d.queue.Get(context.Background()); err == nil { // waits for queueTimeout at most
 		gauge(queueJobs, float64(queue.Pending))

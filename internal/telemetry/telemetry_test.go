@@ -160,12 +160,12 @@ func TestStatementsLeadToTheirTrace(t *testing.T) {
 	t.Cleanup(func() { holder.Close(context.Background()) })
 	const body = `{"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "MOZ", "issued_date": "2020-01-01", "active_from_date": "2020-01-01"}`
 	for flags, want := range map[string]string{
-		"01": "/*traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-________________-01'*/;SELECT /* LockLegalEntity */ %",
-		"00": "SELECT /* LockLegalEntity */ %",
+		"01": "/*traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-________________-01'*/;SELECT /* LockLegalEntities */ %",
+		"00": "SELECT /* LockLegalEntities */ %",
 	} {
 		tx, err := holder.Begin(t.Context())
 		must(t, err)
-		_, err = tx.Exec(t.Context(), `SELECT FROM prm.legal_entities WHERE id = $1 FOR UPDATE`, s.clinic)
+		_, err = tx.Exec(t.Context(), `LOCK TABLE prm.legal_entities IN EXCLUSIVE MODE`)
 		must(t, err)
 		answered := make(chan int, 1)
 		go func() {
@@ -191,7 +191,7 @@ func TestStatementsLeadToTheirTrace(t *testing.T) {
 	for _, span := range s.spans.GetSpans() {
 		names[span.Name] = true
 	}
-	for _, name := range []string{"LockLegalEntity", "CreateLicenses", "BEGIN"} {
+	for _, name := range []string{"LockLegalEntities", "CreateLicenses", "BEGIN"} {
 		if !names[name] {
 			t.Errorf("no span %s among %v", name, names)
 		}

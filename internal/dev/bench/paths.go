@@ -195,12 +195,12 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 	create := func(licenses string) string {
 		return s.bound("CreateLicenses", binding{"licenses": "('[' || " + licenses + " || ']')", "as_of": "NULL", "time_zone": "'Europe/Kyiv'"})
 	}
-	lock := s.bound("LockLegalEntity", binding{"id": ":auth_client_id::uuid"})
+	lock := s.bound("LockLegalEntities", binding{"ids": "ARRAY[:auth_client_id::uuid]"})
 	createOne := create(license(":auth_client_id", ":type::text", ":auth_user_id"))
 	// So are creations that come at the same time.
 	groupRows := fmt.Sprintf("(SELECT k %% %d + 1 AS t, k / %[1]d AS kind FROM (SELECT :i::bigint * %d + m AS k FROM generate_series(0, %[2]d - 1) m) AS taken) AS taken",
 		c.size.Tokens, clients)
-	lockTogether := s.bound("LockFreeLegalEntities", binding{"ids": "ARRAY(SELECT " + c.sqlCaller("t") + " FROM " + groupRows + ")"})
+	lockTogether := s.bound("LockLegalEntities", binding{"ids": "ARRAY(SELECT " + c.sqlCaller("t") + " FROM " + groupRows + ")"})
 	createTogether := create("(SELECT string_agg(" + license(c.sqlCaller("t"), "kind", sqlID(population.User(1), "t")) + ", ',') FROM " + groupRows + ")")
 
 	// Reads that come at the same time travel together, on half of the service's connections.

@@ -1,0 +1,238 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/migrations"
+)
+
+// waitingCommands are more commands than a pool of four has connections: creations and updates of licences of one legal entity, whose row
+// another session holds.
+func (h *house) waitingCommands(t *testing.T, n int) (entity legalEntity, answers <-chan error, free func()) {
+	t.Helper()
+	a := newAmendment()
+	a.save(t, h)
+	tx := h.begin(t)
+	exec(t, tx, `SELECT FROM prm.legal_entities WHERE id = $1 FOR NO KEY UPDATE`, a.entity.id)
+	all := make(chan error, n)
+	for i := range n {
+		go func() {
+			if i%2 == 0 {
+				_, err := h.Licenses.Update(t.Context(), a.caller, a.stored.id, a.changes)
+				all <- err
+				return
+			}
+			fields := db.LicenseFields{Type: "PHARMACY_DRUGS", IssuedBy: "Issuer", IssuedDate: days(-9), ActiveFromDate: days(-1)}
+			_, err := h.Licenses.Create(t.Context(), a.caller, fields)
+			all <- err
+		}()
+	}
+	return a.entity, all, func() { commit(t, tx) }
+}
+
+// TestHeldLegalEntityTakesNoConnection (of the pool): while commands wait for a held legal entity, reads, readiness, jobs and commands on
+// other legal entities go on.
+func TestHeldLegalEntityTakesNoConnection(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.DB = h.openWith(t, db.Config{MaxConns: 4, AsOf: func() time.Time { return noon }})
+	other := newApplication()
+	other.save(t, h)
+	s, user := newServiceRequest(), newLegalEntity()
+	h.save(t, s, user)
+	const n = 12
+	entity, answers, free := h.waitingCommands(t, n)
+	untilHeld(t, h.DB, n)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // less than a command waits for a held row
+	defer cancel()
+	for name, do := range map[string]func() error{
+		"list licences": func() error {
+			_, err := h.Licenses.List(ctx, entity.id, db.LicenseFilter{}, db.Page{Number: 1, Size: 9})
+			return err
+		},
+		"readiness":       func() error { return h.Ready(ctx, migrations.Latest()) },
+		"another command": func() error { _, err := h.Licenses.Create(ctx, other.caller, other.fields); return err },
+		"an acceptance": func() error {
+			_, err := h.Jobs.Accept(ctx, db.Order{
+				Action: db.Use, ServiceRequestID: s.id, Caller: user.caller(), Body: db.UseBody{UsedByLegalEntity: user.id},
+			})
+			return err
+		},
+		"events": func() error { _, _, err := h.Events.After(ctx, entity.id, db.Beginning, 9); return err },
+	} {
+		if err := do(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if now, _, _ := h.Waiters(); now != n {
+		t.Errorf("%d of %d still wait", now, n)
+	}
+	free()
+	for range n {
+		if err := <-answers; err != nil && refusal(t, err) == "" {
+			t.Error(err)
+		}
+	}
+	if now, _, _ := h.Waiters(); now != 0 {
+		t.Errorf("%d places are still taken", now)
+	}
+}
+
+// TestBundleThatHoldsManyLegalEntities (and takes long): commands on them wait without connections, commands on others go on.
+func TestBundleThatHoldsManyLegalEntities(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.DB = h.openWith(t, db.Config{MaxConns: 4, AsOf: func() time.Time { return noon }})
+	other := newApplication()
+	other.save(t, h)
+	const n = 30
+	applications := make([]*application, n)
+	var rows []db.LegalEntityRow
+	for i := range applications {
+		applications[i] = newApplication()
+		applications[i].save(t, h)
+		rows = append(rows, db.LegalEntityRow{
+			ID: applications[i].entity.id, Edrpou: "12345678", Name: "Clinic", Type: "OUTPATIENT", Status: "CLOSED",
+			InsertedAt: noon, UpdatedAt: noon,
+		})
+	}
+	holds, end := make(chan struct{}), make(chan struct{})
+	load := started(func() error {
+		return h.open(t, db.Owner, noon).Load(t.Context(), false, func(l *db.Loader) error {
+			if err := l.LegalEntities(t.Context(), rows); err != nil {
+				return err
+			}
+			close(holds)
+			<-end
+			return nil
+		})
+	})
+	<-holds
+	var answers []<-chan error
+	for _, a := range applications {
+		answers = append(answers, started(func() error { return a.create(t, h.DB) }))
+	}
+	untilHeld(t, h.DB, n)
+	if got := other.submit(t, h, h.DB); got != "" {
+		t.Errorf("another legal entity: %q", got)
+	}
+	close(end)
+	if err := <-load; err != nil {
+		t.Fatal(err)
+	}
+	for _, answer := range answers {
+		if got := refusal(t, <-answer); got != db.LegalEntityNotActive {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
+// TestWaitersAreBounded: a command beyond the bound hears at once that the service is not available, and has done nothing.
+func TestWaitersAreBounded(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.DB = h.openWith(t, db.Config{Waiters: 3, AsOf: func() time.Time { return noon }})
+	entity, answers, free := h.waitingCommands(t, 12)
+	crowded := 0
+	for done := false; !done; {
+		select {
+		case err := <-answers:
+			if !db.Unavailable(err) {
+				t.Errorf("beyond the bound: %v", err)
+			}
+			crowded++
+			done = crowded == 9
+		case <-time.After(3 * time.Second): // less than a command waits for a held row
+			t.Fatalf("%d of 9 were refused", crowded)
+		}
+	}
+	if now, most, refused := h.Waiters(); now != 3 || most != 3 || refused != 9 {
+		t.Errorf("%d of %d wait, %d were refused", now, most, refused)
+	}
+	free()
+	for range 3 {
+		if err := <-answers; err != nil && refusal(t, err) == "" {
+			t.Error(err)
+		}
+	}
+	if n := value[int](t, h, `SELECT count(*) FROM prm.licenses WHERE legal_entity_id = $1 AND inserted_at > '2026-01-01'`, entity.id); n > 3 {
+		t.Errorf("%d licences", n)
+	}
+}
+
+// TestHeldRowIsGivenUp after five seconds, and nothing has been done.
+func TestHeldRowIsGivenUp(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	_, answers, free := h.waitingCommands(t, 4)
+	defer free()
+	for range 4 {
+		if err := <-answers; !errors.Is(err, db.ErrHeld) || !db.Unavailable(err) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// TestHeldRowIsLeft: a caller that gives up while it waits for a held row leaves nothing behind.
+func TestHeldRowIsLeft(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	a := newApplication()
+	a.save(t, h)
+	tx := h.begin(t)
+	exec(t, tx, `SELECT FROM prm.legal_entities WHERE id = $1 FOR NO KEY UPDATE`, a.entity.id)
+	ctx, cancel := context.WithCancel(t.Context())
+	answer := started(func() error { _, err := h.Licenses.Create(ctx, a.caller, a.fields); return err })
+	untilHeld(t, h.DB, 1)
+	cancel()
+	if err := <-answer; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	commit(t, tx)
+	if n := value[int](t, h, `SELECT count(*) FROM prm.licenses WHERE inserted_by = $1`, a.caller.UserID); n != 0 {
+		t.Errorf("%d licences", n)
+	}
+}
+
+// TestPublisherThatIsHeld (in another process) takes one connection of each other process, however many readers wait for it.
+func TestPublisherThatIsHeld(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.DB = h.openWith(t, db.Config{MaxConns: 4, AsOf: func() time.Time { return noon }})
+	a := newApplication()
+	a.save(t, h)
+	must(t, a.create(t, h.DB))
+	tx := h.begin(t)
+	exec(t, tx, `SELECT pg_advisory_xact_lock(7236108426)`)
+	var answers []<-chan error
+	for range 20 {
+		answers = append(answers, started(func() error {
+			found, _, err := h.Events.After(t.Context(), a.entity.id, db.Beginning, 9)
+			if err == nil && len(found) != 1 {
+				return errors.New("the event is missing")
+			}
+			return err
+		}))
+	}
+	h.untilWaiting(t, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if _, err := h.Jobs.Get(ctx, uuid.New(), uuid.New()); !errors.Is(err, db.ErrNotFound) {
+		t.Errorf("a read: %v", err)
+	}
+	if n := h.Pool().AcquiredConns(); n > 1 {
+		t.Errorf("%d connections wait", n)
+	}
+	commit(t, tx)
+	for _, answer := range answers {
+		if err := <-answer; err != nil {
+			t.Error(err)
+		}
+	}
+}
