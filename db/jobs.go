@@ -247,3 +247,15 @@ func (j *Jobs) CountAttempt(ctx context.Context, id uuid.UUID, pause time.Durati
 	}
 	return ended, err
 }
+
+// Queue is the length of the queue and what waits longest in it.
+type Queue struct {
+	Pending int64 // counted to a hundred thousand
+	Oldest  time.Duration
+}
+
+// Queue measures the jobs that are pending.
+func (j *Jobs) Queue(ctx context.Context) (Queue, error) {
+	row, err := j.db.read().MeasureQueue(ctx)
+	return Queue{row.Pending, time.Duration(row.OldestSeconds * float64(time.Second))}, err
+}

@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -44,16 +43,4 @@ func (unobserved) Pruned(string, int64) {}
 
 func (unobserved) Jobs(ctx context.Context, _ []JobRun) (context.Context, func(error)) {
 	return ctx, func(error) {}
-}
-
-// Queue is the length of the queue and what waits longest in it.
-type Queue struct {
-	Pending int64 // counted to a hundred thousand
-	Oldest  time.Duration
-}
-
-// Queue measures the jobs that are pending.
-func (j *Jobs) Queue(ctx context.Context) (Queue, error) {
-	row, err := j.db.read().MeasureQueue(ctx)
-	return Queue{row.Pending, time.Duration(row.OldestSeconds * float64(time.Second))}, err
 }
