@@ -50,7 +50,10 @@ type cli struct {
 
 // Config is read from the environment, and from flags, which win.
 type Config struct {
-	DatabaseURL   string     `env:"REIESTR_DATABASE_URL" help:"PostgreSQL URL; several hosts allowed. Empty: an own PostgreSQL server under the data directory." placeholder:"URL"`
+	DatabaseURL         string `env:"REIESTR_DATABASE_URL" help:"PostgreSQL URL; several hosts allowed. Empty: an own PostgreSQL server under the data directory." placeholder:"URL"`
+	DatabaseConnections uint16 `env:"REIESTR_DATABASE_CONNECTIONS" default:"0" help:"Connections to the database that this process uses at most, beside one or two that listen; 0: one a core, at least 4." placeholder:"N"`
+	LockWaiters         uint16 `env:"REIESTR_LOCK_WAITERS" default:"100" help:"Commands of this process that may wait at a time for rows that others hold; they need no connection meanwhile. One more is answered 503 at once." placeholder:"N"`
+
 	DataDir       string     `env:"REIESTR_DATA_DIR" default:".reiestr" help:"Data, socket and log of the own server." placeholder:"DIR"`
 	PostgresBin   string     `env:"REIESTR_POSTGRES_BIN" help:"Folder of the PostgreSQL server binaries for the own server. Empty: they are looked for." placeholder:"DIR"`
 	PostgresImage string     `env:"REIESTR_POSTGRES_IMAGE" default:"postgres:17" help:"Container image for the own server where there are no binaries." placeholder:"IMAGE"`

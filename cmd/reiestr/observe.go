@@ -48,6 +48,11 @@ func (o *observation) close() {
 	o.provider.Shutdown(ctx) //nolint:errcheck // its error handler tells of it
 }
 
+// bounds sets how many connections a server process uses, and how many of its commands may wait.
+func (c Config) bounds(d *db.Config) {
+	d.MaxConns, d.Waiters = int32(c.DatabaseConnections), int(c.LockWaiters)
+}
+
 // check finds what is wrong with the configuration of a server beyond its single values.
 func (c Config) check() error {
 	issuer, err := url.Parse(c.OIDCIssuer)
@@ -58,6 +63,8 @@ func (c Config) check() error {
 		return errors.New("the OIDC issuer is no URL: give one like https://issuer.example")
 	case c.RateLimit < 0 || math.IsInf(c.RateLimit, 0) || math.IsNaN(c.RateLimit) || c.RateBurst < 0:
 		return errors.New("the rate limit and its burst are numbers of requests, 0 or more")
+	case c.LockWaiters == 0:
+		return errors.New("REIESTR_LOCK_WAITERS is how many commands may wait for rows that others hold: 1 or more")
 	}
 	return c.checkRetention()
 }

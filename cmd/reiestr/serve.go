@@ -63,7 +63,7 @@ func (c serveCommand) run(ctx context.Context, env *environment, d *database) (e
 		return err
 	}
 	defer observed.close()
-	app, err := d.connect(ctx, env, db.App, "reiestr "+c.Role, observed.watch)
+	app, err := d.connect(ctx, env, db.App, "reiestr "+c.Role, observed.watch, env.bounds)
 	if err != nil {
 		return err
 	}
