@@ -82,57 +82,6 @@ func TestCompleteWithAnEncounter(t *testing.T) {
 	}
 }
 
-// TestProcessAndCompleteRefusals: at the request, and the same in the job when the state changes in between.
-func TestProcessAndCompleteRefusals(t *testing.T) {
-	t.Parallel()
-	const requests = `UPDATE medical_events.service_requests SET `
-	for _, c := range []struct {
-		action, state, prepare string
-		code                   int
-		kind, text             string
-	}{
-		{"process", "in_queue", `UPDATE prm.legal_entities SET status = 'SUSPENDED'`, 409, "request_conflict", "Action is not allowed for the legal entity"},
-		{"process", "in_queue", `DELETE FROM medical_events.service_requests`, 404, "not_found", "Service request not found"},
-		{"process", "in_queue", requests + `status = 'recalled'`, 409, "request_conflict", "Invalid service request status"},
-		{"process", "in_queue", requests + `program_processing_status = 'in_progress'`, 409, "request_conflict", "Invalid program processing status"},
-		{"process", "in_queue", requests + `used_by_legal_entity_id = gen_random_uuid()`, 409, "request_conflict", "Service request is used by another legal entity"},
-		{"complete", "in_progress", `UPDATE prm.legal_entities SET status = 'SUSPENDED'`, 409, "request_conflict", "Action is not allowed for the legal entity"},
-		{"complete", "in_progress", `DELETE FROM medical_events.service_requests`, 404, "not_found", "Service request not found"},
-		{"complete", "in_progress", requests + `status = 'recalled'`, 409, "request_conflict", "Invalid service request status"},
-		{"complete", "in_progress", requests + `used_by_legal_entity_id = gen_random_uuid()`, 409, "request_conflict", "Service request is used by another legal entity"},
-		{"complete", "in_progress", requests + `program_processing_status = 'in_queue'`, 409, "request_conflict", "Invalid program processing status"},
-		{"complete", "in_progress", `WITH added AS (INSERT INTO prm.dictionary_values (dictionary, code) VALUES ('eHealth/service_request_complete_reasons', 'other'))
-			UPDATE prm.dictionary_values SET is_active = false WHERE dictionary = 'eHealth/service_request_complete_reasons' AND code = 'default'`,
-			422, "validation_failed", "value is not allowed in enum"},
-	} {
-		t.Run(c.action+" "+c.text, func(t *testing.T) {
-			t.Parallel()
-			s := newService(t)
-			_, id := s.serviceRequest(c.state, held(s.clinic))
-			action := act(id, c.action, map[string]string{"complete": completion}[c.action])
-			accepted := s.do(action)
-			if accepted.code != 202 {
-				t.Fatalf("before the state changed: %d %s", accepted.code, accepted.raw)
-			}
-			s.sql(c.prepare)
-			atOnce := s.refused(action, c.code, c.kind, c.text)
-			if c.code == 422 {
-				want := []map[string]any{{"entry": "$.status_reason.coding[0].code", "entry_type": "json_data_property", "rules": []any{map[string]any{
-					"rule": "inclusion", "params": map[string]any{"values": []any{"other"}}, "description": "value is not allowed in enum"}}}}
-				if fmt.Sprint(atOnce.body.Error.Invalid) != fmt.Sprint(want) {
-					t.Errorf("invalid %v", atOnce.body.Error.Invalid)
-				}
-			}
-			job := s.work().ended(accepted.header.Get("Location"))
-			var sameError map[string]any
-			must(t, json.Unmarshal([]byte(atOnce.raw), &sameError))
-			if job["status"] != "failed" || job["status_code"] != float64(c.code) || fmt.Sprint(job["error"]) != fmt.Sprint(sameError["error"]) {
-				t.Errorf("job %v, at once %s", job, atOnce.raw)
-			}
-		})
-	}
-}
-
 func TestProcessAndCompleteBodies(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -79,54 +79,6 @@ func TestCreateLicenseWithoutOptionalFields(t *testing.T) {
 	}
 }
 
-func TestCreateLicenseRefusals(t *testing.T) {
-	t.Parallel()
-	var s *service
-	for _, c := range []struct {
-		name    string
-		prepare func()
-		body    call
-		code    int
-		kind    string
-		message string
-		entry   string
-	}{
-		{"status", func() { s.sql(`UPDATE prm.legal_entities SET status = 'CLOSED'`) }, license(),
-			422, "validation_failed", "Legal entity must be in active or suspended status", "$"},
-		{"primary", nil, license("is_primary", true), 422, "validation_failed", "Only additional license can be created", "$.is_primary"},
-		{"type unknown", nil, license("type", "CASINO"), 422, "validation_failed", "value is not allowed in enum", "$.type"},
-		{"type mismatch", nil, license("type", "PHARMACY"), 409, "request_conflict", "Legal entity type and license type mismatch", ""},
-		{"no primary", func() { s.sql(`DELETE FROM prm.licenses`) }, license(), 404, "not_found", "No active primary license found for legal entity", ""},
-		{"issued late", nil, license("issued_date", "2022-02-03"), 422, "validation_failed", "License can not be issued later than active from date", "$.issued_date"},
-		{"active late", nil, license("expiry_date", "2022-02-01"), 422, "validation_failed",
-			"License can not have active from date later than expiration date", "$.active_from_date"},
-		{"expired", nil, license("expiry_date", "2022-02-02"), 409, "request_conflict", "License is expired", ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s = newService(t)
-			s.primaryLicense(s.clinic)
-			if c.prepare != nil {
-				c.prepare()
-			}
-			a := s.refused(c.body, c.code, c.kind, c.message)
-			if c.entry == "" {
-				if a.body.Error.Invalid != nil {
-					t.Errorf("invalid: %v", a.body.Error.Invalid)
-				}
-				return
-			}
-			rule := map[string]any{"rule": "invalid", "params": []any{}, "description": c.message}
-			if c.name == "type unknown" {
-				rule["rule"], rule["params"] = "inclusion", map[string]any{"values": []any{"MSP", "PHARMACY", "PHARMACY_DRUGS"}}
-			}
-			want := []map[string]any{{"entry": c.entry, "entry_type": "json_data_property", "rules": []any{rule}}}
-			if fmt.Sprint(a.body.Error.Invalid) != fmt.Sprint(want) {
-				t.Errorf("invalid\n got %v\nwant %v", a.body.Error.Invalid, want)
-			}
-		})
-	}
-}
-
 func TestCreateLicenseSchema(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -1,0 +1,163 @@
+// Package links holds the links of the Markdown pages: what they lead to exists. It has only tests.
+package links
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+const root = "../../.."
+
+var (
+	link    = regexp.MustCompile(`\]\(([^()\s]+)\)`)
+	heading = regexp.MustCompile(`^#{1,6} (.*)$`)
+)
+
+// TestLinks: each relative link of a page leads to a file or folder of the repository, and each anchor to a heading of
+// the page.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	command := exec.CommandContext(t.Context(), "git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md")
+	command.Dir = root
+	out, err := command.Output()
+	if err != nil {
+		t.Skip("not a working copy of git:", err)
+	}
+	pages := strings.Fields(string(out))
+	if len(pages) < 10 {
+		t.Fatalf("only these pages are found: %v", pages)
+	}
+	checked := 0
+	for _, page := range pages {
+		raw, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			continue // removed, and not committed yet
+		}
+		for _, target := range targets(string(raw)) {
+			checked++
+			if fault := follow(page, target); fault != "" {
+				t.Errorf("%s links to %s: %s", page, target, fault)
+			}
+		}
+	}
+	if checked < 100 {
+		t.Errorf("only %d links are found", checked)
+	}
+}
+
+// follow says why a link of a page leads nowhere; "": it leads somewhere, or to another site.
+func follow(page, target string) (fault string) {
+	parsed, err := url.Parse(target)
+	if err != nil {
+		return err.Error()
+	}
+	if parsed.Scheme != "" || parsed.Host != "" {
+		return ""
+	}
+	file := page
+	if parsed.Path != "" {
+		file = filepath.Join(filepath.Dir(page), parsed.Path)
+	}
+	if _, err := os.Stat(filepath.Join(root, file)); err != nil {
+		return "there is no such file"
+	}
+	if parsed.Fragment == "" {
+		return ""
+	}
+	raw, err := os.ReadFile(filepath.Join(root, file))
+	if err != nil {
+		return err.Error()
+	}
+	if !slices.Contains(anchors(string(raw)), parsed.Fragment) {
+		return "the page has no such heading"
+	}
+	return ""
+}
+
+// targets are the targets of the links of a page, those in blocks and spans of code left out.
+func targets(text string) []string {
+	var all []string
+	for _, line := range prose(text) {
+		for _, match := range link.FindAllStringSubmatch(regexp.MustCompile("`[^`]*`").ReplaceAllString(line, "``"), -1) {
+			all = append(all, match[1])
+		}
+	}
+	return all
+}
+
+// anchors are the anchors of the headings of a page, in the way of GitHub.
+func anchors(text string) []string {
+	var all []string
+	for _, line := range prose(text) {
+		match := heading.FindStringSubmatch(line)
+		if match == nil {
+			continue
+		}
+		var anchor strings.Builder
+		title := regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`).ReplaceAllString(match[1], "$1")
+		for _, r := range strings.ToLower(strings.TrimSpace(title)) {
+			switch {
+			case r == ' ':
+				anchor.WriteRune('-')
+			case unicode.IsLetter(r), unicode.IsDigit(r), r == '-', r == '_':
+				anchor.WriteRune(r)
+			}
+		}
+		name := anchor.String()
+		for n := 1; slices.Contains(all, name); n++ {
+			name = fmt.Sprintf("%s-%d", anchor.String(), n)
+		}
+		all = append(all, name)
+	}
+	return all
+}
+
+// prose is a page without its blocks of code.
+func prose(text string) []string {
+	var lines []string
+	inCode := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
+		if strings.HasPrefix(strings.TrimSpace(line), "```") {
+			inCode = !inCode
+			continue
+		}
+		if !inCode {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// TestDeadLinks: the checker finds a link to a file, and to a heading, that does not exist.
+func TestDeadLinks(t *testing.T) {
+	t.Parallel()
+	for target, want := range map[string]string{
+		"README.md":                       "",
+		"README.md#start":                 "",
+		"docs/":                           "",
+		"https://example.org/nothing":     "",
+		"NOTHING.md":                      "there is no such file",
+		"README.md#nothing":               "the page has no such heading",
+		"docs/decisions/README.md#absent": "the page has no such heading",
+	} {
+		if got := follow("README.md", target); got != want {
+			t.Errorf("%s: %q, want %q", target, got, want)
+		}
+	}
+	page := "a [b](c.md) `[no](link)`\n```\n[no](code)\n```\n# Two *words*, and `code`\n"
+	if got := targets(page); !slices.Equal(got, []string{"c.md"}) {
+		t.Errorf("targets: %v", got)
+	}
+	if got := anchors(page); !slices.Equal(got, []string{"two-words-and-code"}) {
+		t.Errorf("anchors: %v", got)
+	}
+}
