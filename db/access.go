@@ -14,13 +14,13 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// Caller is on whose behalf a request acts: a person, for a legal entity.
+// Caller is the person that makes a request, and the legal entity that the person acts for.
 type Caller struct {
 	UserID   uuid.UUID
 	ClientID uuid.UUID // the legal entity
 }
 
-// Grant is what a token and an api key allow.
+// Grant tells what a token and an api key allow.
 type Grant struct {
 	Caller
 	Scopes      []string
@@ -34,8 +34,8 @@ type Access struct {
 	grants *grants
 }
 
-// Check finds what a token and an api key allow. ErrNotFound: the token is unknown or revoked. What was revoked may be taken for good for
-// another half second (see grants); what was issued is known at once.
+// Check finds what a token and an api key allow. ErrNotFound: the token is unknown or revoked. A revoked token or key
+// may count for another half second (see grants); a new one is known at once.
 func (a *Access) Check(ctx context.Context, token, apiKey string) (Grant, error) {
 	hashes := secrets{sha256.Sum256([]byte(token)), sha256.Sum256([]byte(apiKey))}
 	asked := a.db.now()
@@ -55,8 +55,14 @@ func (a *Access) Check(ctx context.Context, token, apiKey string) (Grant, error)
 		return Grant{}, err
 	}
 	known := knownGrant{
-		Grant: Grant{Caller: Caller{UserID: row.UserID, ClientID: row.ClientID}, Scopes: row.Scopes, KnownAPIKey: row.APIKeyIsKnown},
-		asOf:  asked, validFor: time.Duration(row.ValidSeconds * float64(time.Second)), epoch: row.Epoch,
+		Grant: Grant{
+			Caller:      Caller{UserID: row.UserID, ClientID: row.ClientID},
+			Scopes:      row.Scopes,
+			KnownAPIKey: row.APIKeyIsKnown,
+		},
+		asOf:     asked,
+		validFor: time.Duration(row.ValidSeconds * float64(time.Second)),
+		epoch:    row.Epoch,
 	}
 	if row.APIKeyIsKnown || apiKey == "" { // else a key that is issued later would not be known at once
 		a.grants.add(hashes, known, began)
@@ -70,7 +76,12 @@ func (a *Access) KnowsAPIKey(ctx context.Context, apiKey string) (bool, error) {
 }
 
 // IssueToken makes a token and tells when it expires. Owner only.
-func (a *Access) IssueToken(ctx context.Context, c Caller, scopes []string, ttl time.Duration) (token string, expiresAt time.Time, err error) {
+func (a *Access) IssueToken(
+	ctx context.Context,
+	c Caller,
+	scopes []string,
+	ttl time.Duration,
+) (token string, expiresAt time.Time, err error) {
 	token = newSecret()
 	expiresAt, err = a.db.read().IssueToken(ctx, sqlc.IssueTokenParams{
 		TokenHash:  hashOf(token),
@@ -105,7 +116,8 @@ func oneRow(rows int64, err error) error {
 	return err
 }
 
-// newSecret is 256 random bits, in characters that need no quoting anywhere. It is not taken for a flag on a command line.
+// newSecret is 256 random bits, in characters that need no quoting anywhere. It is not taken for a flag on a command
+// line.
 func newSecret() string {
 	for {
 		var bits [32]byte

@@ -16,7 +16,8 @@ import (
 // SystemUser acts where no person does.
 var SystemUser = uuid.MustParse("4261eacf-8008-4e62-899f-de1e2f7065f0")
 
-// Rows of a fixture bundle: all columns of their tables, none left to a default. Dates are midnights in UTC; what is []byte is JSON.
+// Rows of a fixture bundle: all columns of their tables, none left to a default. Dates are midnights in UTC; a []byte
+// holds JSON.
 type (
 	DictionaryValueRow    = sqlc.AddDictionaryValuesParams
 	ParameterRow          = sqlc.ReplaceParametersParams
@@ -30,29 +31,29 @@ type (
 	DictionaryRow struct {
 		Name     string
 		IsActive bool
-		Values   []DictionaryValueRow // whose Dictionary the loader sets
+		Values   []DictionaryValueRow // the loader sets their Dictionary
 	}
 
 	ServiceRequestRow struct {
 		ServiceRequestColumns
-		History []HistoryRow // all four histories, oldest first, whose ServiceRequestID the loader sets
+		History []HistoryRow // all four histories, oldest first; the loader sets their ServiceRequestID
 	}
 )
 
-// Loader replaces rows by those of a fixture bundle: a row of the same key as a whole, or it is new. Its methods are called in the order
-// in which they stand here, which is the lock order, each as often as needed with as many rows as shall be in memory, no key twice in
-// one call. A row that the database does not take is a *RowFault.
+// Loader replaces rows by those of a fixture bundle: a row of the same key as a whole, or it is new. Its methods are
+// called in the order in which they stand here, which is the lock order, each as often as needed with as many rows as
+// shall be in memory, no key twice in one call. A row that the database does not take is a *RowFault.
 type Loader struct {
 	Now time.Time // the one moment of the transaction
 
 	t *transaction
 }
 
-// errDryRun undoes a transaction that has gone well.
+// errDryRun rolls a transaction back that has gone well.
 var errDryRun = errors.New("a dry run ends here")
 
-// Load runs do in one transaction, of which nothing stays if do fails or dryRun is set. One Load at a time is under way in a database,
-// others wait. Should the database undo the transaction (deadlock), do runs again. Owner only.
+// Load runs do in one transaction, of which nothing stays if do fails or dryRun is set. One Load at a time is under way
+// in a database, others wait. Should the database undo the transaction (deadlock), do runs again. Owner only.
 func (d *DB) Load(ctx context.Context, dryRun bool, do func(*Loader) error) error {
 	err := d.transact(ctx, "load", func(t *transaction) error {
 		if err := t.soon().LockBundles(ctx); err != nil {
@@ -113,7 +114,10 @@ func (l *Loader) Parameters(ctx context.Context, rows []ParameterRow) error {
 // LegalEntities replaces legal entities.
 func (l *Loader) LegalEntities(ctx context.Context, rows []LegalEntityRow) error {
 	q := l.t.now()
-	if err := q.LockLegalEntitiesOfBundle(ctx, column(rows, func(r LegalEntityRow) uuid.UUID { return r.ID })); err != nil {
+	if err := q.LockLegalEntitiesOfBundle(
+		ctx,
+		column(rows, func(r LegalEntityRow) uuid.UUID { return r.ID }),
+	); err != nil {
 		return err
 	}
 	return faultOf(first(q.ReplaceLegalEntities(ctx, rows)))
@@ -129,11 +133,14 @@ func (l *Loader) Employees(ctx context.Context, rows []EmployeeRow) error {
 	return faultOf(first(l.t.now().ReplaceEmployees(ctx, rows)))
 }
 
-// SetLicensesAside is called, for all licences of the bundle, before the first call of Licenses: so the licences of a legal entity may
-// exchange their types.
+// SetLicensesAside is called, for all licences of the bundle, before the first call of Licenses: so the licences of a
+// legal entity may exchange their types.
 func (l *Loader) SetLicensesAside(ctx context.Context, rows []LicenseRow) error {
 	q := l.t.now()
-	if err := q.LockLegalEntitiesOfBundle(ctx, column(rows, func(r LicenseRow) uuid.UUID { return r.LegalEntityID })); err != nil {
+	if err := q.LockLegalEntitiesOfBundle(
+		ctx,
+		column(rows, func(r LicenseRow) uuid.UUID { return r.LegalEntityID }),
+	); err != nil {
 		return err
 	}
 	return q.SetLicensesAside(ctx, column(rows, func(r LicenseRow) uuid.UUID { return r.ID }))
@@ -144,7 +151,8 @@ func (l *Loader) Licenses(ctx context.Context, rows []LicenseRow) error {
 	return faultOf(first(l.t.now().ReplaceLicenses(ctx, rows)))
 }
 
-// ServiceRequests replaces service requests with all their histories. What is new is copied in, which is the fastest way there is.
+// ServiceRequests replaces service requests with all their histories. What is new is copied in, which is the fastest
+// way there is.
 func (l *Loader) ServiceRequests(ctx context.Context, rows []ServiceRequestRow) error {
 	q := l.t.now()
 	found, err := q.LockServiceRequestsOfBundle(ctx, column(rows, func(r ServiceRequestRow) uuid.UUID { return r.ID }))
@@ -214,16 +222,20 @@ func first(batch interface{ Exec(func(int, error)) }) (row int, err error) {
 
 const noLegalEntity = "there is no such legal entity, neither in the bundle nor in the database"
 
-// constraintFaults says what those constraints mean to the author of a bundle that no look at the row alone can tell.
+// constraintFaults says what a violated constraint means to the author of a bundle, for the constraints that a check of
+// the row alone cannot foresee.
 var constraintFaults = map[string]RowFault{
-	"divisions_legal_entity_id_fkey":      {Field: "legal_entity_id", Text: noLegalEntity},
-	"employees_legal_entity_id_fkey":      {Field: "legal_entity_id", Text: noLegalEntity},
-	"licenses_legal_entity_id_fkey":       {Field: "legal_entity_id", Text: noLegalEntity},
-	"licenses_active_additional_type_key": {Field: "type", Text: "the legal entity has another active additional licence of this type"},
+	"divisions_legal_entity_id_fkey": {Field: "legal_entity_id", Text: noLegalEntity},
+	"employees_legal_entity_id_fkey": {Field: "legal_entity_id", Text: noLegalEntity},
+	"licenses_legal_entity_id_fkey":  {Field: "legal_entity_id", Text: noLegalEntity},
+	"licenses_active_additional_type_key": {
+		Field: "type",
+		Text:  "the legal entity has another active additional licence of this type",
+	},
 }
 
-// faultOf turns the violation of a constraint, and a value that the column's type does not hold, into the fault of that row; any other error
-// stays what it is.
+// faultOf turns the violation of a constraint, and a value that the column's type does not hold, into the fault of that
+// row; any other error stays what it is.
 func faultOf(row int, err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || !strings.HasPrefix(pg.Code, "22") && !strings.HasPrefix(pg.Code, "23") {

@@ -1,5 +1,5 @@
-// Package db decides and changes state: one type an aggregate, each method one transaction of the SQL in sql/, through the
-// accessors that sqlc generates from it.
+// Package db decides and changes state: one type an aggregate, each method one transaction of the SQL in sql/, through
+// the accessors that sqlc generates from it.
 package db
 
 import (
@@ -14,7 +14,8 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// Role is a database role that every connection of a pool takes on, whatever login it came in with (see migrations/roles.sql).
+// Role is a database role that every connection of a pool takes on, whatever login it came in with (see
+// migrations/roles.sql).
 type Role = pg.Role
 
 const (
@@ -60,7 +61,13 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		c.Observer = unobserved{}
 	}
 	way, err := pg.Open(ctx, pg.Config{
-		URL: c.URL, Role: c.Role, Name: c.Name, MaxConns: c.MaxConns, Waiters: c.Waiters, Observer: c.Observer, Tracer: c.Tracer,
+		URL:      c.URL,
+		Role:     c.Role,
+		Name:     c.Name,
+		MaxConns: c.MaxConns,
+		Waiters:  c.Waiters,
+		Observer: c.Observer,
+		Tracer:   c.Tracer,
 	})
 	if err != nil {
 		return nil, err
@@ -91,21 +98,25 @@ func (d *DB) Pool() *pgxpool.Stat { return d.pg.Stat() }
 // Waiters tells how many commands wait for held rows now, how many may, and how many were refused for want of a place.
 func (d *DB) Waiters() (now, most int, refused int64) { return d.pg.Waiters() }
 
-// Ready tells whether the database answers and holds the schema of this version or a newer one: a release never takes away what the release
-// before it uses, so that the programs of both work on the newer schema (decision 16).
+// Ready tells whether the database answers and holds the schema of this version or a newer one: a release never takes
+// away what the release before it uses, so that the programs of both work on the newer schema (decision 16).
 func (d *DB) Ready(ctx context.Context, schemaVersion int64) error {
 	row, err := d.read().CheckReadiness(ctx, sqlc.CheckReadinessParams{AsOf: d.moment(), TimeZone: d.timeZone})
 	if err != nil {
 		return err
 	}
 	if row.SchemaVersion < schemaVersion {
-		return fmt.Errorf("the database schema is at version %d and this program needs %d: run `reiestr migrate up`", row.SchemaVersion, schemaVersion)
+		return fmt.Errorf(
+			"the database schema is at version %d and this program needs %d: run `reiestr migrate up`",
+			row.SchemaVersion,
+			schemaVersion,
+		)
 	}
 	return nil
 }
 
-// Listen calls begun when it listens on the channel, heard after each notification, and lost when the connection is lost, after which it
-// connects again; until ctx ends.
+// Listen calls begun when it listens on the channel, heard after each notification, and lost when the connection is
+// lost, after which it connects again; until ctx ends.
 func (d *DB) Listen(ctx context.Context, channel string, begun, heard func(), lost func(error)) {
 	d.pg.Listen(ctx, channel, pg.Subscriber{Begun: begun, Heard: func(string) { heard() }, Lost: lost})
 }
@@ -113,15 +124,15 @@ func (d *DB) Listen(ctx context.Context, channel string, begun, heard func(), lo
 // Notify wakes all listeners of the channel.
 func (d *DB) Notify(ctx context.Context, channel string) error { return d.pg.Notify(ctx, channel, "") }
 
-// AllowedCodes lists what the dictionary allows that a refusal speaks of; nil: it speaks of none.
+// AllowedCodes lists the codes of the dictionary that a refusal speaks of; nil: it speaks of none.
 func (d *DB) AllowedCodes(ctx context.Context, r Refusal) ([]string, error) {
 	return d.allowedCodes(ctx, r)
 }
 
-// Announce publishes the events that this process writes and tells the other processes what has happened here, until ctx ends. The
-// notifications are sent after the commits they speak of, one for all that happened in between: a NOTIFY inside the transactions would make
-// their commits wait for each other. failed is told of errors: what was to be published stays to be published, and a waiter that was to be
-// woken looks at the end of its wait.
+// Announce publishes the events that this process writes and tells the other processes what has happened here, until
+// ctx ends. The notifications are sent after the commits they speak of, one for all that happened in between: a NOTIFY
+// inside the transactions would make their commits wait for each other. failed is told of errors: what was to be
+// published stays to be published, and a waiter that was to be woken looks at the end of its wait.
 func (d *DB) Announce(ctx context.Context, failed func(error)) {
 	written, rested := d.written, (<-chan time.Time)(nil)
 	for {

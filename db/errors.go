@@ -9,8 +9,8 @@ import (
 	"github.com/reiestr/reiestr/db/pg"
 )
 
-// Refusal is the code of a rule that said no: the closed set that the ladders in sql/ answer with. What it means to a caller (status,
-// type, text) is the api's to say.
+// Refusal is the code of a rule that said no: the closed set that the ladders in sql/ answer with. Package api says
+// what it means to a caller: status, type, text.
 type Refusal string
 
 // Error is for the log.
@@ -63,16 +63,16 @@ const (
 // InternalError ends a job that could not be carried out after five attempts.
 const InternalError Refusal = "internal_error"
 
-// ErrNotFound: there is no such thing, or none that the caller may know of.
+// ErrNotFound: there is no such row, or none that the caller may know of.
 var ErrNotFound = errors.New("not found")
 
-// dictionaryOf says which dictionary a code is not in, where that is the refusal.
+// dictionaryOf is the dictionary that a refusal speaks of: the code that was sent is not in it.
 var dictionaryOf = map[Refusal]string{
 	LicenseTypeUnknown:  "LICENSE_TYPE",
 	StatusReasonUnknown: "eHealth/service_request_complete_reasons",
 }
 
-// allowedCodes lists what the dictionary allows that a refusal speaks of; nil: it speaks of none.
+// allowedCodes lists the codes of the dictionary that a refusal speaks of; nil: it speaks of none.
 func (s *statements) allowedCodes(ctx context.Context, r Refusal) ([]string, error) {
 	dictionary, ok := dictionaryOf[r]
 	if !ok {
@@ -82,13 +82,14 @@ func (s *statements) allowedCodes(ctx context.Context, r Refusal) ([]string, err
 	return append([]string{}, codes...), err
 }
 
-// constraintRefusals says which rule a constraint backs: should two transactions ever pass the ladder together, the second is refused
-// all the same.
+// constraintRefusals says which rule a constraint backs: should two transactions ever pass the ladder together, the
+// second is refused all the same.
 var constraintRefusals = map[string]Refusal{
 	"licenses_active_additional_type_key": LicenseTypePresent,
 }
 
-// refusalOf turns the violation of a constraint that backs a rule into the rule's refusal; any other error stays what it is.
+// refusalOf turns the violation of a constraint that backs a rule into the rule's refusal; any other error stays what
+// it is.
 func refusalOf(err error) error {
 	var violation *pgconn.PgError
 	if errors.As(err, &violation) {

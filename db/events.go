@@ -79,7 +79,7 @@ func (e *Events) After(ctx context.Context, clientID uuid.UUID, position int64, 
 
 // Await is After that waits for an event, until there is one or enough is closed; then it takes a last look.
 func (e *Events) Await(ctx context.Context, clientID uuid.UUID, position int64, limit int, enough <-chan struct{}) (found []Event, last int64, err error) {
-	w := e.news.wait(clientID, position)
+	w := e.news.subscribe(clientID, position)
 	defer w.done()
 	for {
 		found, last, err = e.After(ctx, clientID, position, limit)

@@ -11,22 +11,24 @@ import (
 const (
 	// mostGrants bounds the memory: some 400 bytes each.
 	mostGrants = 1 << 15
-	// trustFor is how long an epoch counts as the latest after it was asked for: the longest that a revocation can go unnoticed.
+	// trustFor is how long an epoch counts as the latest after it was asked for. It is the longest time that a revocation
+	// can go unnoticed.
 	trustFor = 500 * time.Millisecond
-	// renewAfter is when one of those who need the epoch asks for it anew, while the others still trust it.
+	// renewAfter is the age of the epoch at which one request asks for it anew, while the other requests still trust it.
 	renewAfter = 100 * time.Millisecond
 )
 
-// grants are what was last heard of tokens in use, so that most requests need not ask. Nothing in them counts longer than the epoch they
-// were read at (ops.access_epoch) is known to be the latest. Every question for a grant answers the epoch too, so that it stays fresh where
-// there is traffic; where there is none, each request asks.
+// grants are a cache of what tokens in use allow, so that most requests need not ask the database. An entry counts only
+// as long as its epoch (ops.access_epoch), read with it, is known to be the latest. Every answer of the database to a
+// request brings the epoch along, so under traffic the epoch stays fresh; without traffic each request asks the
+// database. Decision 17.
 type grants struct {
 	known *lru.Cache[secrets, knownGrant]
 
 	mu      sync.Mutex
 	epoch   int64
-	asked   time.Time // when the question began that the epoch was the answer to
-	renewed time.Time // when somebody last set out to ask anew
+	asked   time.Time // when the query began that answered the epoch
+	renewed time.Time // when a request last began to ask anew
 }
 
 // secrets are the hashes of a token and an api key.
@@ -55,7 +57,7 @@ func newGrants() *grants {
 	return &grants{known: known}
 }
 
-// get finds a grant that still counts. Whoever does not get one asks the database and adds the answer.
+// get finds an entry that still counts. Without one the caller asks the database, and adds the answer.
 func (g *grants) get(s secrets) (knownGrant, bool) {
 	k, ok := g.known.Get(s)
 	if !ok {
@@ -74,8 +76,8 @@ func (g *grants) get(s secrets) (knownGrant, bool) {
 	return k, true
 }
 
-// add keeps an answer to a question that began at that time. An answer that has been overtaken by a revocation is kept in vain: its epoch is
-// not the latest.
+// add keeps the answer to a query that began at that time. An answer that a revocation has overtaken does no harm: its
+// epoch is not the latest, so it does not count.
 func (g *grants) add(s secrets, k knownGrant, began time.Time) {
 	g.known.Add(s, k)
 	g.mu.Lock()

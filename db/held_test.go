@@ -12,8 +12,8 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// waitingCommands are more commands than a pool of four has connections: creations and updates of licences of one legal entity, whose row
-// another session holds.
+// waitingCommands are more commands than a pool of four has connections: creations and updates of licences of one legal
+// entity, whose row another session holds.
 func (h *house) waitingCommands(t *testing.T, n int) (entity legalEntity, answers <-chan error, free func()) {
 	t.Helper()
 	a := newAmendment()
@@ -28,7 +28,8 @@ func (h *house) waitingCommands(t *testing.T, n int) (entity legalEntity, answer
 				all <- err
 				return
 			}
-			fields := db.LicenseFields{Type: "PHARMACY_DRUGS", IssuedBy: "Issuer", IssuedDate: days(-9), ActiveFromDate: days(-1)}
+			fields := db.LicenseFields{Type: "PHARMACY_DRUGS", IssuedBy: "Issuer", IssuedDate: days(-9),
+				ActiveFromDate: days(-1)}
 			_, err := h.Licenses.Create(t.Context(), a.caller, fields)
 			all <- err
 		}()
@@ -36,8 +37,8 @@ func (h *house) waitingCommands(t *testing.T, n int) (entity legalEntity, answer
 	return a.entity, all, func() { commit(t, tx) }
 }
 
-// TestHeldLegalEntityTakesNoConnection (of the pool): while commands wait for a held legal entity, reads, readiness, jobs and commands on
-// other legal entities go on.
+// TestHeldLegalEntityTakesNoConnection (of the pool): while commands wait for a held legal entity, reads, readiness,
+// jobs and commands on other legal entities go on.
 func TestHeldLegalEntityTakesNoConnection(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -84,7 +85,8 @@ func TestHeldLegalEntityTakesNoConnection(t *testing.T) {
 	}
 }
 
-// TestBundleThatHoldsManyLegalEntities (and takes long): commands on them wait without connections, commands on others go on.
+// TestBundleThatHoldsManyLegalEntities (and takes long): commands on them wait without connections, commands on others
+// go on.
 func TestBundleThatHoldsManyLegalEntities(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -133,7 +135,8 @@ func TestBundleThatHoldsManyLegalEntities(t *testing.T) {
 	}
 }
 
-// TestWaitersAreBounded: a command beyond the bound hears at once that the service is not available, and has done nothing.
+// TestWaitersAreBounded: a command beyond the bound hears at once that the service is not available, and has done
+// nothing.
 func TestWaitersAreBounded(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -161,7 +164,9 @@ func TestWaitersAreBounded(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := value[int](t, h, `SELECT count(*) FROM prm.licenses WHERE legal_entity_id = $1 AND inserted_at > '2026-01-01'`, entity.id); n > 3 {
+	if n := value[int](
+		t, h, `SELECT count(*) FROM prm.licenses WHERE legal_entity_id = $1 AND inserted_at > '2026-01-01'`,
+		entity.id); n > 3 {
 		t.Errorf("%d licences", n)
 	}
 }
@@ -200,7 +205,8 @@ func TestHeldRowIsLeft(t *testing.T) {
 	}
 }
 
-// TestPublisherThatIsHeld (in another process) takes one connection of each other process, however many readers wait for it.
+// TestPublisherThatIsHeld (in another process) takes one connection of each other process, however many readers wait
+// for it.
 func TestPublisherThatIsHeld(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

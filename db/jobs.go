@@ -93,7 +93,7 @@ func (j *Jobs) Get(ctx context.Context, clientID, id uuid.UUID) (Job, error) {
 
 // Await is Get that waits for the end of the job, until it has ended or enough is closed; then it takes a last look.
 func (j *Jobs) Await(ctx context.Context, clientID, id uuid.UUID, enough <-chan struct{}) (Job, error) {
-	w := j.news.wait(id, 0)
+	w := j.news.subscribe(id, 0)
 	defer w.done()
 	for {
 		job, err := j.Get(ctx, clientID, id)

@@ -13,7 +13,8 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// LicenseFields are what a caller says of a licence. Dates are midnights in UTC that stand for calendar days of the business time zone.
+// LicenseFields are the fields of a licence that a caller sets. Dates are midnights in UTC that stand for calendar days
+// of the business time zone.
 type LicenseFields struct {
 	Type           string
 	IsPrimary      bool
@@ -51,7 +52,7 @@ func newLicenses(s *statements) *Licenses {
 	return l
 }
 
-// licenseCreation is what a caller wants registered.
+// licenseCreation is a licence on its way to being registered.
 type licenseCreation struct {
 	caller Caller
 	fields LicenseFields
@@ -61,7 +62,8 @@ type licenseCreation struct {
 // creatingLicense is a member of a batch of creations.
 type creatingLicense = pg.Member[licenseCreation, License]
 
-// Create registers an additional licence for the caller's legal entity (contract 3.1, rules 2 to 10). A rule that says no is a Refusal.
+// Create registers an additional licence for the caller's legal entity (contract 3.1, rules 2 to 10). A rule that says
+// no is a Refusal.
 func (l *Licenses) Create(ctx context.Context, c Caller, f LicenseFields) (License, error) {
 	wanted, err := json.Marshal(struct {
 		LegalEntityID  uuid.UUID  `json:"legal_entity_id"`
@@ -76,7 +78,16 @@ func (l *Licenses) Create(ctx context.Context, c Caller, f LicenseFields) (Licen
 		OrderNo        *string    `json:"order_no"`
 		UserID         uuid.UUID  `json:"user_id"`
 	}{
-		c.ClientID, f.Type, f.IsPrimary, f.LicenseNumber, f.IssuedBy, f.IssuedDate, f.ExpiryDate, f.ActiveFromDate, f.WhatLicensed, f.OrderNo,
+		c.ClientID,
+		f.Type,
+		f.IsPrimary,
+		f.LicenseNumber,
+		f.IssuedBy,
+		f.IssuedDate,
+		f.ExpiryDate,
+		f.ActiveFromDate,
+		f.WhatLicensed,
+		f.OrderNo,
 		c.UserID,
 	})
 	if err != nil {
@@ -85,8 +96,8 @@ func (l *Licenses) Create(ctx context.Context, c Caller, f LicenseFields) (Licen
 	return l.creation.Do(ctx, licenseCreation{c, f, wanted})
 }
 
-// create creates licences of legal entities that no other transaction holds, one of each. Further licences of one legal entity wait for a later
-// batch; licences of a held legal entity wait, without a connection, until it is free.
+// create creates licences of legal entities that no other transaction holds, one of each. Further licences of one legal
+// entity wait for a later batch; licences of a held legal entity wait, without a connection, until it is free.
 func (l *Licenses) create(ctx context.Context, members []*creatingLicense) error {
 	first := make(map[uuid.UUID]*creatingLicense, len(members))
 	ids := make([]uuid.UUID, 0, len(members))
@@ -119,7 +130,8 @@ func (l *Licenses) create(ctx context.Context, members []*creatingLicense) error
 		if err != nil {
 			return err
 		}
-		rows, err = t.last().CreateLicenses(ctx, sqlc.CreateLicensesParams{Licenses: licenses, AsOf: l.db.moment(), TimeZone: l.db.timeZone})
+		rows, err = t.last().
+			CreateLicenses(ctx, sqlc.CreateLicensesParams{Licenses: licenses, AsOf: l.db.moment(), TimeZone: l.db.timeZone})
 		return err
 	})
 	switch {
@@ -144,7 +156,7 @@ func (l *Licenses) create(ctx context.Context, members []*creatingLicense) error
 	return nil
 }
 
-// created is what has become of a creation: the licence, or the ladder's refusal.
+// created is the outcome of a creation: the licence, or the ladder's refusal.
 func (c licenseCreation) created(row sqlc.CreateLicensesRow) (License, error) {
 	if row.Refusal != "" {
 		return License{}, Refusal(row.Refusal)
@@ -161,7 +173,7 @@ func (c licenseCreation) created(row sqlc.CreateLicensesRow) (License, error) {
 	}, nil
 }
 
-// LicenseChanges are what a caller wants to be different about a licence; nil keeps what is stored.
+// LicenseChanges are the new values of a licence's fields; nil keeps the stored value.
 type LicenseChanges struct {
 	Type           string  // that of the licence: it cannot be changed
 	IsPrimary      bool    // false: it cannot be changed
@@ -174,8 +186,8 @@ type LicenseChanges struct {
 	OrderNo        *string
 }
 
-// Update changes an additional licence of the caller's legal entity and answers it (contract 3.3, rules 2 to 11). Where nothing differs
-// nothing is written. A rule that says no is a Refusal.
+// Update changes an additional licence of the caller's legal entity and answers it (contract 3.3, rules 2 to 11). Where
+// nothing differs nothing is written. A rule that says no is a Refusal.
 func (l *Licenses) Update(ctx context.Context, c Caller, id uuid.UUID, changes LicenseChanges) (License, error) {
 	var stored sqlc.PrmLicense
 	err := l.db.pg.Patiently(ctx, func() (held bool, err error) {

@@ -14,28 +14,29 @@ import (
 )
 
 const (
-	// newsChannel carries what has happened between processes: ids of jobs that have ended and of legal entities that have new events.
+	// newsChannel carries news between processes: ids of jobs that have ended, and of legal entities that have new events.
 	newsChannel = "reiestr_news"
 	// idsPerNotification keeps a notification below PostgreSQL's 8000 bytes.
 	idsPerNotification = 200
-	// publishEvery bounds how often a process publishes while it writes events all the time: each time costs a commit. Readers of a feed
-	// publish by themselves, so that only those who wait wait for it.
+	// publishEvery is the time between two publications of a process that writes events all the time: a publication costs
+	// a commit. Readers of a feed publish by themselves, so only subscribers that wait lose this time.
 	publishEvery = 50 * time.Millisecond
-	// lookEvery is how often one look is taken for all who wait in this process, while it hears no notifications.
+	// lookEvery is the time between two looks for all subscribers of this process, while no notifications can be heard.
 	lookEvery = time.Second
 )
 
-// news wakes those who wait for the end of a job or for events of a legal entity. What happens in this process wakes them at once, what
-// happens in another one by a notification: one connection of its own listens for all who wait here, from the first of them on.
+// news wakes subscribers: requests that wait for the end of a job or for events of a legal entity. News of this process
+// wake them at once. News of another process come by a notification: one connection beside the pool listens for all
+// subscribers, from the first of them on.
 type news struct {
 	db     *statements
 	hears  atomic.Bool   // the listening connection stands
-	untold chan struct{} // one place: there is something to tell the other processes
+	untold chan struct{} // one place: there are news for the other processes
 
 	mu      sync.Mutex
-	waiting map[uuid.UUID]map[*waiter]struct{}
-	telling map[uuid.UUID]struct{}
-	ended   context.Context // the DB's life
+	waiting map[uuid.UUID]map[*subscriber]struct{}
+	telling map[uuid.UUID]struct{} // news for the other processes
+	ended   context.Context        // the DB's life
 	end     context.CancelFunc
 	running sync.WaitGroup
 	started bool
@@ -44,27 +45,29 @@ type news struct {
 func newNews(s *statements) *news {
 	n := &news{
 		db: s, untold: make(chan struct{}, 1),
-		waiting: map[uuid.UUID]map[*waiter]struct{}{}, telling: map[uuid.UUID]struct{}{},
+		waiting: map[uuid.UUID]map[*subscriber]struct{}{}, telling: map[uuid.UUID]struct{}{},
 	}
 	n.ended, n.end = context.WithCancel(context.Background())
 	return n
 }
 
-// waiter is somebody who waits for news of one id. Wake-ups may come without need, so what they are about has to be looked at.
-type waiter struct {
+// subscriber waits for news of one id. It may be woken without need, so it looks at the job or the feed when it is
+// woken.
+type subscriber struct {
 	news     *news
 	id       uuid.UUID
 	position int64 // in the feed of a legal entity: only what is behind it is news
 	woken    chan struct{}
 }
 
-// wait begins to wait. Whoever waits takes the first look afterwards, so that nothing that happens in between is missed.
-func (n *news) wait(id uuid.UUID, position int64) *waiter {
-	w := &waiter{n, id, position, make(chan struct{}, 1)}
+// subscribe begins to wait. The subscriber takes its first look afterwards, so that it misses nothing that happens in
+// between.
+func (n *news) subscribe(id uuid.UUID, position int64) *subscriber {
+	w := &subscriber{n, id, position, make(chan struct{}, 1)}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.waiting[id] == nil {
-		n.waiting[id] = map[*waiter]struct{}{}
+		n.waiting[id] = map[*subscriber]struct{}{}
 	}
 	n.waiting[id][w] = struct{}{}
 	if !n.started && n.ended.Err() == nil {
@@ -75,7 +78,7 @@ func (n *news) wait(id uuid.UUID, position int64) *waiter {
 	return w
 }
 
-func (w *waiter) done() {
+func (w *subscriber) done() {
 	w.news.mu.Lock()
 	defer w.news.mu.Unlock()
 	delete(w.news.waiting[w.id], w)
@@ -94,7 +97,7 @@ func (n *news) wake(ids ...uuid.UUID) {
 	}
 }
 
-// tell wakes those who wait in this process, and leaves the ids for Announce to tell the others.
+// tell wakes the subscribers of this process, and leaves the ids for Announce, which tells the other processes.
 func (n *news) tell(ids []uuid.UUID) {
 	if len(ids) == 0 {
 		return
@@ -108,7 +111,7 @@ func (n *news) tell(ids []uuid.UUID) {
 	signal(n.untold)
 }
 
-// listen hears what other processes tell, until the DB is closed. While the connection is lost, look takes over.
+// listen hears the news of other processes, until the DB is closed. While the connection is lost, look takes over.
 func (n *news) listen() {
 	n.db.pg.Listen(n.ended, newsChannel, pg.Subscriber{
 		Begun: func() {
@@ -126,7 +129,7 @@ func (n *news) listen() {
 	})
 }
 
-// look is the net under the notifications: while there are none to be heard, one query a second for all who wait.
+// look is the net under the notifications: while none can be heard, it asks one query a second for all subscribers.
 func (n *news) look() {
 	for n.ended.Err() == nil {
 		pause(n.ended, lookEvery)
@@ -148,13 +151,13 @@ func (n *news) lookOnce() {
 	if len(asked.Ids) == 0 {
 		return
 	}
-	// Without an answer there is the next look, and the last one of each waiter at its deadline.
+	// Without an answer there is the next look, and the last look of each subscriber at its deadline.
 	if ids, err := n.db.read().FindNews(n.ended, asked); err == nil {
 		n.wake(ids...)
 	}
 }
 
-// close ends what runs in the background; who still waits is woken by its own deadline.
+// close ends the background work. A subscriber that still waits is woken by its own deadline.
 func (n *news) close() {
 	n.mu.Lock()
 	n.end()
@@ -162,7 +165,7 @@ func (n *news) close() {
 	n.running.Wait()
 }
 
-// notify tells the other processes what is still untold.
+// notify sends the news that the other processes have not been told yet.
 func (n *news) notify(ctx context.Context) error {
 	n.mu.Lock()
 	ids := n.telling

@@ -8,7 +8,8 @@ type Page struct {
 	Size   int64 // at least 1
 }
 
-// offset is the number of entries in front of the page; what is beyond all counting is behind every list.
+// offset is the number of entries in front of the page; the largest number where it cannot be counted, as that is
+// behind every list.
 func (p Page) offset() int64 {
 	if p.Number-1 > math.MaxInt64/p.Size {
 		return math.MaxInt64
@@ -23,8 +24,14 @@ type List[T any] struct {
 	TotalEntries int64 // on all pages
 }
 
-// listOf runs a query of which each row tells the total. A page behind the last has no row that could, so there the first of all is asked.
-func listOf[R, T any](p Page, query func(size, offset int64) ([]R, error), total func(R) int64, entry func(R) (T, error)) (List[T], error) {
+// listOf runs a query of which each row tells the total. A page behind the last has no row, so the first row of all is
+// asked for the total.
+func listOf[R, T any](
+	p Page,
+	query func(size, offset int64) ([]R, error),
+	total func(R) int64,
+	entry func(R) (T, error),
+) (List[T], error) {
 	list := List[T]{Page: p, Entries: []T{}}
 	rows, err := query(p.Size, p.offset())
 	if err != nil {

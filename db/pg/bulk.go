@@ -11,7 +11,12 @@ import (
 )
 
 // CopyFrom is what :copyfrom statements need. What is queued goes first, in a round trip of its own.
-func (n now) CopyFrom(_ context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
+func (n now) CopyFrom(
+	_ context.Context,
+	table pgx.Identifier,
+	columns []string,
+	rows pgx.CopyFromSource,
+) (int64, error) {
 	if err := n.settle(); err != nil {
 		return 0, err
 	}

@@ -19,19 +19,20 @@ const (
 	mostQueued = 4096
 )
 
-// Group carries out simultaneous commands in batches (group commit), so that the commands share round trips, statements and commits. As many
-// batches are under way at a time as the group has lanes; commands that arrive while all lanes are taken form the next batch. So no command
-// waits for company, and the more commands arrive the less each costs.
+// Group carries out simultaneous commands in batches (group commit), so that the commands share round trips, statements
+// and commits. As many batches are under way at a time as the group has lanes; commands that arrive while all lanes are
+// taken form the next batch. So no command waits for company, and the more commands arrive the less each costs.
 //
-// A command waits for its batch, and then, if its rows are held, outside of the pool for the holder. Both queues are bounded: beyond the
-// bound a command is refused at once with ErrCrowded.
+// A command waits for its batch, and then, if its rows are held, outside of the pool for the holder. Both queues are
+// bounded: beyond the bound a command is refused at once with ErrCrowded.
 type Group[O, R any] struct {
 	room  *waitingRoom
 	lanes int
-	// run carries out a batch. It settles or puts off each member; its error is that of all members that it has not settled by then.
+	// run carries out a batch. It settles or puts off each member; its error is that of all members that it has not
+	// settled by then.
 	run func(context.Context, []*Member[O, R]) error
-	// abandonable: the outcome of a command need not be known. Its caller may go at any time, and a batch of which all callers have gone is
-	// cancelled.
+	// abandonable: the outcome of a command need not be known. Its caller may go at any time, and a batch of which all
+	// callers have gone is cancelled.
 	abandonable bool
 
 	mu       sync.Mutex
@@ -87,18 +88,20 @@ type batch struct {
 // Context is that of the caller.
 func (m *Member[O, R]) Context() context.Context { return m.ctx }
 
-// Settle gives the outcome of a command. Call it as soon as the outcome is certain: what happens to the batch afterwards does not change it.
+// Settle gives the outcome of a command. Call it as soon as the outcome is certain: what happens to the batch
+// afterwards does not change it.
 func (m *Member[O, R]) Settle(result R, err error) { m.result, m.err, m.state = result, err, settled }
 
 // Later puts a command off to the next batch.
 func (m *Member[O, R]) Later() { m.state = later }
 
-// Held puts a command off until the row that it needs may be free. The command waits outside of the pool, for lockPatience at most.
+// Held puts a command off until the row that it needs may be free. The command waits outside of the pool, for
+// lockPatience at most.
 func (m *Member[O, R]) Held() { m.state = blocked }
 
-// Do carries out a command in a batch, and answers its outcome. A caller that gives up before the batch begins leaves nothing behind; a
-// caller that gives up while the batch is under way is told the outcome, unless the group is abandonable.
-// Errors: ErrCrowded, ErrHeld, what run says.
+// Do carries out a command in a batch, and answers its outcome. A caller that gives up before the batch begins leaves
+// nothing behind; a caller that gives up while the batch is under way is told the outcome, unless the group is
+// abandonable. Errors: ErrCrowded, ErrHeld, what run says.
 func (g *Group[O, R]) Do(ctx context.Context, order O) (R, error) {
 	var none R
 	m := &Member[O, R]{Order: order, ctx: ctx, done: make(chan struct{})}
@@ -175,8 +178,8 @@ func (g *Group[O, R]) work() {
 	}
 }
 
-// next takes the next batch, and its context: the statements belong to the trace of the first member, and no single caller that goes cuts
-// them short. None: the queue is empty, and the lane is free.
+// next takes the next batch, and its context: the statements belong to the trace of the first member, and no single
+// caller that goes cuts them short. None: the queue is empty, and the lane is free.
 func (g *Group[O, R]) next() (members []*Member[O, R], ctx context.Context, end context.CancelFunc) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -198,9 +201,10 @@ func (g *Group[O, R]) next() (members []*Member[O, R], ctx context.Context, end 
 // errUnsettled is a fault of run.
 var errUnsettled = errors.New("a batch left a command without an outcome")
 
-// carryOut runs a batch. Where the database refuses a batch because of the data of a member (see ErrorOfData), nothing of the batch has
-// happened, and its halves are run in its place: so the one command fails alone, after fewer than two transactions a member. After any other
-// error nothing is run again: a sick database is not asked more, and a commit whose outcome is not known is not repeated.
+// carryOut runs a batch. Where the database refuses a batch because of the data of a member (see ErrorOfData), nothing
+// of the batch has happened, and its halves are run in its place: so the one command fails alone, after fewer than two
+// transactions a member. After any other error nothing is run again: a sick database is not asked more, and a commit
+// whose outcome is not known is not repeated.
 func (g *Group[O, R]) carryOut(ctx context.Context, members []*Member[O, R]) {
 	err := g.try(ctx, members)
 	var left []*Member[O, R]

@@ -160,8 +160,8 @@ var (
 	ending = &pgconn.PgError{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P01"}
 )
 
-// TestGroupRunsAgainAfterErrorsOfDataAlone: an error of the data of one order fails that order alone, in a bounded number of batches. After
-// any other error nothing is run again: a sick database is not asked more.
+// TestGroupRunsAgainAfterErrorsOfDataAlone: an error of the data of one order fails that order alone, in a bounded
+// number of batches. After any other error nothing is run again: a sick database is not asked more.
 func TestGroupRunsAgainAfterErrorsOfDataAlone(t *testing.T) {
 	t.Parallel()
 	orders := make([]int, 101)
@@ -218,7 +218,8 @@ func TestGroupRunsAgainAfterErrorsOfDataAlone(t *testing.T) {
 	}
 }
 
-// TestGroupBoundsTransactionsOfABadBatch: also a batch of nothing but bad data costs fewer than two transactions an order.
+// TestGroupBoundsTransactionsOfABadBatch: also a batch of nothing but bad data costs fewer than two transactions an
+// order.
 func TestGroupBoundsTransactionsOfABadBatch(t *testing.T) {
 	t.Parallel()
 	c := newCrew(1, 10)
@@ -271,14 +272,17 @@ func TestGroupKeepsTheStackOfAPanic(t *testing.T) {
 	t.Parallel()
 	c := newCrew(1, 10).free()
 	c.fails[1] = errPanicked
-	if _, err := c.Do(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "on purpose") || !strings.Contains(err.Error(), "(*crew).carry") {
+	if _,
+		err := c.Do(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "on purpose") ||
+		!strings.Contains(err.Error(), "(*crew).carry") {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestGroupTellsOfABatchWithoutOutcome(t *testing.T) {
 	t.Parallel()
-	g := &Group[int, int]{room: newWaitingRoom(1), lanes: 1, run: func(context.Context, []*Member[int, int]) error { return nil }}
+	g := &Group[int, int]{room: newWaitingRoom(1), lanes: 1,
+		run: func(context.Context, []*Member[int, int]) error { return nil }}
 	if _, err := g.Do(t.Context(), 1); !errors.Is(err, errUnsettled) {
 		t.Errorf("%v", err)
 	}
@@ -315,8 +319,8 @@ func TestGroupLeaving(t *testing.T) {
 	}
 }
 
-// TestGroupLetsGoWhatWasPutOff: a caller that gave up while its order was under way hears of it when the order is put off, and a caller of an
-// order that was put off may go at any time.
+// TestGroupLetsGoWhatWasPutOff: a caller that gave up while its order was under way hears of it when the order is put
+// off, and a caller of an order that was put off may go at any time.
 func TestGroupLetsGoWhatWasPutOff(t *testing.T) {
 	t.Parallel()
 	for name, putOff := range map[string]func(*crew){
@@ -353,7 +357,8 @@ func TestGroupLetsGoWhatWasPutOff(t *testing.T) {
 	}
 }
 
-// TestGroupWaitsForHeldRows: an order whose row is held is carried out when the row is free, and the others do not wait for it.
+// TestGroupWaitsForHeldRows: an order whose row is held is carried out when the row is free, and the others do not wait
+// for it.
 func TestGroupWaitsForHeldRows(t *testing.T) {
 	t.Parallel()
 	c := newCrew(1, 10)
@@ -372,7 +377,8 @@ func TestGroupWaitsForHeldRows(t *testing.T) {
 	c.wantIdle(t)
 }
 
-// TestGroupBoundsWaiters: beyond the bound an order whose row is held is refused at once, and it has a place again when another has gone.
+// TestGroupBoundsWaiters: beyond the bound an order whose row is held is refused at once, and it has a place again when
+// another has gone.
 func TestGroupBoundsWaiters(t *testing.T) {
 	t.Parallel()
 	c := newCrew(1, 2).free()

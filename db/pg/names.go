@@ -12,15 +12,15 @@ import (
 
 // named sends statements so that the database can tell what they are, and on whose behalf:
 //
-//	SELECT /* GetJob */ id, …                                                                              always
-//	/*traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'*/;SELECT /* GetJob */ id, …    where the trace is sampled
+//	SELECT /* GetJob */ id, …                                                              always
+//	/*traceparent='00-4bf92f3577b34da6a3ce92…-00f067aa0ba902b7-01'*/;SELECT /* GetJob */ …    of a sampled trace
 //
-// The name stands within the statement, as version 18 of pg_stat_statements cuts off what is in front of it. The trace stands in front,
-// where pg_stat_activity does not cut it off, and behind a semicolon that ends an empty statement, so that it does not become a part of the
-// one text that pg_stat_statements keeps of all runs.
+// The name stands within the statement, as version 18 of pg_stat_statements cuts off what is in front of it. The trace
+// stands in front, where pg_stat_activity does not cut it off, and behind a semicolon that ends an empty statement, so
+// that it does not become a part of the one text that pg_stat_statements keeps of all runs.
 //
-// Without a sampled trace, which is the rule, a text is always the same: prepared once, and sent in one round trip with others. With one, no
-// other statement has this text: it is not kept, and each takes two round trips of its own.
+// Without a sampled trace, which is the rule, a text is always the same: prepared once, and sent in one round trip with
+// others. With one, no other statement has this text: it is not kept, and each takes two round trips of its own.
 type named struct {
 	DBTX
 	observer Observer

@@ -22,8 +22,8 @@ const (
 	unsampledTrace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
 )
 
-// TestTransactionsOfASampledTrace: whatever holds for a transaction that travels in few round trips holds for one whose statements are sent
-// one by one.
+// TestTransactionsOfASampledTrace: whatever holds for a transaction that travels in few round trips holds for one whose
+// statements are sent one by one.
 func TestTransactionsOfASampledTrace(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]func(*testing.T){
@@ -146,7 +146,8 @@ func TestStatementsOfASampledTraceAreNotPrepared(t *testing.T) {
 			}
 		}
 		if err := s.pool.QueryRow(t.Context(), `
-			SELECT count(*) FROM pg_prepared_statements WHERE statement ~ '/\* (LockScratch|CountScratch) \*/'`).Scan(&n); err != nil {
+			SELECT count(*) FROM pg_prepared_statements WHERE statement ~ '/\* (LockScratch|CountScratch) \*/'`).Scan(
+			&n); err != nil {
 			t.Fatal(err)
 		}
 		return n

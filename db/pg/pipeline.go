@@ -39,8 +39,9 @@ func (p *pipeline) one(ctx context.Context, q query) (*answer, error) {
 	return taken(rows, nil)
 }
 
-// run asks the queries of a batch in one pipeline. The queries behind one that fails have not been asked. Where the fault is that query's own
-// they are asked in the next batch, so that each batch has at least one outcome; where the database is sick all of them fail.
+// run asks the queries of a batch in one pipeline. The queries behind one that fails have not been asked. Where the
+// fault is that query's own they are asked in the next batch, so that each batch has at least one outcome; where the
+// database is sick all of them fail.
 func (p *pipeline) run(ctx context.Context, members []*Member[query, *answer]) error {
 	if len(members) == 1 {
 		members[0].Settle(p.one(ctx, members[0].Order))
@@ -75,7 +76,8 @@ func (p *pipeline) run(ctx context.Context, members []*Member[query, *answer]) e
 	return nil
 }
 
-// ownFault tells errors that only the statement itself can be to blame for: those of its data, and class 42 (its text, its rights).
+// ownFault tells errors that only the statement itself can be to blame for: those of its data, and class 42 (its text,
+// its rights).
 func ownFault(err error) bool { return ErrorOfData(err) || Undone(err) && SQLSTATE(err)[:2] == "42" }
 
 // answer is all rows of a query, which outlive the use of its connection.

@@ -17,22 +17,25 @@ const (
 	rollback = "rollback"
 )
 
-// commitTimeout bounds the wait for a commit that has been sent. It outlasts the time-outs of statements and locks, so that it is met only
-// when the connection is dead.
+// commitTimeout bounds the wait for a commit that has been sent. It outlasts the time-outs of statements and locks, so
+// that it is met only when the connection is dead.
 const commitTimeout = 30 * time.Second
 
-// mostTries bounds how often a transaction is run that the database itself has undone (deadlock, serialisation failure).
+// mostTries bounds how often a transaction is run that the database itself has undone (deadlock, serialisation
+// failure).
 const mostTries = 3
 
-// Tx is a transaction that sends its statements in as few round trips as their results allow. It takes statements in three ways:
+// Tx is a transaction that sends its statements in as few round trips as their results allow. It takes statements in
+// three ways:
 //
 //   - Soon: a statement without result is queued and travels in front of the next one;
 //   - Now: what is queued and the statement travel together, and the result is awaited;
-//   - Last: as Now, and the commit travels with it. The result counts only if the commit succeeded, which the statement's error says. From
-//     then on the caller's context can no longer cancel: the outcome is awaited, so that nothing is reported as failed and done all the same.
+//   - Last: as Now, and the commit travels with it. The result counts only if the commit succeeded, which the
+//     statement's error says. From then on the caller's context can no longer cancel: the outcome is awaited, so that
+//     nothing is reported as failed and done all the same.
 //
-// Every statement has a snapshot of its own (READ COMMITTED), also within one round trip: a statement behind a lock sees what was committed
-// before the lock was granted.
+// Every statement has a snapshot of its own (READ COMMITTED), also within one round trip: a statement behind a lock
+// sees what was committed before the lock was granted.
 //
 // Statements run with the context of the transaction, whatever context they are given.
 type Tx struct {
@@ -59,9 +62,9 @@ func (t *Tx) Context() context.Context { return t.ctx }
 // Observe runs the following statements with ctx, and has ended told the outcome of this try.
 func (t *Tx) Observe(ctx context.Context, ended func(err error)) { t.ctx, t.ended = ctx, ended }
 
-// Transact runs do in one transaction, READ COMMITTED whatever the server's defaults are, and commits what Last has not committed. If do
-// or the commit fails, nothing of it happened, with one exception that no client can rule out: a connection lost during the commit
-// (see Undone). name is for observers and for the error.
+// Transact runs do in one transaction, READ COMMITTED whatever the server's defaults are, and commits what Last has not
+// committed. If do or the commit fails, nothing of it happened, with one exception that no client can rule out: a
+// connection lost during the commit (see Undone). name is for observers and for the error.
 func (d *DB) Transact(ctx context.Context, name string, do func(*Tx) error) (err error) {
 	ctx, end := d.observer.Transaction(ctx, name)
 	try := 1
@@ -148,7 +151,8 @@ func notCommitted(err error, tag pgconn.CommandTag) error {
 	return nil
 }
 
-// soon queues. Only accessors of :exec queries go through it: their result is nothing but an error, which the next round trip reports.
+// soon queues. Only accessors of :exec queries go through it: their result is nothing but an error, which the next
+// round trip reports.
 type soon struct{ t *Tx }
 
 func (s soon) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
@@ -226,8 +230,8 @@ type roundTrip struct {
 	cancel  context.CancelFunc
 }
 
-// finish reads the commit, if there is one, and ends the round trip. err is what the statement itself said; no row found is an answer, and
-// the commit behind it still counts.
+// finish reads the commit, if there is one, and ends the round trip. err is what the statement itself said; no row
+// found is an answer, and the commit behind it still counts.
 func (r roundTrip) finish(err error) error {
 	defer r.cancel()
 	var commitErr error

@@ -17,8 +17,8 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
-// scratch is a database with a table ops.scratch, whose commit fails for negative numbers. The pool has one connection, so that what a
-// transaction leaves behind on it meets the next one.
+// scratch is a database with a table ops.scratch, whose commit fails for negative numbers. The pool has one connection,
+// so that what a transaction leaves behind on it meets the next one.
 type scratch struct {
 	*DB
 	login *pgx.Conn // beside the pool
@@ -45,7 +45,8 @@ func newScratch(t *testing.T, settings ...string) *scratch {
 		CREATE FUNCTION ops.undo(times int, code text) RETURNS void LANGUAGE plpgsql AS
 			$$ BEGIN IF nextval('ops.tries') <= times THEN RAISE EXCEPTION 'undone' USING ERRCODE = code; END IF; END $$;`)
 	for _, setting := range settings {
-		s.exec(t, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET `+strings.ReplaceAll(setting, "'", "''")+`', current_database()); END $$`)
+		s.exec(t, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET `+strings.ReplaceAll(setting, "'", "''")+
+			`', current_database()); END $$`)
 	}
 	config := Config{URL: url, Role: App, MaxConns: 1}
 	if strings.HasPrefix(t.Name(), "TestTransactionsOfASampledTrace/") {
@@ -137,7 +138,8 @@ func (s *scratch) until(t *testing.T, want bool) {
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		var waiting bool
 		if err := s.login.QueryRow(t.Context(), `
-			SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waiting); err != nil {
+			SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(
+			&waiting); err != nil {
 			t.Fatal(err)
 		}
 		if waiting == want {
@@ -157,7 +159,8 @@ func (s *scratch) untilBothWait(t *testing.T) {
 			t.Fatalf("in vain: until two sessions wait, %d do", n)
 		}
 		if err := s.login.QueryRow(t.Context(), `
-			SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n); err != nil {
+			SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(
+			&n); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -231,7 +234,8 @@ func TestTransactCommits(t *testing.T) {
 	want := []int{1, 2}
 	for i, way := range ways {
 		want = append(want, 10+i)
-		if err := s.Transact(t.Context(), "commit", func(tx *Tx) error { return way.send(t.Context(), tx, 10+i) }); err != nil {
+		if err := s.Transact(t.Context(), "commit",
+			func(tx *Tx) error { return way.send(t.Context(), tx, 10+i) }); err != nil {
 			t.Errorf("%s: %v", way.name, err)
 		}
 		s.wantUsable(t)
@@ -440,15 +444,16 @@ func TestTransactCancelledWhileItWaits(t *testing.T) {
 			s.untilNoneWaits(t)
 			s.wantUnchanged(t)
 			var late bool
-			if err := s.login.QueryRow(t.Context(), `SELECT coalesce(note, '') = 'late' FROM ops.scratch WHERE id = 2`).Scan(&late); err != nil || late {
+			if err := s.login.QueryRow(t.Context(), `SELECT coalesce(note, '') = 'late' FROM ops.scratch WHERE id = 2`).Scan(
+				&late); err != nil || late {
 				t.Errorf("the cancelled change was made: %v", err)
 			}
 		})
 	}
 }
 
-// Where the commit travels with the statement that waits, a cancellation comes too late: the outcome is waited for, and what is reported as
-// failed has not been committed.
+// Where the commit travels with the statement that waits, a cancellation comes too late: the outcome is waited for, and
+// what is reported as failed has not been committed.
 func TestTransactCancelledAsTheLockIsGranted(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
@@ -612,7 +617,8 @@ func TestTransactSurvivesADeadlock(t *testing.T) {
 		t.Errorf("%d tries", n)
 	}
 	var notes []string
-	if err := s.login.QueryRow(t.Context(), `SELECT array_agg(note) FROM ops.scratch`).Scan(&notes); err != nil || !slices.Equal(notes, []string{"xx", "xx"}) {
+	if err := s.login.QueryRow(t.Context(), `SELECT array_agg(note) FROM ops.scratch`).Scan(&notes); err != nil ||
+		!slices.Equal(notes, []string{"xx", "xx"}) {
 		t.Errorf("notes %v, %v", notes, err)
 	}
 }
@@ -641,8 +647,9 @@ func TestTransactIsReadCommittedWhateverTheDefaults(t *testing.T) {
 			}
 			err := s.Transact(t.Context(), "defaults", func(tx *Tx) error {
 				for name, want := range map[string]string{
-					"transaction_isolation": "read committed", "transaction_read_only": "off", "role": "reiestr_app", "search_path": "",
-					"TimeZone": "UTC", "synchronous_commit": "on", "lock_timeout": "5s", "statement_timeout": "10s",
+					"transaction_isolation": "read committed", "transaction_read_only": "off", "role": "reiestr_app",
+					"search_path": "",
+					"TimeZone":    "UTC", "synchronous_commit": "on", "lock_timeout": "5s", "statement_timeout": "10s",
 					"idle_in_transaction_session_timeout": "10s",
 				} {
 					if got := show(tx, name); got != want {
@@ -652,7 +659,8 @@ func TestTransactIsReadCommittedWhateverTheDefaults(t *testing.T) {
 				// Each statement sees what was committed before it.
 				for want := range 2 {
 					var n int
-					if err := (now{tx, false}).QueryRow(t.Context(), `SELECT count(*) FROM ops.scratch WHERE id = 3`).Scan(&n); err != nil || n != want {
+					if err := (now{tx, false}).QueryRow(t.Context(), `SELECT count(*) FROM ops.scratch WHERE id = 3`).Scan(
+						&n); err != nil || n != want {
 						t.Errorf("%d rows, %v", n, err)
 					}
 					if want == 0 {
@@ -757,7 +765,8 @@ func TestTransactLeavesRowsUnread(t *testing.T) {
 // A statement without a transaction runs as it should under the same defaults.
 func TestStatementsUnderHostileDefaults(t *testing.T) {
 	t.Parallel()
-	s := newScratch(t, `default_transaction_isolation = 'serializable'`, `default_transaction_read_only = on`, `default_transaction_deferrable = on`)
+	s := newScratch(t, `default_transaction_isolation = 'serializable'`, `default_transaction_read_only = on`,
+		`default_transaction_deferrable = on`)
 	var isolation, readOnly string
 	if err := s.pool.QueryRow(t.Context(), `SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')`).Scan(&isolation, &readOnly); err != nil {
 		t.Fatal(err)

@@ -8,8 +8,8 @@ import (
 	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 )
 
-// registerTypes makes uuids travel in binary form: as text each costs 5 µs. Arrays of them are written as a whole: the driver's way through
-// reflection allocates twice for each, a quarter of all that an acceptance allocates.
+// registerTypes makes uuids travel in binary form: as text each costs 5 µs. Arrays of them are written as a whole: the
+// driver's way through reflection allocates twice for each, a quarter of all that an acceptance allocates.
 func registerTypes(m *pgtype.Map) {
 	pgxuuid.Register(m)
 	if array, ok := m.TypeForOID(pgtype.UUIDArrayOID); ok {
@@ -29,7 +29,8 @@ func (c uuidArrayCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, valu
 
 type uuidArrayPlan struct{}
 
-// Encode writes one dimension of elements that are not null, from index 1 on; of nothing, no dimension. A nil slice is null.
+// Encode writes one dimension of elements that are not null, from index 1 on; of nothing, no dimension. A nil slice is
+// null.
 func (uuidArrayPlan) Encode(value any, buf []byte) ([]byte, error) {
 	ids := value.([]uuid.UUID)
 	if ids == nil {

@@ -15,7 +15,8 @@ func TestUUIDArrays(t *testing.T) {
 	for _, ids := range [][]uuid.UUID{nil, {}, {uuid.New()}, {uuid.Nil, uuid.Max, uuid.New()}} {
 		var sent []uuid.UUID
 		var length *int
-		if err := pool.QueryRow(t.Context(), `SELECT $1::uuid[], pg_catalog.cardinality($1::uuid[])`, ids).Scan(&sent, &length); err != nil {
+		if err := pool.QueryRow(t.Context(), `SELECT $1::uuid[], pg_catalog.cardinality($1::uuid[])`, ids).Scan(
+			&sent, &length); err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(sent, ids) || (length == nil) != (ids == nil) || length != nil && *length != len(ids) {

@@ -10,8 +10,8 @@ import (
 const (
 	// lockPatience is how long a command waits for a held row: as long as a statement may wait for a lock.
 	lockPatience = 5 * time.Second
-	// lockRetryPause is the time between two looks at whether a held row is free. It bounds what a command loses after the holder has gone,
-	// and what all waiting commands cost the database: a look is one statement for all of them.
+	// lockRetryPause is the time between two looks at whether a held row is free. It bounds what a command loses after the
+	// holder has gone, and what all waiting commands cost the database: a look is one statement for all of them.
 	lockRetryPause = 20 * time.Millisecond
 )
 
@@ -24,8 +24,9 @@ var (
 	ErrNoConnection = errors.New("no connection of the pool was free")
 )
 
-// waitingRoom bounds how many commands of a process wait for held rows at a time. A command that waits there has no connection: it looks
-// again, after a pause, whether the row is free. So commands that wait do not take the pool from those that need not.
+// waitingRoom bounds how many commands of a process wait for held rows at a time. A command that waits there has no
+// connection: it looks again, after a pause, whether the row is free. So commands that wait do not take the pool from
+// those that need not.
 type waitingRoom struct {
 	most    int64
 	now     atomic.Int64
@@ -53,8 +54,8 @@ func (r *waitingRoom) state() (now, most int, refused int64) {
 	return int(r.now.Load()), int(r.most), r.refused.Load()
 }
 
-// Patiently runs try, and runs it again as long as it finds its rows held: after a pause each, for lockPatience in all. The command has no
-// connection in between. Errors: ErrCrowded, ErrHeld, what try says.
+// Patiently runs try, and runs it again as long as it finds its rows held: after a pause each, for lockPatience in all.
+// The command has no connection in between. Errors: ErrCrowded, ErrHeld, what try says.
 func (d *DB) Patiently(ctx context.Context, try func() (held bool, err error)) error {
 	held, err := try()
 	if !held || err != nil {
