@@ -45,7 +45,7 @@ SELECT code FROM prm.dictionary_values WHERE dictionary = @dictionary;
 
 -- name: LockBundles :exec
 -- Lets bundles in one at a time: two that hold the same rows in another order cannot wait for each other, and a row that is not there
--- stays so until this one adds it. It stands in nobody else's way: the service reads dictionaries and never writes them.
+-- stays so until this one adds it. It holds up no command of the service, which reads dictionaries and never writes them.
 -- Locks: the table prm.dictionaries, SHARE ROW EXCLUSIVE, until the end of the transaction.
 -- Index: none.
 -- Refusals: none.
@@ -55,7 +55,7 @@ LOCK TABLE prm.dictionaries IN SHARE ROW EXCLUSIVE MODE;
 -- Serialises with the commands of these legal entities until the end of the transaction, as LockLegalEntities does.
 -- Locks: the legal entities, FOR NO KEY UPDATE, in order of id.
 -- Index: legal_entities_pkey.
--- Refusals: none; what does not exist locks nothing.
+-- Refusals: none; a legal entity that does not exist locks nothing.
 SELECT FROM prm.legal_entities WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
 
 -- name: LockServiceRequestsOfBundle :many

@@ -41,7 +41,7 @@ type AuthenticateRow struct {
 }
 
 // Access: tokens and api keys, known by the SHA-256 of the secret only.
-// Tells who holds a token, for how many seconds yet (0 or less: it is expired), and whether an api key is known; and the epoch of the same
+// Tells the user and the legal entity of a token, for how many seconds it is valid yet (0 or less: it is expired), and whether an api key is known; and the epoch of the same
 // snapshot: as long as it is the latest, the answer stays true. No row: the token is unknown or revoked.
 // Locks: none.
 // Index: access_tokens_pkey, api_keys_pkey.

@@ -97,7 +97,7 @@ type CreateLicensesRow struct {
 
 // Licences of legal entities: second in the lock order.
 // Registers additional licences, one of each legal entity at most, each if no rule refuses it: the ladder, the licences and their events
-// in one statement. Each is a JSON object: the columns of a licence, and who creates it.
+// in one statement. Each is a JSON object: the columns of a licence, and the id of the user that creates it.
 // Runs after LockLegalEntities in one transaction, so that equal requests come one after the other, and so do creation
 // and the closing of the legal entity (legal_entities.sql).
 // Locks: none but the new rows; the legal entities' rows are held already.

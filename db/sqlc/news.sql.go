@@ -24,9 +24,9 @@ type FindNewsParams struct {
 	Positions []int64
 }
 
-// News: what requests of this process wait for.
+// News: the ends of jobs and the events that requests of this process wait for.
 // Which of the things that are waited for have happened: jobs that have ended, legal entities that have events behind a position. One
-// query for all who wait in a process, for the time in which it hears no notifications.
+// query for all subscribers of a process, for the time in which the process hears no notifications.
 // Locks: none.
 // Index: jobs_pkey, event_feed_pkey.
 // Refusals: none.

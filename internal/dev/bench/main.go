@@ -50,9 +50,10 @@ const (
 	drainName      = "drain"
 	latencyName    = "latency"
 	contentionName = "contention"
+	heldName       = "held"
 )
 
-var names = []string{"accept", "license", "search", "job", "licenses", drainName, latencyName, contentionName}
+var names = []string{"accept", "license", "search", "job", "licenses", drainName, latencyName, contentionName, heldName}
 
 func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)

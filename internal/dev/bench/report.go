@@ -17,7 +17,8 @@ type report struct {
 	memory    map[string]int64 // most bytes resident, by role
 	processed struct{ p50, p99, accepted50, accepted99 []float64 }
 	contended struct{ losers, kept []float64 }
-	tables    []string // of growth and soak
+	held      map[string][]float64 // p99 beside commands that wait for a held row, to undisturbed
+	tables    []string             // of growth and soak
 }
 
 // goal is a line of the table of goals.
@@ -62,6 +63,11 @@ func (r *report) judge(paths []path, rows map[string]*series) {
 	}
 	if len(r.contended.kept) > 0 {
 		r.atLeast("throughput on other rows while a crowd wants one, to undisturbed", 0.8, r.contended.kept)
+	}
+	for _, p := range heldPaths {
+		if ratios := r.held[p.name]; len(ratios) > 0 {
+			r.atMost(p.name+" beside commands that wait for a held row, p99 to undisturbed", 2, ratios, "")
+		}
 	}
 }
 

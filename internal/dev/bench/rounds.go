@@ -110,6 +110,11 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 				return r, fmt.Errorf("contention: %w", err)
 			}
 		}
+		if b.wants(heldName) {
+			if err := b.held(ctx, c, &r); err != nil {
+				return r, fmt.Errorf("held: %w", err)
+			}
+		}
 	}
 	r.judge(paths, rows)
 	r.remember("api", api)
