@@ -22,7 +22,7 @@ func runSmall(t *testing.T, args ...string) string {
 		}
 	}
 	var out, log bytes.Buffer
-	args = append([]string{"--scale", "10000", "--rounds", "1", "--duration", "1s", "--warm-up", "100ms", "--clients", "8", "--crowd", "40",
+	args = append([]string{"--scale", "10000", "--rounds", "1", "--duration", "300ms", "--warm-up", "0s", "--clients", "8", "--crowd", "40",
 		"--cache", cache}, args...)
 	if err := run(t.Context(), args, &out, &log); err != nil {
 		t.Fatalf("%v\n%s", err, log.String())
@@ -64,6 +64,9 @@ func TestRounds(t *testing.T) {
 		`\| accept → processed at 200/s, p99 \| ≤ 50 ms \| [0-9.]+ ms \|`,
 		`\| throughput on other rows .* \| ≥ 0.8 \| [0-9.]+ \|`,
 		`p99 of the losers \d+ ms`,
+		`\| reads beside commands that wait for a held row, p99 to undisturbed \| ≤ 2 \| [0-9.]+ \|`,
+		`\| readiness beside commands that wait for a held row, p99 to undisturbed \| ≤ 2 \| [0-9.]+ \|`,
+		`\| commands on other rows beside commands that wait for a held row, p99 to undisturbed \| ≤ 2 \| [0-9.]+ \|`,
 	} {
 		if !regexp.MustCompile(pattern).MatchString(printed) {
 			t.Errorf("nothing like %s", pattern)
@@ -89,7 +92,7 @@ func TestGrowth(t *testing.T) {
 }
 
 func TestSoak(t *testing.T) {
-	printed := runSmall(t, "--soak", "4s", "--warm-up", "500ms")
+	printed := runSmall(t, "--soak", "3s", "--warm-up", "500ms")
 	if !regexp.MustCompile(`\| goroutines left behind \| ≤ 0 \| -?\d+.00 \| met \|`).MatchString(printed) {
 		t.Errorf("goroutines are left behind\n%s", printed)
 	}

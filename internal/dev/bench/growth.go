@@ -189,11 +189,11 @@ func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 	return r, c.restore(ctx)
 }
 
-// settledGoroutines asks the service how many goroutines it has, once its connections have ended: until there are no more than wanted, or it
-// stays the same for three seconds.
+// settledGoroutines asks the service how many goroutines it has, once its connections have ended: until there are no
+// more than wanted, or the number stays the same for a second.
 func settledGoroutines(ctx context.Context, address string, wanted int) (n int, err error) {
 	same := 0
-	for same < 3 {
+	for same < 5 {
 		conns, err := dial(ctx, address, 1)
 		if err != nil {
 			return 0, err
@@ -220,7 +220,7 @@ func settledGoroutines(ctx context.Context, address string, wanted int) (n int, 
 		select {
 		case <-ctx.Done():
 			return n, ctx.Err()
-		case <-time.After(time.Second):
+		case <-time.After(200 * time.Millisecond):
 		}
 	}
 	return n, nil
