@@ -15,9 +15,15 @@ func act(id uuid.UUID, action, body string) call {
 }
 
 const completion = `{
-	"completed_with": {"identifier": {"type": {"coding": [{"system": "eHealth/resources", "code": "procedure"}]}, "value": "c5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"}},
+	"completed_with": {"identifier": {
+		"type": {"coding": [{"system": "eHealth/resources", "code": "procedure"}]},
+		"value": "c5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"
+	}},
 	"program_service": {"identifier": {"value": "d5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"}},
-	"status_reason": {"coding": [{"system": "eHealth/service_request_complete_reasons", "code": "default"}], "text": "done"}
+	"status_reason": {
+		"coding": [{"system": "eHealth/service_request_complete_reasons", "code": "default"}],
+		"text": "done"
+	}
 }`
 
 func TestProcessAndComplete(t *testing.T) {
@@ -34,14 +40,17 @@ func TestProcessAndComplete(t *testing.T) {
 		}
 	}
 	var got map[string]any
-	must(t, json.Unmarshal(s.do(call{method: "GET", path: fmt.Sprintf("/api/patients/%s/service_requests/%s", patient, id)}).body.Data, &got))
+	read := call{method: "GET", path: fmt.Sprintf("/api/patients/%s/service_requests/%s", patient, id)}
+	must(t, json.Unmarshal(s.do(read).body.Data, &got))
 	reference := func(resource, id string) map[string]any {
 		return map[string]any{"identifier": map[string]any{
-			"type":  map[string]any{"coding": []any{map[string]any{"system": "eHealth/resources", "code": resource}}, "text": ""},
+			"type": map[string]any{
+				"coding": []any{map[string]any{"system": "eHealth/resources", "code": resource}}, "text": "",
+			},
 			"value": id,
 		}, "display_value": nil}
 	}
-	reason := map[string]any{"coding": []any{map[string]any{"system": "eHealth/service_request_complete_reasons", "code": "default"}}, "text": "done"}
+	reason := ofJSON(completion)["status_reason"]
 	for field, want := range map[string]any{
 		"status": "completed", "program_processing_status": "completed", "status_reason": reason,
 		"completed_with":       reference("procedure", "c5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"),
@@ -53,7 +62,8 @@ func TestProcessAndComplete(t *testing.T) {
 		}
 	}
 	history := got["status_history"].([]any)
-	if last := history[len(history)-1].(map[string]any); last["status"] != "completed" || fmt.Sprint(last["status_reason"]) != fmt.Sprint(reason) {
+	last := history[len(history)-1].(map[string]any)
+	if last["status"] != "completed" || fmt.Sprint(last["status_reason"]) != fmt.Sprint(reason) {
 		t.Errorf("last of status_history: %v", last)
 	}
 	var statuses []any
@@ -76,7 +86,8 @@ func TestCompleteWithAnEncounter(t *testing.T) {
 		t.Fatal(job)
 	}
 	var kind string
-	must(t, s.owner.QueryRow(t.Context(), `SELECT completed_with ->> 'type' FROM medical_events.service_requests`).Scan(&kind))
+	must(t, s.owner.QueryRow(t.Context(),
+		`SELECT completed_with ->> 'type' FROM medical_events.service_requests`).Scan(&kind))
 	if kind != "encounter" {
 		t.Errorf("completed with a %s", kind)
 	}
@@ -87,38 +98,40 @@ func TestProcessAndCompleteBodies(t *testing.T) {
 	s := newService(t)
 	_, id := s.serviceRequest("in_progress", held(s.clinic))
 	value := func(kind string) string {
-		return `{"identifier": {"type": {"coding": [{"system": "eHealth/resources", "code": "` + kind + `"}]}, "value": "c5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"}}`
+		return `{"identifier": {"type": {"coding": [{"system": "eHealth/resources", "code": "` + kind + `"}]},
+			"value": "c5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"}}`
 	}
 	const enum = " inclusion value is not allowed in enum"
+	const cast = " cast type mismatch. Expected object but got "
 	for body, want := range map[string][]string{
 		`{"completed_with": ` + value("employee") + `}`: {"$.completed_with.identifier.type.coding[0].code" + enum},
 		`{"program_service": ` + value("service") + `}`: {"$.program_service.identifier.type.coding[0].code" + enum},
-		`{"completed_with": null}`:                      {"$.completed_with cast type mismatch. Expected object but got null"},
-		`{"status_reason": "default"}`:                  {"$.status_reason cast type mismatch. Expected object but got string"},
+		`{"completed_with": null}`:                      {"$.completed_with" + cast + "null"},
+		`{"status_reason": "default"}`:                  {"$.status_reason" + cast + "string"},
 		`{"status_reason": {"coding": []}}`:             {"$.status_reason.coding length expected a length of at least 1"},
 		`{"status_reason": {"coding": [{"code": "default"}]}}`: {
-			"$.status_reason.coding[0].system required required property system was not present", "$.status_reason.coding[0].system" + enum,
+			"$.status_reason.coding[0].system required required property system was not present",
+			"$.status_reason.coding[0].system" + enum,
 		},
 		`{"status_reason": {"coding": [{"system": "x", "code": "default"}]}}`: {"$.status_reason.coding[0].system" + enum},
 		`{"status_reason": {"coding": [{"system": "eHealth/service_request_complete_reasons", "code": "default"},
-			{"system": "eHealth/service_request_complete_reasons", "code": "default"}]}}`: {"$.status_reason.coding length expected a length of at most 1"},
+			{"system": "eHealth/service_request_complete_reasons", "code": "default"}]}}`: {
+			"$.status_reason.coding length expected a length of at most 1",
+		},
 	} {
 		s.invalid(act(id, "complete", body), want...)
 	}
-	a := s.refused(act(id, "complete", `{"completed_with": `+value("encounter")+`}`), 422, "validation_failed", "Required property $.program_service was not present")
-	want := []map[string]any{{"entry": "$.program_service", "entry_type": "json_data_property",
-		"rules": []any{map[string]any{"rule": "invalid", "params": []any{}, "description": "Required property $.program_service was not present"}}}}
-	if fmt.Sprint(a.body.Error.Invalid) != fmt.Sprint(want) {
-		t.Errorf("invalid %v", a.body.Error.Invalid)
-	}
 	first := s.do(act(id, "complete", ""))
 	for _, body := range []string{"{}", `{"unknown": 1}`} {
-		if again := s.do(act(id, "complete", body)); again.code != 202 || again.header.Get("Location") != first.header.Get("Location") {
+		again := s.do(act(id, "complete", body))
+		if again.code != 202 || again.header.Get("Location") != first.header.Get("Location") {
 			t.Errorf("complete with %s: %d %s", body, again.code, again.raw)
 		}
 	}
-	for action, scope := range map[string]string{"process": "service_request:makeinprogress", "complete": "service_request:complete"} {
+	for action, scope := range map[string]string{
+		"process": "service_request:makeinprogress", "complete": "service_request:complete",
+	} {
 		s.token = s.issue(s.clinic, "service_request:use service_request:read", time.Hour)
-		s.refused(act(id, action, ""), 403, "forbidden", "Invalid scopes. Your scope does not allow to access this resource. Missing allowances: "+scope)
+		s.refused(act(id, action, ""), 403, "forbidden", missingScope+scope)
 	}
 }

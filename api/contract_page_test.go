@@ -35,7 +35,9 @@ func contractTable(t testing.TB, section string, columns ...string) []contractRo
 		if strings.HasPrefix(line, "#") {
 			_, title, _ := strings.Cut(line, " ")
 			number, _, _ := strings.Cut(title, " ")
-			inSection = strings.TrimSuffix(number, ".") == section
+			if number != "" && number[0] >= '0' && number[0] <= '9' { // a heading without a number is within the section
+				inSection = strings.TrimSuffix(number, ".") == section
+			}
 		}
 		if !inSection {
 			continue
@@ -190,7 +192,14 @@ func TestContractAccess(t *testing.T) {
 	}
 }
 
-const scopeText = "Invalid scopes. Your scope does not allow to access this resource. Missing allowances: <scope>"
+const scopeText = missingScope + "<scope>"
+
+// missingScope is the text for a token without the scope that follows.
+const missingScope = "Invalid scopes. Your scope does not allow to access this resource. Missing allowances: "
+
+// notUUID is the fault of an id that is no uuid.
+const notUUID = "format string does not match the pattern " +
+	"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
 // TestContractCodes provokes each code of the table of section 2.
 func TestContractCodes(t *testing.T) {

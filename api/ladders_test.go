@@ -263,10 +263,10 @@ var plainTexts = map[int]string{
 	422: "Validation failed. See error.invalid for every fault.",
 }
 
-// TestContractLadders takes the tables of checks of the contract as its cases. The refusals of a table have the order of
-// the query's header. Each row is provoked over HTTP, alone and together with all rows below it, and the answer has
-// its code, type, text and entry. If the state changes after the acceptance of an action, its job fails with the same
-// code and text.
+// TestContractLadders takes the tables of checks of the contract as its cases. The refusals of a table have the same
+// order as in the query's header. Each row is provoked over HTTP, alone and together with all rows below it, and the
+// answer has its code, type, text and entry. If the state changes after the acceptance of an action, its job fails with
+// the same code and text.
 func TestContractLadders(t *testing.T) {
 	t.Parallel()
 	types := errorTypes(t)

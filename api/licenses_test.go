@@ -15,8 +15,9 @@ import (
 // license is a body that no rule refuses, changed by the pairs: a nil value leaves the key out.
 func license(pairs ...any) call {
 	body := map[string]any{
-		"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "Держлікслужба", "issued_date": "2022-01-01", "active_from_date": "2022-02-02",
-		"expiry_date": "2099-12-31", "license_number": "АЕ 1", "what_licensed": "обіг", "order_no": "К-1",
+		"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "Держлікслужба",
+		"issued_date": "2022-01-01", "active_from_date": "2022-02-02", "expiry_date": "2099-12-31",
+		"license_number": "АЕ 1", "what_licensed": "обіг", "order_no": "К-1",
 	}
 	for i := 0; i < len(pairs); i += 2 {
 		body[pairs[i].(string)] = pairs[i+1]
@@ -51,8 +52,9 @@ func TestCreateLicense(t *testing.T) {
 	}
 	delete(got, "id")
 	want := map[string]any{
-		"legal_entity_id": s.clinic.String(), "type": "PHARMACY_DRUGS", "is_active": true, "is_primary": false, "license_number": "АЕ 1",
-		"issued_by": "Держлікслужба", "issued_date": "2022-01-01", "issuer_status": nil, "expiry_date": "2099-12-31", "active_from_date": "2022-02-02",
+		"legal_entity_id": s.clinic.String(), "type": "PHARMACY_DRUGS", "is_active": true, "is_primary": false,
+		"license_number": "АЕ 1", "issued_by": "Держлікслужба", "issued_date": "2022-01-01", "issuer_status": nil,
+		"expiry_date": "2099-12-31", "active_from_date": "2022-02-02",
 		"what_licensed": "обіг", "order_no": "К-1", "inserted_by": s.user.String(), "updated_by": s.user.String(),
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -84,6 +86,8 @@ func TestCreateLicenseSchema(t *testing.T) {
 	s := newService(t)
 	s.primaryLicense(s.clinic)
 	long := func(n int) string { return strings.Repeat("ї", n) }
+	null := json.RawMessage("null")
+	post := func(query, body string) call { return call{method: "POST", path: "/api/licenses" + query, body: body} }
 	for _, c := range []struct {
 		body call
 		want []string
@@ -97,29 +101,34 @@ func TestCreateLicenseSchema(t *testing.T) {
 		}},
 		{license("issued_date", "2017-02-29"), []string{`$.issued_date date expected "2017-02-29" to be an existing date`}},
 		{license("issued_date", "0000-02-28"), []string{`$.issued_date date expected "0000-02-28" to be an existing date`}},
-		{license("issued_date", "2017-02-28T00:00:00Z"), []string{`$.issued_date date expected "2017-02-28T00:00:00Z" to be an existing date`}},
+		{license("issued_date", "2017-02-28T00:00:00Z"), []string{
+			`$.issued_date date expected "2017-02-28T00:00:00Z" to be an existing date`,
+		}},
 		{license("issued_date", 20170228), []string{"$.issued_date cast type mismatch. Expected string but got integer"}},
 		{license("issued_by", 1.5), []string{"$.issued_by cast type mismatch. Expected string but got number"}},
 		{license("issued_by", true), []string{"$.issued_by cast type mismatch. Expected string but got boolean"}},
 		{license("issued_by", []string{}), []string{"$.issued_by cast type mismatch. Expected string but got array"}},
 		{license("issued_by", map[string]any{}), []string{"$.issued_by cast type mismatch. Expected string but got object"}},
 		{license("is_primary", "false"), []string{"$.is_primary cast type mismatch. Expected boolean but got string"}},
-		{license("is_primary", json.RawMessage("null")), []string{"$.is_primary cast type mismatch. Expected boolean but got null"}},
-		{license("expiry_date", json.RawMessage("null")), []string{"$.expiry_date cast type mismatch. Expected string but got null"}},
+		{license("is_primary", null), []string{"$.is_primary cast type mismatch. Expected boolean but got null"}},
+		{license("expiry_date", null), []string{"$.expiry_date cast type mismatch. Expected string but got null"}},
 		{license("issued_by", long(1001)), []string{"$.issued_by length expected a length of at most 1000"}},
 		{license("order_no", long(256)), []string{"$.order_no length expected a length of at most 255"}},
 		{license("order_no", "\x00"), []string{`$.order_no format string does not match the pattern ^[^\x00]*$`}},
-		{license("IS_PRIMARY", true, "is_primary", nil), []string{"$.is_primary required required property is_primary was not present"}},
-		{call{method: "POST", path: "/api/licenses", body: `[]`}, []string{"$ cast type mismatch. Expected object but got array"}},
-		{call{method: "POST", path: "/api/licenses", body: `null`}, []string{"$ cast type mismatch. Expected object but got null"}},
-		{call{method: "POST", path: "/api/licenses?x=1", body: license().body}, []string{"$.x schema schema does not allow additional properties"}},
+		{license("IS_PRIMARY", true, "is_primary", nil), []string{
+			"$.is_primary required required property is_primary was not present",
+		}},
+		{post("", `[]`), []string{"$ cast type mismatch. Expected object but got array"}},
+		{post("", `null`), []string{"$ cast type mismatch. Expected object but got null"}},
+		{post("?x=1", license().body), []string{"$.x schema schema does not allow additional properties"}},
 	} {
 		s.invalid(c.body, c.want...)
 	}
-	// At the limit, and with the schema's type aside: the dictionary is a later check.
+	// Texts of exactly the greatest length fit the schema, and so does any type: the dictionary is a later check.
 	s.sql(`UPDATE prm.legal_entities SET status = 'CLOSED'`)
-	s.refused(license("issued_by", long(1000), "order_no", long(255), "type", "CASINO"), 422, "validation_failed", "Legal entity must be in active or suspended status")
-	// The case of a key is no detail: this is an unknown key beside the right one.
+	s.refused(license("issued_by", long(1000), "order_no", long(255), "type", "CASINO"),
+		422, "validation_failed", "Legal entity must be in active or suspended status")
+	// Keys are compared letter by letter: this is an unknown key beside the right one.
 	s.sql(`UPDATE prm.legal_entities SET status = 'ACTIVE'`)
 	if a := s.do(license("Is_Primary", true)); a.code != 201 {
 		t.Errorf("%d %s", a.code, a.raw)

@@ -35,8 +35,9 @@ func TestUseAndRelease(t *testing.T) {
 		}
 		must(t, json.Unmarshal(a.body.Data, &accepted))
 		location := a.header.Get("Location")
-		if accepted.Status != "pending" || len(accepted.Links) != 1 || accepted.Links[0].Entity != "job" || accepted.Links[0].Href != location ||
-			!strings.HasPrefix(location, "/api/jobs/") || a.header.Get("Retry-After") == "" || time.Since(accepted.ETA) > time.Minute {
+		if accepted.Status != "pending" || len(accepted.Links) != 1 || accepted.Links[0].Entity != "job" ||
+			accepted.Links[0].Href != location || !strings.HasPrefix(location, "/api/jobs/") ||
+			a.header.Get("Retry-After") == "" || time.Since(accepted.ETA) > time.Minute {
 			t.Errorf("%s: %s, Location %q, Retry-After %q", action, a.raw, location, a.header.Get("Retry-After"))
 		}
 		job := s.ended(location)
@@ -57,7 +58,9 @@ func TestUseAndRelease(t *testing.T) {
 	must(t, json.Unmarshal(s.do(read).body.Data, &got))
 	reference := map[string]any{
 		"identifier": map[string]any{
-			"type":  map[string]any{"coding": []any{map[string]any{"system": "eHealth/resources", "code": "legal_entity"}}, "text": ""},
+			"type": map[string]any{
+				"coding": []any{map[string]any{"system": "eHealth/resources", "code": "legal_entity"}}, "text": "",
+			},
 			"value": s.clinic.String(),
 		},
 		"display_value": nil,
@@ -82,10 +85,12 @@ func TestUseAndRelease(t *testing.T) {
 	if n := len(got["used_by_legal_entity_history"].([]any)); n != 1 {
 		t.Errorf("%d holders in the history", n)
 	}
-	for _, field := range strings.Fields(`id requisition status program program_processing_status status_history program_processing_status_history
-		used_by_legal_entity used_by_employee used_by_division used_by_legal_entity_history used_by_employee_history intent priority
-		category code subject context requester_employee requester_legal_entity reason_reference supporting_info permitted_resources
-		note patient_instruction expiration_date completed_with program_service status_reason explanatory_letter quantity inserted_at updated_at`) {
+	for _, field := range strings.Fields(`id requisition status program program_processing_status status_history
+		program_processing_status_history used_by_legal_entity used_by_employee used_by_division
+		used_by_legal_entity_history used_by_employee_history intent priority category code subject context
+		requester_employee requester_legal_entity reason_reference supporting_info permitted_resources note
+		patient_instruction expiration_date completed_with program_service status_reason explanatory_letter quantity
+		inserted_at updated_at`) {
 		if _, ok := got[field]; !ok {
 			t.Errorf("field %s is missing", field)
 		}
@@ -103,21 +108,24 @@ func TestActionSchema(t *testing.T) {
 		want       []string
 	}{
 		{use, `{}`, []string{"$.used_by_legal_entity required required property used_by_legal_entity was not present"}},
-		{use, `{"used_by_legal_entity": null}`, []string{"$.used_by_legal_entity cast type mismatch. Expected object but got null"}},
-		{use, `{"used_by_legal_entity": {}}`, []string{"$.used_by_legal_entity.identifier required required property identifier was not present"}},
+		{use, `{"used_by_legal_entity": null}`,
+			[]string{"$.used_by_legal_entity cast type mismatch. Expected object but got null"}},
+		{use, `{"used_by_legal_entity": {}}`,
+			[]string{"$.used_by_legal_entity.identifier required required property identifier was not present"}},
 		{use, `{"used_by_legal_entity": {"identifier": {"value": "1"}}}`,
-			[]string{"$.used_by_legal_entity.identifier.value format string does not match the pattern ^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"}},
+			[]string{"$.used_by_legal_entity.identifier.value " + notUUID}},
 		{use, `{"used_by_legal_entity": {"identifier": {"value": "` + id.String() + `", "extra": 1}}}`,
 			[]string{"$.used_by_legal_entity.identifier.extra schema schema does not allow additional properties"}},
-		{use, `{"used_by_legal_entity": {"identifier": {"value": "` + id.String() + `", "type": {"coding": [{"system": "eHealth/resources", "code": "employee"}]}}}}`,
+		{use, `{"used_by_legal_entity": {"identifier": {"value": "` + id.String() + `",
+			"type": {"coding": [{"system": "eHealth/resources", "code": "employee"}]}}}}`,
 			[]string{"$.used_by_legal_entity.identifier.type.coding[0].code inclusion value is not allowed in enum"}},
 		{use, `{"used_by_legal_entity": {"identifier": {"value": "` + id.String() + `"}}, "used_by_employee": null}`,
 			[]string{"$.used_by_employee cast type mismatch. Expected object but got null"}},
 		{release, `[]`, []string{"$ cast type mismatch. Expected object but got array"}},
 		{"/api/service_requests/42/actions/release", ``,
-			[]string{"$.service_request_id format string does not match the pattern ^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"}},
+			[]string{"$.service_request_id " + notUUID}},
 		{"/api/service_requests/{8be63914-a278-470b-b868-1af5b9087332}/actions/release", ``,
-			[]string{"$.service_request_id format string does not match the pattern ^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"}},
+			[]string{"$.service_request_id " + notUUID}},
 	} {
 		s.invalid(call{method: "PATCH", path: c.path, body: c.body}, c.want...)
 	}
@@ -125,16 +133,21 @@ func TestActionSchema(t *testing.T) {
 	if a.code != 400 {
 		t.Errorf("use without a body: %d %s", a.code, a.raw)
 	}
-	// A reference as the service itself writes it, and keys that nobody asked for beside it.
-	a = s.do(call{method: "PATCH", path: use, body: `{"used_by_legal_entity": {"identifier": {"type": {"coding": [{"system": "eHealth/resources", "code": "legal_entity"}], "text": ""},
-		"value": "` + strings.ToUpper(s.clinic.String()) + `"}, "display_value": null}, "service_request": {"anything": []}}`})
+	// A reference in the form of the answers, and an unknown key beside it.
+	a = s.do(call{method: "PATCH", path: use, body: `{
+		"used_by_legal_entity": {
+			"identifier": {
+				"type": {"coding": [{"system": "eHealth/resources", "code": "legal_entity"}], "text": ""},
+				"value": "` + strings.ToUpper(s.clinic.String()) + `"},
+			"display_value": null},
+		"service_request": {"anything": []}}`})
 	if a.code != 202 {
 		t.Errorf("use: %d %s", a.code, a.raw)
 	}
 }
 
-// TestPendingDuplicate: equal actions share a job while it is pending, whatever way their bodies are written; another
-// action does not.
+// TestPendingDuplicate: equal actions share a job while it is pending, also if their bodies are written differently.
+// Another action gets a job of its own.
 func TestPendingDuplicate(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -142,7 +155,8 @@ func TestPendingDuplicate(t *testing.T) {
 	path := "/api/service_requests/" + id.String() + "/actions/"
 	job := func(action, body, token string) string {
 		t.Helper()
-		a := s.do(call{method: "PATCH", path: path + action, body: body, header: map[string]string{"Authorization": "Bearer " + token}})
+		a := s.do(call{method: "PATCH", path: path + action, body: body,
+			header: map[string]string{"Authorization": "Bearer " + token}})
 		if a.code != 202 {
 			t.Fatalf("%s: %d %s", action, a.code, a.raw)
 		}
@@ -155,12 +169,12 @@ func TestPendingDuplicate(t *testing.T) {
 		}
 	}
 	// The state now allows use while the release is still pending: it is no duplicate of it.
-	s.sql(`UPDATE medical_events.service_requests SET program_processing_status = 'new', used_by_legal_entity_id = NULL WHERE id = $1`, id)
+	s.sql(requests+`program_processing_status = 'new', used_by_legal_entity_id = NULL WHERE id = $1`, id)
 	if use := job("use", useBody(s.clinic), s.token); use == first {
 		t.Error("use answers the job of release")
 	}
-	// After its end an equal action is judged anew.
-	s.sql(`UPDATE medical_events.service_requests SET program_processing_status = 'in_queue', used_by_legal_entity_id = $2 WHERE id = $1`, id, s.clinic)
+	// After the end of the job an equal action is checked again.
+	s.sql(requests+`program_processing_status = 'in_queue', used_by_legal_entity_id = $2 WHERE id = $1`, id, s.clinic)
 	if ended := s.work().ended(first); ended["status"] != "processed" {
 		t.Errorf("release: %v", ended)
 	}
@@ -175,7 +189,7 @@ func TestJobIsOfItsClient(t *testing.T) {
 	t.Parallel()
 	s := newService(t).work()
 	_, id := s.serviceRequest("in_queue", held(s.clinic))
-	location := s.do(call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/release"}).header.Get("Location")
+	location := s.do(act(id, "release", "")).header.Get("Location")
 	other := uuid.New()
 	s.legalEntity(other, "OUTPATIENT", "ACTIVE")
 	stranger := map[string]string{"Authorization": "Bearer " + s.issue(other, allScopes, time.Hour)}
@@ -196,12 +210,13 @@ func TestReadOfAnotherPatient(t *testing.T) {
 	} {
 		s.refused(call{method: "GET", path: path}, 404, "not_found", "Service request not found")
 	}
-	const rule = "format string does not match the pattern ^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
-	s.invalid(call{method: "GET", path: "/api/patients/x/service_requests/y?z=1"}, "$.z schema schema does not allow additional properties")
-	s.invalid(call{method: "GET", path: "/api/patients/x/service_requests/y"}, "$.id "+rule, "$.patient_id "+rule)
+	s.invalid(call{method: "GET", path: "/api/patients/x/service_requests/y?z=1"},
+		"$.z schema schema does not allow additional properties")
+	s.invalid(call{method: "GET", path: "/api/patients/x/service_requests/y"}, "$.id "+notUUID, "$.patient_id "+notUUID)
 }
 
-// TestTwoLegalEntitiesRace: both are told that their use is accepted, one holds the service request in the end.
+// TestTwoLegalEntitiesRace: the use of both legal entities is accepted, and in the end one of them holds the service
+// request.
 func TestTwoLegalEntitiesRace(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -211,8 +226,7 @@ func TestTwoLegalEntitiesRace(t *testing.T) {
 	tokens := map[uuid.UUID]string{s.clinic: s.token, rival: s.issue(rival, allScopes, time.Hour)}
 	jobs := map[uuid.UUID]string{}
 	for legalEntity, token := range tokens {
-		a := s.do(call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/use", body: useBody(legalEntity),
-			header: map[string]string{"Authorization": "Bearer " + token}})
+		a := s.do(with(act(id, "use", useBody(legalEntity)), token, s.key))
 		if a.code != 202 {
 			t.Fatal(a.raw)
 		}
@@ -234,7 +248,8 @@ func TestTwoLegalEntitiesRace(t *testing.T) {
 	var got struct {
 		UsedByLegalEntity struct{ Identifier struct{ Value uuid.UUID } } `json:"used_by_legal_entity"`
 	}
-	must(t, json.Unmarshal(s.do(call{method: "GET", path: fmt.Sprintf("/api/patients/%s/service_requests/%s", patient, id)}).body.Data, &got))
+	read := call{method: "GET", path: fmt.Sprintf("/api/patients/%s/service_requests/%s", patient, id)}
+	must(t, json.Unmarshal(s.do(read).body.Data, &got))
 	if len(holders) != 1 || got.UsedByLegalEntity.Identifier.Value != holders[0] {
 		t.Errorf("told to hold it: %v, holds it: %v", holders, got.UsedByLegalEntity.Identifier.Value)
 	}
