@@ -23,17 +23,24 @@ var (
 	path     = regexp.MustCompile(`^(api|client|cmd|db|docs|internal|migrations|sql|tools|worker)(/[\w.*-]+)+/?$`)
 )
 
-// pages are the Markdown files of the working copy with their texts.
-func pages(t *testing.T) map[string]string {
+// files are the files of the working copy whose names match the patterns.
+func files(t *testing.T, patterns ...string) []string {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), "git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md")
+	arguments := append([]string{"ls-files", "--cached", "--others", "--exclude-standard"}, patterns...)
+	command := exec.CommandContext(t.Context(), "git", arguments...)
 	command.Dir = root
 	out, err := command.Output()
 	if err != nil {
 		t.Skip("not a working copy of git:", err)
 	}
+	return strings.Fields(string(out))
+}
+
+// pages are the Markdown files of the working copy with their texts.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
 	texts := map[string]string{}
-	for _, page := range strings.Fields(string(out)) {
+	for _, page := range files(t, "*.md") {
 		raw, err := os.ReadFile(filepath.Join(root, page))
 		if err == nil { // else: removed, and not committed yet
 			texts[page] = string(raw)

@@ -38,6 +38,36 @@ func TestDevelopmentPage(t *testing.T) {
 	}
 }
 
+var (
+	section   = regexp.MustCompile(`(?m)^##+ (\d(?:\.\d)?)\b`)
+	reference = regexp.MustCompile(`[Cc]ontract,? (?:section )?(\d(?:\.\d)?)\b`)
+)
+
+// TestContractReferences: "contract 4.3" in code, SQL and pages is a section of docs/contract.md.
+func TestContractReferences(t *testing.T) {
+	t.Parallel()
+	var sections []string
+	for _, match := range section.FindAllStringSubmatch(pages(t)["docs/contract.md"], -1) {
+		sections = append(sections, match[1])
+	}
+	checked := 0
+	for _, file := range files(t, "*.go", "*.sql", "*.md") {
+		raw, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			continue // removed, and not committed yet
+		}
+		for _, match := range reference.FindAllStringSubmatch(string(raw), -1) {
+			checked++
+			if !slices.Contains(sections, match[1]) {
+				t.Errorf("%s: the contract has no section %s", file, match[1])
+			}
+		}
+	}
+	if checked < 10 {
+		t.Errorf("only %d references are found", checked)
+	}
+}
+
 // declared are the names of the package level of a Go file, methods with their type in front, or the queries of an SQL
 // file.
 func declared(t *testing.T, file string) []string {
