@@ -1,6 +1,8 @@
 package rest
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,29 +26,44 @@ func TestLimiterFills(t *testing.T) {
 	take(false, 0.5)
 	now = now.Add(250 * time.Millisecond)
 	take(true, 0)
-	now = now.Add(-time.Hour) // a clock that goes back gives nothing
-	take(false, 0)
 	now = now.Add(2 * time.Hour)
 	take(true, 3)
 }
 
+// TestLimiterBoundsItsMemory: of more clients than there is room for, the one that has called least recently is forgotten.
 func TestLimiterBoundsItsMemory(t *testing.T) {
 	t.Parallel()
 	l, now := newLimiter(1, 2), time.Now()
 	idle, busy := uuid.New(), uuid.New()
 	l.take(idle, now)
-	for range mostBuckets - 2 {
-		l.take(uuid.New(), now.Add(time.Minute))
+	l.take(busy, now)
+	l.take(busy, now)
+	for range mostClients {
+		l.take(uuid.New(), now)
+		if _, ok := l.take(busy, now); ok {
+			t.Fatal("a busy client was forgotten")
+		}
 	}
-	l.take(busy, now.Add(time.Minute))
-	l.take(uuid.New(), now.Add(time.Minute)) // who is idle makes room
-	if _, known := l.buckets[idle]; known || len(l.buckets) != mostBuckets {
-		t.Errorf("idle client known: %v, %d buckets", known, len(l.buckets))
+	if l.clients.Len() != mostClients || l.clients.Contains(idle) {
+		t.Errorf("%d clients, the idle one known: %v", l.clients.Len(), l.clients.Contains(idle))
 	}
-	for range 100 {
-		l.take(uuid.New(), now.Add(time.Minute))
+}
+
+// TestLimiterCountsConcurrentRequests: the first requests of a client come at the same time and share its bucket.
+func TestLimiterCountsConcurrentRequests(t *testing.T) {
+	t.Parallel()
+	l, client, now := newLimiter(1, 5), uuid.New(), time.Now()
+	var taken atomic.Int64
+	var running sync.WaitGroup
+	for range 200 {
+		running.Go(func() {
+			if _, ok := l.take(client, now); ok {
+				taken.Add(1)
+			}
+		})
 	}
-	if len(l.buckets) > mostBuckets {
-		t.Errorf("%d buckets", len(l.buckets))
+	running.Wait()
+	if taken.Load() != 5 {
+		t.Errorf("%d requests were let through", taken.Load())
 	}
 }
