@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -329,9 +330,11 @@ func TestContractFaults(t *testing.T) {
 	}
 }
 
-// TestContractOperations: the contract names each operation of the OpenAPI document, and no other that is built.
+// TestContractOperations: the contract names each operation of the OpenAPI document, and no other that is built. Its
+// table of codes has the code of each error.
 func TestContractOperations(t *testing.T) {
 	t.Parallel()
+	types := errorTypes(t)
 	raw, err := os.ReadFile(contractPage)
 	must(t, err)
 	named := map[string]bool{}
@@ -346,11 +349,16 @@ func TestContractOperations(t *testing.T) {
 	loaded, err := documents()
 	must(t, err)
 	for path, item := range loaded[0].Paths.Map() {
-		for method := range item.Operations() {
+		for method, op := range item.Operations() {
 			if !named[method+" "+path] {
 				t.Errorf("contract: %s %s is not named", method, path)
 			}
 			delete(named, method+" "+path)
+			for code := range op.Responses.Map() {
+				if n, err := strconv.Atoi(code); err == nil && n >= 400 && types[n] == "" {
+					t.Errorf("contract 2 has no row for the code %s of %s %s", code, method, path)
+				}
+			}
 		}
 	}
 	for operation := range named {
