@@ -33,16 +33,16 @@ var about = rest.About{
 
 // New makes the handler of the API and of the paths for operators.
 func New(c rest.Config) http.Handler {
-	return register(c).Handler(rendered())
+	return newServer(c).Handler(rendered())
 }
 
 // Document is the OpenAPI document as YAML, in version 3.1 or 3.0. It needs no database.
 func Document(version string) ([]byte, error) {
-	return rest.RenderYAML(register(rest.Config{}).OpenAPI(), version)
+	return rest.RenderYAML(newServer(rest.Config{}).OpenAPI(), version)
 }
 
-// register adds the endpoints of all resources.
-func register(c rest.Config) *rest.Server {
+// newServer makes a server with the endpoints of all resources.
+func newServer(c rest.Config) *rest.Server {
 	s := rest.New(c, about, refused)
 	licenses{s}.register()
 	serviceRequests{s}.register()
@@ -54,7 +54,7 @@ func register(c rest.Config) *rest.Server {
 
 // rendered is the document of every server. It is written once, because that takes longer than the rest of a start.
 var rendered = sync.OnceValue(func() rest.Document {
-	d, err := rest.Render(register(rest.Config{}).OpenAPI())
+	d, err := rest.Render(newServer(rest.Config{}).OpenAPI())
 	if err != nil {
 		panic("the OpenAPI document cannot be written: " + err.Error()) // it is the same at every start
 	}
