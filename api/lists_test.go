@@ -167,6 +167,27 @@ func TestListQueries(t *testing.T) {
 	}
 }
 
+// TestNumberBeyondAnIntegerNamesTheBrokenLimit: no limit is documented for these, and that of an int64 holds.
+func TestNumberBeyondAnIntegerNamesTheBrokenLimit(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	patient := "/api/patients/" + uuid.NewString() + "/service_requests?"
+	for _, path := range []string{"/api/licenses?", "/api/service_requests?requisition=R-1&", patient} {
+		s.invalid(call{method: "GET", path: path + "page=9223372036854775808"},
+			"$.page range expected a number of at least 1 and at most 9223372036854775807")
+		s.invalid(call{method: "GET", path: path + "page=-9223372036854775809"}, "$.page range expected a number of at least 1")
+		if a := s.do(call{method: "GET", path: path + "page=9223372036854775807"}); a.code != 200 {
+			t.Errorf("%s: %d %s", path, a.code, a.raw)
+		}
+	}
+	s.invalid(call{method: "GET", path: "/api/events?limit=99999999999999999999"},
+		"$.limit range expected a number of at least 1 and at most 300")
+	a := s.do(call{method: "GET", path: "/api/licenses?page=99999999999999999999"})
+	if !strings.Contains(a.raw, `"params":{"max":9223372036854775807,"min":1}`) {
+		t.Error(a.raw)
+	}
+}
+
 func TestListServiceRequests(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -210,4 +211,73 @@ func TestHealth(t *testing.T) {
 	time.Sleep(time.Second) // for so long an answer is kept
 	s.refused(call{method: "GET", path: "/readyz"}, 503, "service_unavailable",
 		"The service is not available at the moment. Try again later.")
+}
+
+// malformed is what the caller of a creation hears of a body that is not JSON.
+func (s *service) malformed(body, message string) {
+	s.t.Helper()
+	s.refused(call{method: "POST", path: "/api/licenses", body: body}, 400, "request_malformed", message)
+}
+
+func TestBodyNestedTooDeepIsNamed(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	const tooDeep = "The body is not valid JSON: it is nested more than 10000 levels deep at byte "
+	s.malformed(strings.Repeat("[", 100_000), tooDeep+"10000")
+	s.malformed(`{"type": `+strings.Repeat("[", 10_000)+strings.Repeat("]", 10_000)+"}", tooDeep+"10008")
+	s.malformed(strings.Repeat(`{"a":`, 10_001)+"1"+strings.Repeat("}", 10_001), tooDeep+"49999")
+	// As deep as is taken, but broken, is a syntax error.
+	s.malformed(strings.Repeat("[", 10_000)+"}", "The body is not valid JSON: syntax error at byte 10000")
+	// As deep as is taken is not read as a licence.
+	s.invalid(call{method: "POST", path: "/api/licenses", body: strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000)},
+		"$ cast type mismatch. Expected object but got array")
+}
+
+func TestMissingBodyIsNamed(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	const missing = "There is no body. A JSON object is expected."
+	_, id := s.serviceRequest("in_queue", held(s.clinic))
+	for _, c := range []struct{ method, path string }{
+		{"POST", "/api/licenses"},
+		{"PATCH", "/api/licenses/" + uuid.NewString()},
+		{"PATCH", "/api/service_requests/" + id.String() + "/actions/use"},
+	} {
+		for _, body := range []string{"", " ", " \r\n\t"} {
+			s.refused(call{method: c.method, path: c.path, body: body}, 400, "request_malformed", missing)
+		}
+	}
+	// The other actions need none.
+	for _, action := range []string{"process", "complete", "release"} {
+		path := "/api/service_requests/" + id.String() + "/actions/" + action
+		if a := s.do(call{method: "PATCH", path: path}); a.code == 400 {
+			t.Errorf("%s: %d %s", action, a.code, a.raw)
+		}
+	}
+	// It is decided before an idempotency key is used: the key can be used again, with a body.
+	s.primaryLicense(s.clinic)
+	key := uuid.NewString()
+	s.refused(call{method: "POST", path: "/api/licenses"}.with("Idempotency-Key", key), 400, "request_malformed", missing)
+	if a := s.do(license().with("Idempotency-Key", key)); a.code != 201 {
+		t.Errorf("%d %s", a.code, a.raw)
+	}
+}
+
+func TestByteOrderMarkIsNamed(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	const mark = "The body is not valid JSON: it begins with the byte order mark of %s; send UTF-8 without one"
+	for body, encoding := range map[string]string{
+		"\ufeff{}":                      "UTF-8",
+		"\ufeff":                        "UTF-8",
+		"\xff\xfe{\x00}\x00":            "UTF-16",
+		"\xfe\xff\x00{\x00}":            "UTF-16",
+		"\xff\xfe\x00\x00{\x00\x00\x00": "UTF-32",
+		"\x00\x00\xfe\xff\x00\x00\x00{": "UTF-32",
+	} {
+		s.malformed(body, fmt.Sprintf(mark, encoding))
+	}
+	s.malformed(`{"type": "`+"\xff"+`"}`, "The body is not valid JSON: it is not valid UTF-8 at byte 7")
+	// Within a text it is a character as any other.
+	s.invalid(call{method: "POST", path: "/api/licenses", body: "[\"\ufeff\"]"}, "$ cast type mismatch. Expected object but got array")
 }

@@ -36,8 +36,12 @@ func zero(q string) bool { return q != "" && strings.Trim(q, "0.") == "" }
 // readBody reads the body and refuses one that is not JSON, so that everything behind it sees JSON values only.
 func readBody(ctx huma.Context) *Failure {
 	r, w := humago.Unwrap(ctx)
-	if r.Body == nil || r.Body == http.NoBody || ctx.Operation().RequestBody == nil {
+	expected := ctx.Operation().RequestBody
+	if expected == nil {
 		return nil
+	}
+	if r.Body == nil { // a request that did not come over HTTP
+		r.Body = http.NoBody
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 	var limit *http.MaxBytesError
@@ -51,6 +55,9 @@ func readBody(ctx huma.Context) *Failure {
 	r.Body = io.NopCloser(bytes.NewReader(data))
 	if len(bytes.TrimSpace(data)) == 0 {
 		r.Body = http.NoBody
+		if expected.Required {
+			return malformed(ctx.Context(), "There is no body. A JSON object is expected.")
+		}
 		return nil
 	}
 	if contentType := r.Header.Get("Content-Type"); contentType != "" {

@@ -48,8 +48,22 @@ func markNulls(value any) any {
 	return value
 }
 
-// validJSON tells in what way data is not one JSON value of unique names in valid UTF-8; nil: it is one.
+// byteOrderMarks begin texts of some programs. JSON has none (RFC 8259, section 8.1).
+var byteOrderMarks = []struct{ mark, encoding string }{
+	{"\xef\xbb\xbf", "UTF-8"},
+	{"\xff\xfe\x00\x00", "UTF-32"}, // before UTF-16, whose mark is the first half
+	{"\x00\x00\xfe\xff", "UTF-32"},
+	{"\xff\xfe", "UTF-16"},
+	{"\xfe\xff", "UTF-16"},
+}
+
+// validJSON returns an error that says why data is not one JSON value with unique names in valid UTF-8; nil: it is one.
 func validJSON(data []byte) error {
+	for _, m := range byteOrderMarks {
+		if bytes.HasPrefix(data, []byte(m.mark)) {
+			return fmt.Errorf("it begins with the byte order mark of %s; send UTF-8 without one", m.encoding)
+		}
+	}
 	decoder := jsontext.NewDecoder(bytes.NewReader(data))
 	if err := decoder.SkipValue(); err != nil {
 		return syntaxFault(err, decoder)
@@ -60,14 +74,19 @@ func validJSON(data []byte) error {
 	return nil
 }
 
-// syntaxFault says what and where, and nothing of the content.
+// syntaxFault says what is wrong and where. It repeats nothing of the content, which may be personal data.
 func syntaxFault(err error, decoder *jsontext.Decoder) error {
 	what := "syntax error"
+	var syntactic *jsontext.SyntacticError
 	switch {
 	case errors.Is(err, jsontext.ErrDuplicateName):
 		what = "a name stands twice in one object"
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		what = "it ends too early"
+	case errors.As(err, &syntactic) && syntactic.Err.Error() == "exceeded max depth": // jsontext does not export these two
+		what = fmt.Sprintf("it is nested more than %d levels deep", decoder.StackDepth())
+	case errors.As(err, &syntactic) && syntactic.Err.Error() == "invalid UTF-8":
+		what = "it is not valid UTF-8"
 	}
 	return fmt.Errorf("%s at byte %d", what, decoder.InputOffset())
 }

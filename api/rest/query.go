@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -59,7 +60,7 @@ func parameterFault(values []string, s *huma.Schema) (message string, of any) {
 		case errors.Is(err, strconv.ErrSyntax):
 			return "cast|" + s.Type, value
 		case err != nil || s.Minimum != nil && float64(n) < *s.Minimum || s.Maximum != nil && float64(n) > *s.Maximum:
-			return rangeMessage(s), value
+			return rangeMessage(s, n, err != nil), value
 		}
 	default:
 		if !utf8.ValidString(value) || strings.Contains(value, "\x00") {
@@ -69,12 +70,21 @@ func parameterFault(values []string, s *huma.Schema) (message string, of any) {
 	return "", nil
 }
 
-func rangeMessage(s *huma.Schema) string {
+// rangeMessage is the coded message with the limits of an integer. nearest is the value itself, or, where overflow says that an int64
+// cannot hold it, the int64 that is nearest to it: a limit too, if the schema has none on that side.
+func rangeMessage(s *huma.Schema, nearest int64, overflow bool) string {
 	message := "range"
-	for side, limit := range map[string]*float64{"|min|": s.Minimum, "|max|": s.Maximum} {
-		if limit != nil {
-			message += side + strconv.FormatFloat(*limit, 'f', -1, 64)
-		}
+	switch {
+	case s.Minimum != nil:
+		message += fmt.Sprintf("|min|%.0f", *s.Minimum)
+	case overflow && nearest < 0:
+		message += fmt.Sprintf("|min|%d", nearest)
+	}
+	switch {
+	case s.Maximum != nil:
+		message += fmt.Sprintf("|max|%.0f", *s.Maximum)
+	case overflow && nearest > 0:
+		message += fmt.Sprintf("|max|%d", nearest)
 	}
 	return message
 }

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -149,17 +150,17 @@ func jsonType(value any) string {
 	return "object"
 }
 
-// rangeRule reads what follows range in a coded message: sides and limits by turns.
+// rangeRule reads the rest of a coded message of a range: sides and limits by turns.
 func rangeRule(params string) Rule {
-	limits := map[string]float64{}
+	limits := map[string]json.Number{}
 	parts := strings.Split(params, "|")
 	for i := 0; i+1 < len(parts); i += 2 {
-		limits[parts[i]], _ = strconv.ParseFloat(parts[i+1], 64)
+		limits[parts[i]] = json.Number(parts[i+1])
 	}
 	var texts []string
 	for _, side := range []struct{ name, words string }{{"min", "at least"}, {"max", "at most"}} {
 		if limit, ok := limits[side.name]; ok {
-			texts = append(texts, fmt.Sprintf("%s %s", side.words, strconv.FormatFloat(limit, 'f', -1, 64)))
+			texts = append(texts, side.words+" "+limit.String())
 		}
 	}
 	return Rule{"range", limits, "expected a number of " + strings.Join(texts, " and ")}
