@@ -16,15 +16,15 @@ import (
 // LicenseFields are the fields of a licence that a caller sets. Dates are midnights in UTC that stand for calendar days
 // of the business time zone.
 type LicenseFields struct {
-	Type           string
-	IsPrimary      bool
-	LicenseNumber  *string
-	IssuedBy       string
-	IssuedDate     time.Time
-	ExpiryDate     *time.Time // nil: never expires
-	ActiveFromDate time.Time
-	WhatLicensed   *string
-	OrderNo        *string
+	Type           string     `json:"type"` // the tags are the names that CreateLicenses reads
+	IsPrimary      bool       `json:"is_primary"`
+	LicenseNumber  *string    `json:"license_number"`
+	IssuedBy       string     `json:"issued_by"`
+	IssuedDate     time.Time  `json:"issued_date"`
+	ExpiryDate     *time.Time `json:"expiry_date"` // nil: never expires
+	ActiveFromDate time.Time  `json:"active_from_date"`
+	WhatLicensed   *string    `json:"what_licensed"`
+	OrderNo        *string    `json:"order_no"`
 }
 
 // License is a licence as it is stored.
@@ -66,30 +66,10 @@ type creatingLicense = pg.Member[licenseCreation, License]
 // no is a Refusal.
 func (l *Licenses) Create(ctx context.Context, c Caller, f LicenseFields) (License, error) {
 	wanted, err := json.Marshal(struct {
-		LegalEntityID  uuid.UUID  `json:"legal_entity_id"`
-		Type           string     `json:"type"`
-		IsPrimary      bool       `json:"is_primary"`
-		LicenseNumber  *string    `json:"license_number"`
-		IssuedBy       string     `json:"issued_by"`
-		IssuedDate     time.Time  `json:"issued_date"`
-		ExpiryDate     *time.Time `json:"expiry_date"`
-		ActiveFromDate time.Time  `json:"active_from_date"`
-		WhatLicensed   *string    `json:"what_licensed"`
-		OrderNo        *string    `json:"order_no"`
-		UserID         uuid.UUID  `json:"user_id"`
-	}{
-		c.ClientID,
-		f.Type,
-		f.IsPrimary,
-		f.LicenseNumber,
-		f.IssuedBy,
-		f.IssuedDate,
-		f.ExpiryDate,
-		f.ActiveFromDate,
-		f.WhatLicensed,
-		f.OrderNo,
-		c.UserID,
-	})
+		LegalEntityID uuid.UUID `json:"legal_entity_id"`
+		LicenseFields
+		UserID uuid.UUID `json:"user_id"`
+	}{c.ClientID, f, c.UserID})
 	if err != nil {
 		return License{}, err
 	}
