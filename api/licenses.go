@@ -49,7 +49,8 @@ type LicenseCreation struct {
 	OrderNo        *string    `json:"order_no,omitempty" maxLength:"255" pattern:"^[^\\x00]*$" example:"К-123"`
 }
 
-// LicenseUpdate is the body of PATCH /api/licenses/{id}: what is left out stays as it is. Unknown keys are ignored.
+// LicenseUpdate is the body of PATCH /api/licenses/{id}. A field that is left out keeps its value. Unknown keys are
+// ignored.
 type LicenseUpdate struct {
 	_              struct{}   `json:"-" additionalProperties:"true"`
 	Type           string     `json:"type" maxLength:"255" pattern:"^[^\\x00]*$" doc:"That of the licence: it cannot be changed" example:"PHARMACY_DRUGS"`
@@ -223,7 +224,8 @@ func (l licenses) list(ctx context.Context, caller db.Caller, in *listLicensesIn
 	return &licensesOutput{answer}, err
 }
 
-// licensePresent names the type in the one refusal whose text speaks of it.
+// licensePresent puts the type of the licence into the text of LicenseTypePresent, the only refusal whose text has a
+// placeholder.
 func licensePresent(ctx context.Context, err error, licenseType string) error {
 	if !errors.Is(err, db.LicenseTypePresent) {
 		return err

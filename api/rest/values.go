@@ -76,7 +76,7 @@ func (d *Date) UnmarshalJSON(text []byte) (err error) {
 	return err
 }
 
-// Resolve refuses the one date that Go knows and the calendar does not: there is no year 0.
+// Resolve refuses dates of the year 0, which Go knows and the calendar does not.
 func (d Date) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
 	if d.IsZero() || d.Year() > 0 {
 		return nil
