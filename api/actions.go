@@ -55,8 +55,7 @@ const completeReasons = "eHealth/service_request_complete_reasons"
 // dictionary has the code is a later check.
 func (c *ServiceRequestCompletion) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
 	var faults []error
-	faults = append(faults, checkResource(c.CompletedWith, prefix.With("completed_with"),
-		"encounter", "diagnostic_report", "procedure")...)
+	faults = append(faults, checkResource(c.CompletedWith, prefix.With("completed_with"), "encounter", "diagnostic_report", "procedure")...)
 	faults = append(faults, checkResource(c.ProgramService, prefix.With("program_service"), "program_service")...)
 	if c.StatusReason != nil && len(c.StatusReason.Coding) > 0 {
 		coding := prefix.With("status_reason.coding")
@@ -70,13 +69,12 @@ func (c *ServiceRequestCompletion) Resolve(_ huma.Context, prefix *huma.PathBuff
 	return faults
 }
 
-// order is the part of the body that the rules and effects in the database read.
+// order makes of the body what the database reads of it.
 func (u ServiceRequestUse) order() any {
 	return db.UseBody{
 		UsedByLegalEntity: *u.UsedByLegalEntity.id(),
 		UsedByEmployee:    u.UsedByEmployee.id(),
 		UsedByDivision:    u.UsedByDivision.id(),
-		Program:           u.Program.id(),
 	}
 }
 
@@ -102,8 +100,7 @@ func (c *ServiceRequestCompletion) order() any {
 	return body
 }
 
-// acceptedOutput is the answer to an action that has become a job: 202, or 200 if the job has ended while the caller
-// waited.
+// acceptedOutput answers an action that has become a job: 202, or 200 if the caller has waited for its end.
 type acceptedOutput struct {
 	Status            int
 	Location          string `header:"Location" doc:"Where the job can be read"`
@@ -121,10 +118,10 @@ func (a actions) register() {
 		name:    db.Use,
 		scope:   "service_request:use",
 		summary: "Use: reserve a service request",
-		description: "Reserves a service request for the caller's legal entity. The rules are checked now and " +
-			"once more in the job. In this order: legal entity allowed; found; has a program; not expired; " +
-			"active; not used; not completed; employee of the legal entity, and of a fitting type; legal entity " +
-			"the caller's own; division given, and of the legal entity, where the category asks for it.",
+		description: "Reserves a service request for the caller's legal entity. The rules are checked now and once more in the job. " +
+			"In this order: legal entity allowed; found; has a program; not expired; active; not used; not completed; employee of the " +
+			"legal entity, and of a fitting type; legal entity the caller's own; division given, and of the legal entity, where the " +
+			"category asks for it.",
 		example:  exampleUse(),
 		conflict: "Service request is already used",
 	}.register(a)
@@ -132,9 +129,9 @@ func (a actions) register() {
 		name:    db.Release,
 		scope:   "service_request:use",
 		summary: "Release: give a reservation back",
-		description: "Gives a reserved service request back, so that it can be used again. The rules are checked " +
-			"now and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by " +
-			"the caller's legal entity, where the registry asks for it. No body is needed.",
+		description: "Gives a reserved service request back, so that it can be used again. The rules are checked now and once more in " +
+			"the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity, where the " +
+			"registry asks for it. No body is needed.",
 		example:  &ServiceRequestRelease{},
 		conflict: "Invalid program processing status",
 	}.register(a)
@@ -142,9 +139,9 @@ func (a actions) register() {
 		name:    db.Process,
 		scope:   "service_request:makeinprogress",
 		summary: "Process: begin to serve a reserved service request",
-		description: "Marks a service request that the caller's legal entity has reserved as in progress. The " +
-			"rules are checked now and once more in the job. In this order: legal entity allowed; found; active; " +
-			"in_queue; held by the caller's legal entity. No body is needed.",
+		description: "Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now " +
+			"and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal " +
+			"entity. No body is needed.",
 		example:  &ServiceRequestProcess{},
 		conflict: "Invalid program processing status",
 	}.register(a)
@@ -152,9 +149,9 @@ func (a actions) register() {
 		name:    db.Complete,
 		scope:   "service_request:complete",
 		summary: "Complete a service request",
-		description: "Completes a service request for ever. The rules are checked now and once more in the job. " +
-			"In this order: legal entity allowed; found; active; with a program: held by the caller's legal " +
-			"entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.",
+		description: "Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal " +
+			"entity allowed; found; active; with a program: held by the caller's legal entity, in_progress; completed_with comes " +
+			"with program_service; status_reason in its dictionary.",
 		example:  exampleCompletion(),
 		conflict: "Service request is used by another legal entity",
 	}.register(a)
@@ -205,8 +202,8 @@ func (row action[B]) register(a actions) {
 	})
 }
 
-// accept makes an action a job and answers the job. With Prefer: wait it answers when the job has ended, or when the
-// wait is over.
+// accept takes an action and answers the job that it has become: as soon as it has ended, if the caller waits for that
+// long.
 func (a actions) accept(ctx context.Context, o db.Order) (*acceptedOutput, error) {
 	job, err := a.DB.Jobs.Accept(ctx, o)
 	if err != nil {
@@ -219,7 +216,7 @@ func (a actions) accept(ctx context.Context, o db.Order) (*acceptedOutput, error
 		if err == nil {
 			job = awaited
 		} else {
-			// The action is accepted all the same, and the caller gets its job.
+			// It has been accepted all the same, which is what the caller must know.
 			a.Log.WarnContext(ctx, "the end of a job could not be awaited", "request_id", rest.RequestID(ctx), "error", err)
 		}
 	}

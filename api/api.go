@@ -5,7 +5,6 @@ package api
 
 import (
 	"net/http"
-	"slices"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -20,16 +19,15 @@ var about = rest.About{
 	Info: &huma.Info{
 		Title:   "Reiestr",
 		Version: contractVersion,
-		Description: "Additional licences of legal entities and the reservation cycle of service requests, " +
-			"decided in SQL under row locks. An open implementation of a part of the central database of " +
-			"Ukraine's eHealth system (ЕСОЗ).",
+		Description: "Additional licences of legal entities and the reservation cycle of service requests, decided in SQL under row locks. " +
+			"An open implementation of a part of the central database of Ukraine's eHealth system (ЕСОЗ).",
 		License: &huma.License{Name: "Apache-2.0", URL: "https://www.apache.org/licenses/LICENSE-2.0"},
 	},
 	Tags: []*huma.Tag{
 		{Name: "Licences", Description: "Licences of the caller's legal entity; synchronous."},
 		{Name: "Service requests", Description: "Electronic referrals; actions are asynchronous: 202 and a job."},
 		{Name: "Jobs", Description: "How asynchronous actions end."},
-		{Name: "Events", Description: "Changes of service requests and licences, to follow without missing one."},
+		{Name: "Events", Description: "What has happened, to be followed without missing anything."},
 	},
 }
 
@@ -41,20 +39,6 @@ func New(c rest.Config) http.Handler {
 // Document is the OpenAPI document as YAML, in version 3.1 or 3.0. It needs no database.
 func Document(version string) ([]byte, error) {
 	return rest.RenderYAML(newServer(rest.Config{}).OpenAPI(), version)
-}
-
-// Scopes are all scopes that endpoints ask for, in alphabetical order.
-func Scopes() []string {
-	var scopes []string
-	for _, path := range newServer(rest.Config{}).OpenAPI().Paths {
-		for _, op := range []*huma.Operation{path.Get, path.Post, path.Put, path.Patch, path.Delete} {
-			if op != nil {
-				scopes = append(scopes, rest.ScopeOf(op))
-			}
-		}
-	}
-	slices.Sort(scopes)
-	return slices.Compact(scopes)
 }
 
 // newServer makes a server with the endpoints of all resources.

@@ -22,7 +22,7 @@ type Event struct {
 	EventType  string            `json:"event_type" enum:"StatusChangeEvent"`
 	EntityType string            `json:"entity_type" enum:"ServiceRequest,License"`
 	EntityID   uuid.UUID         `json:"entity_id" format:"uuid"`
-	Properties map[string]Change `json:"properties" doc:"status or program_processing_status, with its old and new value"`
+	Properties map[string]Change `json:"properties" doc:"status or program_processing_status, and what became of it"`
 	ChangedBy  uuid.UUID         `json:"changed_by" format:"uuid" doc:"User id"`
 	EventTime  time.Time         `json:"event_time"`
 }
@@ -57,13 +57,11 @@ func (c Cursor) position() int64 {
 	return n
 }
 
-const eventsRemoved = "Events after this cursor are no longer kept"
-
 // EventFeed is a stretch of the feed.
 type EventFeed struct {
 	Meta   rest.Meta `json:"meta"`
 	Data   []Event   `json:"data" nullable:"false" doc:"Oldest first; the events of one entity in the order of the changes"`
-	Cursor Cursor    `json:"cursor" doc:"Give it as after to read the next events. Without events it is the given one"`
+	Cursor Cursor    `json:"cursor" doc:"To go on from: give it as after. Where there was nothing it is the one that was given"`
 }
 
 type listEventsInput struct {
@@ -87,11 +85,10 @@ func (e events) register() {
 			Path:        "/api/events",
 			Tags:        []string{"Events"},
 			Summary:     "Read events",
-			Description: "Changes of the service requests that the caller's legal entity holds, held or has requested, " +
-				"and of its licences. A caller that always continues from the last cursor misses no event. An event " +
-				"may come twice; its id is the same. Events are kept for 90 days, unless the operator has set " +
-				"another time. If events after the cursor have been removed since, the answer is 409: read without " +
-				"after, and read the service requests and licences themselves for the changes that were missed.",
+			Description: "What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. " +
+				"Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id. " +
+				"Events are kept for a time, 90 days unless the operator has set another. A cursor behind which some have been removed since is answered 409: " +
+				"read without after, and look at the service requests and licences themselves for what was missed.",
 		},
 		Scope: "event:read",
 		Waits: true,
@@ -99,12 +96,9 @@ func (e events) register() {
 			Answer:       exampleEvents(),
 			AnswerCursor: cursorAt(42),
 			Refusals: map[int]string{
-				http.StatusConflict: eventsRemoved,
+				http.StatusConflict: "Events after this cursor are no longer kept",
 			},
-			Invalid: rest.Invalid{
-				Entry: "$.after", EntryType: "query_parameter",
-				Rules: []rest.Rule{rest.FormatRule(cursorPattern)},
-			},
+			Invalid: rest.Invalid{Entry: "$.after", EntryType: "query_parameter", Rules: []rest.Rule{rest.FormatRule(cursorPattern)}},
 		},
 		Do: e.list,
 	})
@@ -123,7 +117,7 @@ func (e events) list(ctx context.Context, caller db.Caller, in *listEventsInput)
 		found, last, err = e.DB.Events.After(ctx, caller.ClientID, in.After.position(), in.Limit)
 	}
 	if errors.Is(err, db.ErrEventsRemoved) {
-		return nil, rest.Fail(ctx, http.StatusConflict, rest.Fault{Type: typeOf[http.StatusConflict], Message: eventsRemoved})
+		return nil, rest.Fail(ctx, http.StatusConflict, rest.Fault{Type: typeOf[http.StatusConflict], Message: "Events after this cursor are no longer kept"})
 	}
 	if err != nil {
 		return nil, err
@@ -138,22 +132,14 @@ func (e events) list(ctx context.Context, caller db.Caller, in *listEventsInput)
 }
 
 func eventAnswer(e db.Event) (Event, error) {
-	a := Event{
-		ID: e.ID, EventType: e.Type, EntityType: e.EntityType, EntityID: e.EntityID,
-		ChangedBy: e.ChangedBy, EventTime: e.Time.UTC(),
-	}
+	a := Event{ID: e.ID, EventType: e.Type, EntityType: e.EntityType, EntityID: e.EntityID, ChangedBy: e.ChangedBy, EventTime: e.Time.UTC()}
 	return a, json.Unmarshal(e.Properties, &a.Properties)
 }
 
 func exampleEvents() []Event {
 	isNew, queued := "new", "in_queue"
 	return []Event{{
-		ID:         uuid.MustParse("e2a4c6d8-1b3f-4a5c-9d7e-0f1a2b3c4d5e"),
-		EventType:  "StatusChangeEvent",
-		EntityType: "ServiceRequest",
-		EntityID:   exampleRequest,
-		Properties: map[string]Change{"program_processing_status": {&isNew, &queued}},
-		ChangedBy:  exampleUser,
-		EventTime:  exampleMoment,
+		ID: uuid.MustParse("e2a4c6d8-1b3f-4a5c-9d7e-0f1a2b3c4d5e"), EventType: "StatusChangeEvent", EntityType: "ServiceRequest", EntityID: exampleRequest,
+		Properties: map[string]Change{"program_processing_status": {&isNew, &queued}}, ChangedBy: exampleUser, EventTime: exampleMoment,
 	}}
 }

@@ -66,7 +66,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("%+v %v", last, a.header)
 	}
 
-	// A waiting caller is answered as soon as there is an event.
+	// Who waits is told as soon as something happens.
 	woken := make(chan feed, 1)
 	go func() {
 		f, _ := s.events("?after="+second.Cursor, "wait=30")
@@ -88,8 +88,8 @@ func TestEvents(t *testing.T) {
 	s.invalid(call{method: "GET", path: "/api/events?before=1"}, "$.before schema schema does not allow additional properties")
 }
 
-// TestEventsNoLongerKept: a cursor before removed events is answered 409, with and without waiting. Without a cursor the
-// list begins with the oldest event that is kept.
+// TestEventsNoLongerKept: who comes too late is told so, whether it waits or not, and begins anew with the oldest that
+// is kept.
 func TestEventsNoLongerKept(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -117,8 +117,8 @@ func TestEventsNoLongerKept(t *testing.T) {
 	}
 }
 
-// TestEventsOfEveryEffect: the holder and the requester of a service request get the events of each of its changes, and
-// no other legal entity does.
+// TestEventsOfEveryEffect: whatever happens to a service request, its holder and its requester are told, and nobody
+// else.
 func TestEventsOfEveryEffect(t *testing.T) {
 	t.Parallel()
 	s := newService(t).work()
@@ -135,8 +135,9 @@ func TestEventsOfEveryEffect(t *testing.T) {
 			t.Fatalf("%s: %d %s", c.path, a.code, a.raw)
 		}
 	}
-	if n, err := s.app.ServiceRequests.Expire(t.Context(), nil); err != nil || n != 1 {
-		t.Fatalf("%d expired, %v", n, err)
+	done, err := s.app.ServiceRequests.Expire(t.Context(), nil, func(uuid.UUID, error) {})
+	if err != nil || done.Recalled != 1 {
+		t.Fatalf("%+v, %v", done, err)
 	}
 
 	const program = "program_processing_status:map[new_value:%s old_value:%s]"

@@ -20,7 +20,7 @@ type Job struct {
 	Status     string      `json:"status" enum:"pending,processed,failed"`
 	StatusCode int         `json:"status_code,omitempty" doc:"Of an ended job: 200, or the code that its refusal has over HTTP" example:"200"`
 	ETA        time.Time   `json:"eta" doc:"Of a pending job the measured guess of its end; of an ended one its end"`
-	Links      []Link      `json:"links,omitempty" doc:"Of a pending job: the job itself. Of a processed job: the changed resource"`
+	Links      []Link      `json:"links,omitempty" doc:"Of a pending job the job itself; of a processed one what it changed"`
 	Fault      *rest.Fault `json:"error,omitempty" doc:"Of a failed job: why"`
 }
 
@@ -51,9 +51,8 @@ func (j jobs) register() {
 			Path:        "/api/jobs/{id}",
 			Tags:        []string{"Jobs"},
 			Summary:     "Read a job",
-			Description: "The state of an action that was accepted: 200 whatever the state. Only the client that " +
-				"made the job may know of it. An ended job can be read for 30 days after its end, unless the " +
-				"operator has set another time, which is a day at least; then it is answered 404.",
+			Description: "The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it. " +
+				"An ended job can be read for 30 days after its end, unless the operator has set another time, which is a day at least; then it is answered 404.",
 		},
 		Scope: "job:read",
 		Waits: true,
@@ -100,8 +99,7 @@ func jobAnswer(j db.Job) Job {
 		a.Links = []Link{{"job", jobHref(j)}}
 	case db.Processed:
 		a.StatusCode = http.StatusOK
-		href := "/api/patients/" + j.PatientID.String() + "/service_requests/" + j.ServiceRequestID.String()
-		a.Links = []Link{{"service_request", href}}
+		a.Links = []Link{{"service_request", "/api/patients/" + j.PatientID.String() + "/service_requests/" + j.ServiceRequestID.String()}}
 	case db.Failed:
 		code, fault := refusalFault(j.Refusal, j.AllowedCodes)
 		a.StatusCode, a.Fault = code, &fault
@@ -124,7 +122,5 @@ func examplePendingJob() Job {
 }
 
 func exampleProcessedJob() Job {
-	return jobAnswer(db.Job{
-		Status: db.Processed, ETA: exampleMoment, PatientID: examplePatient, ServiceRequestID: exampleRequest,
-	})
+	return jobAnswer(db.Job{Status: db.Processed, ETA: exampleMoment, PatientID: examplePatient, ServiceRequestID: exampleRequest})
 }

@@ -49,8 +49,7 @@ type LicenseCreation struct {
 	OrderNo        *string    `json:"order_no,omitempty" maxLength:"255" pattern:"^[^\\x00]*$" example:"К-123"`
 }
 
-// LicenseUpdate is the body of PATCH /api/licenses/{id}. A field that is left out keeps its value. Unknown keys are
-// ignored.
+// LicenseUpdate is the body of PATCH /api/licenses/{id}: what is left out stays as it is. Unknown keys are ignored.
 type LicenseUpdate struct {
 	_              struct{}   `json:"-" additionalProperties:"true"`
 	Type           string     `json:"type" maxLength:"255" pattern:"^[^\\x00]*$" doc:"That of the licence: it cannot be changed" example:"PHARMACY_DRUGS"`
@@ -102,10 +101,9 @@ func (l licenses) register() {
 			DefaultStatus: http.StatusCreated,
 			Tags:          []string{"Licences"},
 			Summary:       "Create an additional licence",
-			Description: "Registers an additional licence for the caller's legal entity. Checks, in this order: " +
-				"schema; legal entity active or suspended; not primary; type in its dictionary; type allowed for " +
-				"the type of the legal entity; an active primary licence; no licence of the type yet; issued not " +
-				"after active from; active from not after expiry; not expired today.",
+			Description: "Registers an additional licence for the caller's legal entity. Checks, in this order: schema; legal entity active or suspended; " +
+				"not primary; type in its dictionary; type allowed for the type of the legal entity; an active primary licence; no licence of the type yet; " +
+				"issued not after active from; active from not after expiry; not expired today.",
 		},
 		Scope: "license:write",
 		Examples: rest.Examples{
@@ -115,10 +113,7 @@ func (l licenses) register() {
 				http.StatusNotFound: "No active primary license found for legal entity",
 				http.StatusConflict: "License with type PHARMACY_DRUGS is already present",
 			},
-			Invalid: rest.Invalid{
-				Entry: "$.issued_date", EntryType: "json_data_property",
-				Rules: []rest.Rule{rest.DateRule("2017-02-29")},
-			},
+			Invalid: rest.Invalid{Entry: "$.issued_date", EntryType: "json_data_property", Rules: []rest.Rule{rest.DateRule("2017-02-29")}},
 		},
 		Do: l.create,
 	})
@@ -129,16 +124,13 @@ func (l licenses) register() {
 			Path:        "/api/licenses",
 			Tags:        []string{"Licences"},
 			Summary:     "List licences",
-			Description: "The active licences of the caller's legal entity, in the order in which they were " +
-				"registered. All filters are exact, and all that are given have to fit.",
+			Description: "The active licences of the caller's legal entity, in the order in which they were registered. All filters are exact, and all that are " +
+				"given have to fit.",
 		},
 		Scope: "license:read",
 		Examples: rest.Examples{
-			Answer: []License{exampleLicense()},
-			Invalid: rest.Invalid{
-				Entry: "$.page", EntryType: "query_parameter",
-				Rules: []rest.Rule{rest.CastRule("integer", "string")},
-			},
+			Answer:  []License{exampleLicense()},
+			Invalid: rest.Invalid{Entry: "$.page", EntryType: "query_parameter", Rules: []rest.Rule{rest.CastRule("integer", "string")}},
 		},
 		Do: l.list,
 	})
@@ -149,10 +141,9 @@ func (l licenses) register() {
 			Path:        "/api/licenses/{id}",
 			Tags:        []string{"Licences"},
 			Summary:     "Update an additional licence",
-			Description: "Changes an additional licence of the caller's legal entity; what is left out stays as " +
-				"it is. Checks, in this order: schema; legal entity active or suspended; the licence exists; it " +
-				"is additional, and stays so; it is the legal entity's; type unchanged; an active primary " +
-				"licence; issued not after active from; active from not after expiry; not expired today.",
+			Description: "Changes an additional licence of the caller's legal entity; what is left out stays as it is. Checks, in this order: schema; legal entity " +
+				"active or suspended; the licence exists; it is additional, and stays so; it is the legal entity's; type unchanged; an active primary licence; issued " +
+				"not after active from; active from not after expiry; not expired today.",
 		},
 		Scope: "license:write",
 		Examples: rest.Examples{
@@ -162,10 +153,7 @@ func (l licenses) register() {
 				http.StatusNotFound: "License was not found",
 				http.StatusConflict: "Only additional license can be updated",
 			},
-			Invalid: rest.Invalid{
-				Entry: "$.issued_date", EntryType: "json_data_property",
-				Rules: []rest.Rule{rest.DateRule("2017-02-29")},
-			},
+			Invalid: rest.Invalid{Entry: "$.issued_date", EntryType: "json_data_property", Rules: []rest.Rule{rest.DateRule("2017-02-29")}},
 		},
 		Do: l.update,
 	})
@@ -224,8 +212,7 @@ func (l licenses) list(ctx context.Context, caller db.Caller, in *listLicensesIn
 	return &licensesOutput{answer}, err
 }
 
-// licensePresent puts the type of the licence into the text of LicenseTypePresent, the only refusal whose text has a
-// placeholder.
+// licensePresent names the type in the one refusal whose text speaks of it.
 func licensePresent(ctx context.Context, err error, licenseType string) error {
 	if !errors.Is(err, db.LicenseTypePresent) {
 		return err
@@ -268,28 +255,16 @@ func exampleLicenseFields() db.LicenseFields {
 	number, what, order := "АЕ 123456", "обіг наркотичних засобів", "К-123"
 	expiry := time.Date(2031, 1, 31, 0, 0, 0, 0, time.UTC)
 	return db.LicenseFields{
-		Type:           "PHARMACY_DRUGS",
-		LicenseNumber:  &number,
-		IssuedBy:       "Держлікслужба",
-		IssuedDate:     time.Date(2026, 1, 15, 0, 0, 0, 0, time.UTC),
-		ExpiryDate:     &expiry,
-		ActiveFromDate: time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC),
-		WhatLicensed:   &what,
-		OrderNo:        &order,
+		Type: "PHARMACY_DRUGS", LicenseNumber: &number, IssuedBy: "Держлікслужба", IssuedDate: time.Date(2026, 1, 15, 0, 0, 0, 0, time.UTC),
+		ExpiryDate: &expiry, ActiveFromDate: time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC), WhatLicensed: &what, OrderNo: &order,
 	}
 }
 
 func exampleLicenseCreation() LicenseCreation {
 	f := exampleLicenseFields()
 	return LicenseCreation{
-		Type:           f.Type,
-		IssuedBy:       f.IssuedBy,
-		IssuedDate:     rest.Day(f.IssuedDate),
-		ActiveFromDate: rest.Day(f.ActiveFromDate),
-		ExpiryDate:     rest.OptionalDay(f.ExpiryDate),
-		LicenseNumber:  f.LicenseNumber,
-		WhatLicensed:   f.WhatLicensed,
-		OrderNo:        f.OrderNo,
+		Type: f.Type, IssuedBy: f.IssuedBy, IssuedDate: rest.Day(f.IssuedDate), ActiveFromDate: rest.Day(f.ActiveFromDate), ExpiryDate: rest.OptionalDay(f.ExpiryDate),
+		LicenseNumber: f.LicenseNumber, WhatLicensed: f.WhatLicensed, OrderNo: f.OrderNo,
 	}
 }
 
@@ -300,13 +275,7 @@ func exampleLicenseUpdate() LicenseUpdate {
 
 func exampleLicense() License {
 	return licenseAnswer(db.License{
-		LicenseFields: exampleLicenseFields(),
-		ID:            uuid.MustParse("a6b2f9a1-0c1d-4e53-9f1e-6f2d6c7b8a90"),
-		LegalEntityID: exampleClinic,
-		IsActive:      true,
-		InsertedAt:    exampleMoment,
-		InsertedBy:    exampleUser,
-		UpdatedAt:     exampleMoment,
-		UpdatedBy:     exampleUser,
+		LicenseFields: exampleLicenseFields(), ID: uuid.MustParse("a6b2f9a1-0c1d-4e53-9f1e-6f2d6c7b8a90"), LegalEntityID: exampleClinic, IsActive: true,
+		InsertedAt: exampleMoment, InsertedBy: exampleUser, UpdatedAt: exampleMoment, UpdatedBy: exampleUser,
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// refusal is the answer of HTTP to a refusal of the database. Code and text are those of the contract.
+// refusal is what a rule of the database means to a caller: the letter of the contract.
 type refusal struct {
 	code    int
 	message string
@@ -31,10 +31,8 @@ var refusals = map[db.Refusal]refusal{
 	db.PrimaryLicenseMissing:    {missing, "No active primary license found for legal entity", ""},
 	db.LicenseTypePresent:       {conflict, "License with type <type> is already present", ""},
 	db.LicenseIssuedAfterActive: {unprocessable, "License can not be issued later than active from date", "$.issued_date"},
-	db.LicenseActiveAfterExpiry: {unprocessable,
-		"License can not have active from date later than expiration date",
-		"$.active_from_date"},
-	db.LicenseExpired: {conflict, "License is expired", ""},
+	db.LicenseActiveAfterExpiry: {unprocessable, "License can not have active from date later than expiration date", "$.active_from_date"},
+	db.LicenseExpired:           {conflict, "License is expired", ""},
 
 	// 3.3
 	db.LicenseNotFound:    {missing, "License was not found", ""},
@@ -53,25 +51,17 @@ var refusals = map[db.Refusal]refusal{
 	db.HeldByAnother:           {conflict, "Service request is used by another legal entity", ""},
 
 	// 4.5
-	db.ProgramMissing:         {conflict, "Service request without a program can not be used", ""},
-	db.ServiceRequestExpired:  {conflict, "Service request is expired", ""},
-	db.ServiceRequestInactive: {conflict, "Can't use inactive service request", ""},
-	db.AlreadyUsed:            {conflict, "Service request is already used", ""},
-	db.AlreadyCompleted:       {conflict, "Service request is already completed", ""},
-	db.EmployeeNotOwn: {unprocessable,
-		"You can assign service request only to employee within your legal entity",
-		"$.used_by_employee.identifier.value"},
-	db.EmployeeTypeInvalid: {unprocessable, "Invalid employee type", "$.used_by_employee.identifier.value"},
-	db.HolderNotOwn:        {conflict, "You can assign service request only to your legal entity", ""},
-	db.DivisionMissingForHospitalization: {unprocessable,
-		"Division is mandatory for hospitalization category",
-		"$.used_by_division"},
-	db.DivisionMissingForTransferOfCare: {unprocessable,
-		"Division is mandatory for transfer_of_care category",
-		"$.used_by_division"},
-	db.DivisionNotOwn: {unprocessable,
-		"Patient is transferred to another legal entity",
-		"$.used_by_division"},
+	db.ProgramMissing:                    {conflict, "Service request without a program can not be used", ""},
+	db.ServiceRequestExpired:             {conflict, "Service request is expired", ""},
+	db.ServiceRequestInactive:            {conflict, "Can't use inactive service request", ""},
+	db.AlreadyUsed:                       {conflict, "Service request is already used", ""},
+	db.AlreadyCompleted:                  {conflict, "Service request is already completed", ""},
+	db.EmployeeNotOwn:                    {unprocessable, "You can assign service request only to employee within your legal entity", "$.used_by_employee.identifier.value"},
+	db.EmployeeTypeInvalid:               {unprocessable, "Invalid employee type", "$.used_by_employee.identifier.value"},
+	db.HolderNotOwn:                      {conflict, "You can assign service request only to your legal entity", ""},
+	db.DivisionMissingForHospitalization: {unprocessable, "Division is mandatory for hospitalization category", "$.used_by_division"},
+	db.DivisionMissingForTransferOfCare:  {unprocessable, "Division is mandatory for transfer_of_care category", "$.used_by_division"},
+	db.DivisionNotOwn:                    {unprocessable, "Patient is transferred to another legal entity", "$.used_by_division"},
 
 	// 4.7
 	db.ProgramServiceMissing: {unprocessable, "Required property $.program_service was not present", "$.program_service"},
@@ -87,8 +77,8 @@ var typeOf = map[int]string{
 	http.StatusInternalServerError: "internal_error",
 }
 
-// refusalFault is the status code and the fault of a refusal, for an answer or for a failed job. allowed holds the
-// codes of the dictionary that the refusal is about; nil: it is about no dictionary.
+// refusalFault is the status code and the fault that a refusal is answered with, at once or by a job. allowed are the
+// codes of the dictionary that it speaks of; nil: it speaks of none.
 func refusalFault(r db.Refusal, allowed []string) (code int, f rest.Fault) {
 	known, ok := refusals[r]
 	if !ok {
@@ -105,7 +95,7 @@ func refusalFault(r db.Refusal, allowed []string) (code int, f rest.Fault) {
 	return known.code, f
 }
 
-// refused is the answer to a request that a rule refuses.
+// refused answers a refusal at once.
 func refused(ctx context.Context, r db.Refusal, allowed []string) *rest.Failure {
 	rest.Note(ctx).Refusal = r
 	code, fault := refusalFault(r, allowed)

@@ -163,7 +163,7 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
-// TestLockedTooLong: another session holds the legal entity's row for longer than a caller waits.
+// TestLockedTooLong: somebody else holds the legal entity's row for longer than a caller should wait.
 func TestLockedTooLong(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

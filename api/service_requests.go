@@ -42,7 +42,7 @@ type ServiceRequest struct {
 	ServiceRequestContent
 }
 
-// ServiceRequestContent holds the elements that the requester wrote and that no rule reads.
+// ServiceRequestContent is what the requester wrote and no rule reads.
 type ServiceRequestContent struct {
 	Intent             *string     `json:"intent"`
 	Priority           *string     `json:"priority"`
@@ -122,7 +122,7 @@ type serviceRequestOutput struct {
 	Body rest.Envelope[ServiceRequest]
 }
 
-// serviceRequests are the operations that read service requests. The actions, which change them, are in actions.go.
+// serviceRequests are the operations that read service requests. Those that change them are actions.
 type serviceRequests struct{ *rest.Server }
 
 func (s serviceRequests) register() {
@@ -133,20 +133,15 @@ func (s serviceRequests) register() {
 			Path:        "/api/service_requests",
 			Tags:        []string{"Service requests"},
 			Summary:     "Find service requests by requisition",
-			Description: "The service requests of a requisition, newest first. A caller of any legal entity may " +
-				"find them by the requisition.",
+			Description: "The service requests of a requisition, newest first. Whoever knows the requisition may find them, whatever the legal entity.",
 		},
 		Scope: "service_request:read",
 		Examples: rest.Examples{
-			Answer: []ServiceRequest{exampleServiceRequest()},
-			Invalid: rest.Invalid{
-				Entry: "$.page", EntryType: "query_parameter",
-				Rules: []rest.Rule{rest.CastRule("integer", "string")},
-			},
+			Answer:  []ServiceRequest{exampleServiceRequest()},
+			Invalid: rest.Invalid{Entry: "$.page", EntryType: "query_parameter", Rules: []rest.Rule{rest.CastRule("integer", "string")}},
 		},
 		Do: func(ctx context.Context, _ db.Caller, in *listServiceRequestsInput) (*serviceRequestsOutput, error) {
-			page := db.Page{Number: in.Page, Size: in.PageSize}
-			list, err := s.DB.ServiceRequests.ByRequisition(ctx, in.Requisition, in.Status, page)
+			list, err := s.DB.ServiceRequests.ByRequisition(ctx, in.Requisition, in.Status, db.Page{Number: in.Page, Size: in.PageSize})
 			return serviceRequestsAnswer(ctx, list, err)
 		},
 	})
@@ -157,16 +152,12 @@ func (s serviceRequests) register() {
 			Path:        "/api/patients/{patient_id}/service_requests",
 			Tags:        []string{"Service requests"},
 			Summary:     "List the service requests of a patient",
-			Description: "The service requests of a patient, newest first. All filters that are given have to " +
-				"fit. For an unknown patient the list is empty.",
+			Description: "The service requests of a patient, newest first. All filters that are given have to fit. A patient nobody knows has none.",
 		},
 		Scope: "service_request:read",
 		Examples: rest.Examples{
-			Answer: []ServiceRequest{exampleServiceRequest()},
-			Invalid: rest.Invalid{
-				Entry: "$.page", EntryType: "query_parameter",
-				Rules: []rest.Rule{rest.CastRule("integer", "string")},
-			},
+			Answer:  []ServiceRequest{exampleServiceRequest()},
+			Invalid: rest.Invalid{Entry: "$.page", EntryType: "query_parameter", Rules: []rest.Rule{rest.CastRule("integer", "string")}},
 		},
 		Do: func(ctx context.Context, _ db.Caller, in *listPatientServiceRequestsInput) (*serviceRequestsOutput, error) {
 			list, err := s.DB.ServiceRequests.OfPatient(ctx, in.PatientID.Value(), db.ServiceRequestFilter{
@@ -197,9 +188,7 @@ func (s serviceRequests) register() {
 	})
 }
 
-func (s serviceRequests) get(
-	ctx context.Context, _ db.Caller, in *getServiceRequestInput,
-) (*serviceRequestOutput, error) {
+func (s serviceRequests) get(ctx context.Context, _ db.Caller, in *getServiceRequestInput) (*serviceRequestOutput, error) {
 	found, err := s.DB.ServiceRequests.Get(ctx, in.PatientID.Value(), in.ID.Value())
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, refused(ctx, db.ServiceRequestNotFound, nil)
@@ -214,17 +203,13 @@ func (s serviceRequests) get(
 	return &serviceRequestOutput{rest.Object(ctx, http.StatusOK, answer)}, nil
 }
 
-func serviceRequestsAnswer(
-	ctx context.Context, list db.List[db.ServiceRequest], err error,
-) (*serviceRequestsOutput, error) {
+func serviceRequestsAnswer(ctx context.Context, list db.List[db.ServiceRequest], err error) (*serviceRequestsOutput, error) {
 	if err != nil {
 		return nil, err
 	}
 	answer, err := rest.List(ctx, list, serviceRequestAnswer)
 	return &serviceRequestsOutput{answer}, err
 }
-
-const categories = "eHealth/SNOMED/service_request_categories"
 
 func serviceRequestAnswer(r db.ServiceRequest) (ServiceRequest, error) {
 	a := ServiceRequest{
@@ -240,7 +225,7 @@ func serviceRequestAnswer(r db.ServiceRequest) (ServiceRequest, error) {
 		UsedByDivision:                 optionalReference("division", r.UsedByDivisionID),
 		UsedByLegalEntityHistory:       []UsedByLegalEntityHistoryItem{},
 		UsedByEmployeeHistory:          []UsedByEmployeeHistoryItem{},
-		Category:                       CodeableConcept{Coding: []Coding{{categories, r.Category}}},
+		Category:                       CodeableConcept{Coding: []Coding{{"eHealth/SNOMED/service_request_categories", r.Category}}},
 		Subject:                        *reference("patient", r.PatientID),
 		RequesterLegalEntity:           optionalReference("legal_entity", r.RequesterLegalEntityID),
 		ExpirationDate:                 r.ExpirationDate.UTC(),
@@ -280,20 +265,17 @@ func serviceRequestAnswer(r db.ServiceRequest) (ServiceRequest, error) {
 		case h.Status != nil:
 			a.StatusHistory = append(a.StatusHistory, StatusHistoryItem{*h.Status, reason, stamp})
 		case h.ProgramProcessingStatus != nil:
-			a.ProgramProcessingStatusHistory = append(a.ProgramProcessingStatusHistory,
-				ProcessingStatusHistoryItem{*h.ProgramProcessingStatus, reason, stamp})
+			a.ProgramProcessingStatusHistory = append(a.ProgramProcessingStatusHistory, ProcessingStatusHistoryItem{*h.ProgramProcessingStatus, reason, stamp})
 		case h.UsedByLegalEntity != nil:
-			a.UsedByLegalEntityHistory = append(a.UsedByLegalEntityHistory,
-				UsedByLegalEntityHistoryItem{*reference("legal_entity", *h.UsedByLegalEntity), stamp})
+			a.UsedByLegalEntityHistory = append(a.UsedByLegalEntityHistory, UsedByLegalEntityHistoryItem{*reference("legal_entity", *h.UsedByLegalEntity), stamp})
 		case h.UsedByEmployee != nil:
-			a.UsedByEmployeeHistory = append(a.UsedByEmployeeHistory,
-				UsedByEmployeeHistoryItem{*reference("employee", *h.UsedByEmployee), stamp})
+			a.UsedByEmployeeHistory = append(a.UsedByEmployeeHistory, UsedByEmployeeHistoryItem{*reference("employee", *h.UsedByEmployee), stamp})
 		}
 	}
 	return a, nil
 }
 
-// concept reads a stored CodeableConcept. It returns nil for null and for no bytes.
+// concept reads a stored CodeableConcept; null and nothing are none.
 func concept(stored json.RawMessage) (*CodeableConcept, error) {
 	if len(stored) == 0 {
 		return nil, nil

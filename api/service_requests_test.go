@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -252,5 +253,59 @@ func TestTwoLegalEntitiesRace(t *testing.T) {
 	must(t, json.Unmarshal(s.do(read).body.Data, &got))
 	if len(holders) != 1 || got.UsedByLegalEntity.Identifier.Value != holders[0] {
 		t.Errorf("told to hold it: %v, holds it: %v", holders, got.UsedByLegalEntity.Identifier.Value)
+	}
+}
+
+// TestEqualityCoversWhatTheRulesRead: bodies that differ only in elements that no rule and no effect reads are equal: the
+// programme of use, keys that the contract does not know, and a body without elements against none.
+func TestEqualityCoversWhatTheRulesRead(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	program := func(id uuid.UUID) string {
+		return fmt.Sprintf(`{"used_by_legal_entity": {"identifier": {"value": %q}}, "program": {"identifier": {"value": %q}}}`, s.clinic, id)
+	}
+	for _, c := range []struct {
+		action, state string
+		holder        uuid.NullUUID
+		bodies        []string
+	}{
+		{"use", "new", uuid.NullUUID{}, []string{useBody(s.clinic), program(uuid.New()), program(uuid.New())}},
+		{"release", "in_queue", held(s.clinic), []string{"", "{}", `{"program": 1}`}},
+		{"process", "in_queue", held(s.clinic), []string{"", "{}", `{"program": 1}`}},
+		{"complete", "in_progress", held(s.clinic), []string{"", "{}", `{"program": 1}`}},
+	} {
+		_, id := s.serviceRequest(c.state, c.holder)
+		first := ""
+		for _, body := range c.bodies {
+			a := s.do(call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/" + c.action, body: body})
+			if a.code != 202 {
+				t.Errorf("%s %q: %d %s", c.action, body, a.code, a.raw)
+			}
+			if first == "" {
+				first = a.header.Get("Location")
+			}
+			if a.header.Get("Location") != first {
+				t.Errorf("%s %q is another job than %q", c.action, body, c.bodies[0])
+			}
+		}
+	}
+}
+
+// TestTooManyPendingJobs: a client that has twenty pending jobs on a service request hears 429 for one more, with the
+// seconds to wait, also with an idempotency key, which it can use again.
+func TestTooManyPendingJobs(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	_, id := s.serviceRequest("in_queue", held(s.clinic))
+	s.sql(`INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
+		SELECT gen_random_uuid(), 'release', $1, $1, $2, gen_random_uuid(), '{}', sha256(n::text::bytea) FROM generate_series(1, 20) AS n`, id, s.clinic)
+	release := call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/release", header: map[string]string{"Idempotency-Key": `"k"`}}
+	a := s.refused(release, 429, "too_many_requests", "Too many pending jobs of the legal entity on this service request. Wait until one of them has ended.")
+	if seconds, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || seconds < 1 || seconds > 60 {
+		t.Errorf("Retry-After %q", a.header.Get("Retry-After"))
+	}
+	s.sql(`UPDATE ops.jobs SET status = 'failed', refusal = 'held_by_another', ended_at = now() WHERE request_digest = sha256('1')`)
+	if a := s.do(release); a.code != 202 {
+		t.Errorf("after one has ended: %d %s", a.code, a.raw)
 	}
 }

@@ -3,8 +3,8 @@ package db
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -12,126 +12,157 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// acceptance is an order on its way to being a pending job.
-type acceptance struct {
-	action Action
-	wanted wanted
-	digest [sha256.Size]byte
+// mostPending is how many pending jobs a client may have on one service request. More cannot all succeed, and each
+// later one waits for all before it.
+const mostPending = 20
+
+// TooManyPending is the error of an order whose client has as many pending jobs on the service request as it may have.
+type TooManyPending struct {
+	Until time.Time // when one of them is expected to have ended
 }
 
-// accepting is a member of a batch of acceptances.
-type accepting = pg.Member[acceptance, Job]
-
-// Accept judges an order and, if no rule refuses it, makes a pending job of it, or answers the equal one that is pending already
-// (contract 4.3). A rule that says no is a Refusal. When Accept returns a job, it is durable.
-func (j *Jobs) Accept(ctx context.Context, o Order) (Job, error) {
-	body, err := json.Marshal(o.Body)
-	if err != nil {
-		return Job{}, err
-	}
-	job, err := j.intake.Do(ctx, acceptance{
-		action: o.Action,
-		wanted: wanted{job: uuid.New(), serviceRequestID: o.ServiceRequestID, caller: o.Caller, body: body},
-		digest: sha256.Sum256(fmt.Append(nil, o.Action, o.ServiceRequestID, o.Caller.ClientID, o.Caller.UserID, string(body))),
-	})
-	if err != nil {
-		return Job{}, err
-	}
-	job.ETA = j.estimate(ctx, job.InsertedAt)
-	return job, nil
+func (TooManyPending) Error() string {
+	return "the client has too many pending jobs on the service request"
 }
 
-// accept judges the orders of a batch and makes pending jobs of those that no rule refuses.
-func (j *Jobs) accept(ctx context.Context, members []*accepting) error {
-	byAction := map[Action][]*accepting{}
-	for _, m := range members {
-		byAction[m.Order.action] = append(byAction[m.Order.action], m)
-	}
-	allowed := map[uuid.UUID]allowance{}
-	for action, asked := range byAction {
-		verdicts, err := rulesOf[action].judge(ctx, j.db.read(), j.db.moment(), columnsOf(ordersOf(asked)))
-		if err != nil {
-			return fmt.Errorf("judge %s: %w", action, err)
-		}
-		for _, m := range asked {
-			w := m.Order.wanted
-			v := verdicts[w.job]
-			if v.refusal != "" {
-				m.Settle(Job{}, v.refusal)
-				continue
-			}
-			allowed[w.job] = allowance{m, Job{
-				ID: w.job, Action: action, ServiceRequestID: w.serviceRequestID, PatientID: v.patientID.UUID, Status: Pending,
-			}}
-		}
-	}
-	for len(allowed) > 0 {
-		if err := j.enqueue(ctx, allowed); err != nil {
-			return fmt.Errorf("enqueue: %w", err)
-		}
-	}
-	return nil
+// intake accepts orders. Orders that come at the same time are accepted by the same statements and one commit.
+type intake struct {
+	db    *statements
+	added chan struct{} // one place: receives after jobs have been added
+	group *pg.Group[*Order, accepted]
 }
+
+// accepted is the job that an order has become.
+type accepted struct {
+	id, patient          uuid.UUID
+	insertedAt, beginsAt time.Time
+}
+
+// accepting is a member of a batch of orders.
+type accepting = pg.Member[*Order, accepted]
 
 // allowance is an order that no rule refuses, and the job that it is to become.
 type allowance struct {
 	*accepting
-	job Job
+	job accepted
 }
 
-// enqueue makes pending jobs, or finds the equal ones that are pending already, and takes the orders that are settled by that out of allowed.
-// An order that is left has met an equal job that ended at this moment. A job that has been added is durable: its order is settled at once,
-// whatever happens to the others.
-func (j *Jobs) enqueue(ctx context.Context, allowed map[uuid.UUID]allowance) error {
-	var p sqlc.EnqueueJobsParams
-	for _, a := range allowed {
-		w := a.Order.wanted
-		p.Ids = append(p.Ids, w.job)
-		p.Actions = append(p.Actions, string(a.Order.action))
-		p.ServiceRequestIds = append(p.ServiceRequestIds, w.serviceRequestID)
-		p.PatientIds = append(p.PatientIds, a.job.PatientID)
-		p.ClientIds = append(p.ClientIds, w.caller.ClientID)
-		p.UserIds = append(p.UserIds, w.caller.UserID)
-		p.Bodies = append(p.Bodies, w.body)
-		p.RequestDigests = append(p.RequestDigests, a.Order.digest[:])
-		p.TraceContexts = append(p.TraceContexts, j.db.observer.Trace(a.Context()))
-	}
-	added, err := j.db.read().EnqueueJobs(ctx, p)
+func newIntake(s *statements) *intake {
+	i := &intake{db: s, added: make(chan struct{}, 1)}
+	i.group = pg.NewGroup(s.pg, i.accept)
+	return i
+}
+
+// accept judges the orders of a batch and adds a pending job for each that no rule refuses. An order whose job has been
+// added is settled at once, as the job is durable: an error reaches only the other orders.
+func (i *intake) accept(ctx context.Context, members []*accepting) error {
+	allowed, err := i.judge(ctx, members)
 	if err != nil {
 		return err
 	}
-	for _, r := range added {
-		a := allowed[r.ID]
-		a.job.InsertedAt = r.InsertedAt
-		a.Settle(a.job, nil)
+	for len(allowed) > 0 {
+		if err := i.add(ctx, allowed); err != nil {
+			return fmt.Errorf("enqueue: %w", err)
+		}
+		if err := i.find(ctx, allowed); err != nil {
+			return fmt.Errorf("find equal jobs: %w", err)
+		}
+		// The orders that are still in allowed have met an equal job that ended at this moment.
+	}
+	return nil
+}
+
+// judge runs the ladders. It answers the orders that no rule refuses, by job, and settles the others.
+func (i *intake) judge(ctx context.Context, members []*accepting) (map[uuid.UUID]*allowance, error) {
+	byAction := map[Action]*columns{}
+	allowed := make(map[uuid.UUID]*allowance, len(members))
+	for _, m := range members {
+		c := byAction[m.Order.Action]
+		if c == nil {
+			c = &columns{}
+			byAction[m.Order.Action] = c
+		}
+		c.add(m.Order)
+		allowed[m.Order.job] = &allowance{accepting: m}
+	}
+	for action, c := range byAction {
+		verdicts, err := rulesOf[action].judge(ctx, i.db.read(), i.db.moment(), *c)
+		if err != nil {
+			return nil, fmt.Errorf("judge %s: %w", action, err)
+		}
+		for _, job := range c.jobs {
+			v, m := verdicts[job], allowed[job]
+			m.job = accepted{id: job, patient: v.PatientID.UUID}
+			if v.Refusal != "" {
+				m.Settle(accepted{}, Refusal(v.Refusal))
+				delete(allowed, job)
+			}
+		}
+	}
+	return allowed, nil
+}
+
+// add adds pending jobs, and takes out of allowed the orders that it settles: those for which a job was added, and
+// those of clients that have too many.
+func (i *intake) add(ctx context.Context, allowed map[uuid.UUID]*allowance) error {
+	type pair struct{ serviceRequest, client uuid.UUID }
+	var c columns
+	p := sqlc.EnqueueJobsParams{MostPending: mostPending}
+	places, taken := map[[sha256.Size]byte]int32{}, map[pair]int32{}
+	for _, m := range allowed {
+		c.add(m.Order)
+		digest, of := m.Order.digest(), pair{m.Order.ServiceRequestID, m.Order.Caller.ClientID}
+		if places[digest] == 0 { // equal orders of the batch become one job
+			taken[of]++
+			places[digest] = taken[of]
+		}
+		p.Actions = append(p.Actions, string(m.Order.Action))
+		p.PatientIds = append(p.PatientIds, m.job.patient)
+		p.RequestDigests = append(p.RequestDigests, digest[:])
+		p.Places = append(p.Places, places[digest])
+		p.TraceContexts = append(p.TraceContexts, i.db.observer.Trace(m.Context()))
+	}
+	p.Ids, p.ServiceRequestIds, p.ClientIds, p.UserIds, p.Bodies = c.jobs, c.serviceRequests, c.clients, c.users, c.bodies
+	rows, err := i.db.read().EnqueueJobs(ctx, p)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		m := allowed[r.ID]
+		m.job.beginsAt = r.BeginsAt
+		switch {
+		case r.IsOver:
+			m.Settle(accepted{}, TooManyPending{Until: r.BeginsAt})
+		case r.InsertedAt != nil:
+			m.job.insertedAt = *r.InsertedAt
+			m.Settle(m.job, nil)
+		default:
+			continue
+		}
 		delete(allowed, r.ID)
 	}
-	if len(added) > 0 {
-		signal(j.added)
-	}
+	signal(i.added)
+	return nil
+}
+
+// find looks for the pending jobs that are equal to the orders of allowed, and takes out of it those that have one.
+func (i *intake) find(ctx context.Context, allowed map[uuid.UUID]*allowance) error {
 	if len(allowed) == 0 {
 		return nil
 	}
-	var equal sqlc.FindPendingJobsParams
-	for _, a := range allowed {
-		equal.Ids = append(equal.Ids, a.Order.wanted.job)
-		equal.ServiceRequestIds = append(equal.ServiceRequestIds, a.Order.wanted.serviceRequestID)
-		equal.RequestDigests = append(equal.RequestDigests, a.Order.digest[:])
+	var p sqlc.FindPendingJobsParams
+	for _, m := range allowed {
+		digest := m.Order.digest()
+		p.Ids = append(p.Ids, m.Order.job)
+		p.ServiceRequestIds = append(p.ServiceRequestIds, m.Order.ServiceRequestID)
+		p.RequestDigests = append(p.RequestDigests, digest[:])
 	}
-	found, err := j.db.read().FindPendingJobs(ctx, equal)
+	found, err := i.db.read().FindPendingJobs(ctx, p)
 	for _, r := range found {
-		a := allowed[r.AskedID]
-		a.job.ID, a.job.InsertedAt = r.ID, r.InsertedAt
-		a.Settle(a.job, nil)
+		m := allowed[r.AskedID]
+		m.job.id, m.job.insertedAt = r.ID, r.InsertedAt
+		m.Settle(m.job, nil)
 		delete(allowed, r.AskedID)
 	}
 	return err
-}
-
-func ordersOf(asked []*accepting) []wanted {
-	orders := make([]wanted, len(asked))
-	for i, m := range asked {
-		orders[i] = m.Order.wanted
-	}
-	return orders
 }

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -105,3 +106,30 @@ var ErrHeld = pg.ErrHeld
 
 // Unavailable tells errors that have nothing to do with what was asked. The same request may succeed later.
 func Unavailable(err error) bool { return pg.Unavailable(err) }
+
+// errNotAsDecided says that the effect of an action did not find the state that the ladder had decided on.
+var errNotAsDecided = errors.New("a state is not the one that was decided on")
+
+// OfRows tells errors that single rows of a batch may have caused, so that the others succeed without them. After any
+// other error the database cannot do the work for any row: it cannot be reached, it is going down, it is full.
+func OfRows(err error) bool {
+	code := pg.SQLSTATE(err)
+	if code == "" {
+		return ownFault(err)
+	}
+	fromOutside := slices.Contains([]string{"08", "53", "57"}, code[:2]) // connection, resources, operator
+	return pg.Undone(err) && (!fromOutside || code == timedOut)
+}
+
+// timedOut is the SQLSTATE of a statement that took longer than it may (statement_timeout).
+const timedOut = "57014"
+
+// ownFault tells errors that this program makes itself when it carries out jobs.
+func ownFault(err error) bool {
+	var p *pg.Panic
+	return errors.As(err, &p) || errors.Is(err, errNotAsDecided)
+}
+
+// raised tells errors that the rows of a statement cause: a value does not fit, a constraint is violated, or the body of a
+// function or trigger raises an exception (P0001).
+func raised(err error) bool { return pg.ErrorOfData(err) || pg.SQLSTATE(err) == "P0001" }

@@ -3,8 +3,13 @@ package db_test
 import (
 	"maps"
 	"reflect"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/reiestr/reiestr/db"
 )
@@ -15,9 +20,15 @@ func autoexpired() concept {
 
 func (h *house) expire(t testing.TB, want int64) {
 	t.Helper()
-	if recalled, err := h.ServiceRequests.Expire(t.Context(), nil); err != nil || recalled != want {
-		t.Errorf("%d recalled, %v, want %d", recalled, err, want)
+	done, err := h.ServiceRequests.Expire(t.Context(), nil, mustExpire(t))
+	if err != nil || done != (db.Expired{Recalled: want}) {
+		t.Errorf("%+v, %v, want %d recalled", done, err, want)
 	}
+}
+
+// mustExpire is told of service requests that the expiry passes over where it must pass over none.
+func mustExpire(t testing.TB) func(uuid.UUID, error) {
+	return func(id uuid.UUID, err error) { t.Errorf("service request %s is not recalled: %v", id, err) }
 }
 
 func TestExpireByState(t *testing.T) {
@@ -85,8 +96,9 @@ func TestExpireAsOf(t *testing.T) {
 		{noon.Add(time.Hour), 0},
 		{noon.Add(time.Hour + time.Microsecond), 1},
 	} {
-		if recalled, err := h.ServiceRequests.Expire(t.Context(), &test.at); err != nil || recalled != test.want {
-			t.Errorf("%s: %d recalled, %v", test.at, recalled, err)
+		done, err := h.ServiceRequests.Expire(t.Context(), &test.at, mustExpire(t))
+		if err != nil || done.Recalled != test.want {
+			t.Errorf("%s: %+v, %v", test.at, done, err)
 		}
 	}
 }
@@ -119,23 +131,72 @@ func (h *house) recalledOnce(t testing.TB, n int) {
 	}
 }
 
-func TestExpireInBatchesGoesOnWhereItWasStopped(t *testing.T) {
+// poison makes each recall of a service request of these requisitions fail with the SQLSTATE.
+func (h *house) poison(t testing.TB, code string, requisitions ...string) (cure func()) {
+	t.Helper()
+	h.exec(t, `
+		CREATE FUNCTION medical_events.poison() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN RAISE EXCEPTION 'poison' USING ERRCODE = '`+code+`'; END $$;
+		CREATE TRIGGER poison BEFORE UPDATE ON medical_events.service_requests
+		FOR EACH ROW WHEN (OLD.requisition IN ('`+strings.Join(requisitions, "', '")+`')) EXECUTE FUNCTION medical_events.poison()`)
+	return func() {
+		t.Helper()
+		h.exec(t, `DROP FUNCTION medical_events.poison() CASCADE`)
+	}
+}
+
+// TestExpirePassesOverRowsThatFail: the others are recalled, and the next run tries the rows again.
+func TestExpirePassesOverRowsThatFail(t *testing.T) {
+	t.Parallel()
+	const n = 1234
+	for _, code := range []string{"22000", "23514", "P0001", "XX000"} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			h.expired(t, n)
+			poisoned := []string{"1", "400", "401", "1234"} // neighbours among them, the first and the last
+			cure := h.poison(t, code, poisoned...)
+			var failed []string
+			done, err := h.ServiceRequests.Expire(t.Context(), nil, func(id uuid.UUID, err error) {
+				if got := sqlState(err); got != code {
+					t.Errorf("%s: %v", id, err)
+				}
+				failed = append(failed, value[string](t, h, `SELECT requisition FROM medical_events.service_requests WHERE id = $1`, id))
+			})
+			if want := (db.Expired{Recalled: n - 4, Failed: 4}); err != nil || done != want {
+				t.Errorf("%+v, %v, want %+v", done, err, want)
+			}
+			if slices.Sort(failed); !slices.Equal(failed, []string{"1", "1234", "400", "401"}) {
+				t.Errorf("not recalled: %v", failed)
+			}
+			h.recalledOnce(t, n-4)
+			cure()
+			h.expire(t, 4)
+			h.recalledOnce(t, n)
+		})
+	}
+}
+
+// TestExpireEndsWhenTheDatabaseFails: with an error that every row meets and that no data causes, the run ends soon. What
+// it has recalled stays, and a later run goes on.
+func TestExpireEndsWhenTheDatabaseFails(t *testing.T) {
 	t.Parallel()
 	const n = 1234
 	h := newHouse(t)
 	h.expired(t, n)
-	h.exec(t, `
-		CREATE FUNCTION medical_events.poison() RETURNS trigger LANGUAGE plpgsql AS
-		$$ BEGIN RAISE EXCEPTION 'poison' USING ERRCODE = 'data_exception'; END $$;
-		CREATE TRIGGER poison BEFORE UPDATE ON medical_events.service_requests
-		FOR EACH ROW WHEN (OLD.requisition = '400') EXECUTE FUNCTION medical_events.poison()`)
-	recalled, err := h.ServiceRequests.Expire(t.Context(), nil) // the oldest have the highest numbers
-	if sqlState(err) != "22000" || recalled != 500 {
-		t.Errorf("%d recalled, %v", recalled, err)
+	all := make([]string, 600)
+	for i := range all {
+		all[i] = strconv.Itoa(i + 1)
 	}
-	h.recalledOnce(t, 500)
-	h.exec(t, `DROP TRIGGER poison ON medical_events.service_requests`)
-	h.expire(t, n-500)
+	cure := h.poison(t, "58P01", all...) // the oldest have the highest numbers
+	named := 0
+	done, err := h.ServiceRequests.Expire(t.Context(), nil, func(uuid.UUID, error) { named++ })
+	if sqlState(err) != "58P01" || done.Recalled != n-600 || done.Failed != int64(named) || named > 20 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	h.recalledOnce(t, n-600)
+	cure()
+	h.expire(t, 600)
 	h.recalledOnce(t, n)
 	h.expire(t, 0)
 }
@@ -147,10 +208,11 @@ func TestExpireByManyRecallsEachOnce(t *testing.T) {
 	h.expired(t, n)
 	var counts [4]int64
 	atOnce(len(counts), func(i int) {
-		var err error
-		if counts[i], err = h.ServiceRequests.Expire(t.Context(), nil); err != nil {
+		done, err := h.ServiceRequests.Expire(t.Context(), nil, mustExpire(t))
+		if err != nil {
 			t.Error(err)
 		}
+		counts[i] = done.Recalled
 	})
 	if sum := counts[0] + counts[1] + counts[2] + counts[3]; sum != n {
 		t.Errorf("recalled %v, together %d of %d", counts, sum, n)

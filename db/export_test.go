@@ -9,7 +9,7 @@ import (
 )
 
 // Joined tells how many acceptances wait for the next batch.
-func (j *Jobs) Joined() int { return j.intake.Queued() }
+func (j *Jobs) Joined() int { return j.intake.group.Queued() }
 
 // Joined tells how many creations wait for the next batch.
 func (l *Licenses) Joined() int { return l.creation.Queued() }

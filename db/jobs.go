@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -22,6 +23,10 @@ const (
 	Processed JobStatus = "processed"
 	Failed    JobStatus = "failed"
 )
+
+// mostPassedOver bounds how many jobs a claim looks at that it cannot have, because their service requests are held: a load
+// may hold many.
+const mostPassedOver = 10_000
 
 // mostAttempts is how often a job may make its transaction fail before it ends with InternalError.
 const mostAttempts = 5
@@ -43,22 +48,38 @@ type Job struct {
 type Jobs struct {
 	db     *statements
 	news   *news
-	added  chan struct{}
-	intake *pg.Group[acceptance, Job]
+	intake *intake
 
 	mu         sync.Mutex
 	measured   time.Duration // how long the latest jobs took
 	measuredAt time.Time
 }
 
-func newJobs(s *statements, n *news) *Jobs {
-	j := &Jobs{db: s, news: n, added: make(chan struct{}, 1)}
-	j.intake = pg.NewGroup(s.pg, j.accept)
-	return j
+func newJobs(s *statements, n *news) *Jobs { return &Jobs{db: s, news: n, intake: newIntake(s)} }
+
+// Accept judges an order and, if no rule refuses it, makes a pending job of it, or answers the equal one that is pending
+// already (contract 4.3). A rule that says no is a Refusal. TooManyPending: the client has to wait for its other jobs.
+// When Accept returns a job, it is durable.
+func (j *Jobs) Accept(ctx context.Context, o Order) (Job, error) {
+	if err := o.prepare(); err != nil {
+		return Job{}, err
+	}
+	a, err := j.intake.group.Do(ctx, &o)
+	var full TooManyPending
+	if errors.As(err, &full) {
+		return Job{}, TooManyPending{Until: j.estimate(ctx, full.Until)}
+	}
+	if err != nil {
+		return Job{}, err
+	}
+	return Job{
+		ID: a.id, Action: o.Action, ServiceRequestID: o.ServiceRequestID, PatientID: a.patient, Status: Pending,
+		InsertedAt: a.insertedAt, ETA: j.estimate(ctx, latest(a.insertedAt, a.beginsAt)),
+	}, nil
 }
 
 // Added receives after jobs have been accepted through this DB; several acceptances may share one signal.
-func (j *Jobs) Added() <-chan struct{} { return j.added }
+func (j *Jobs) Added() <-chan struct{} { return j.intake.added }
 
 // Get finds a job of the client. ErrNotFound: there is none, or it is another client's.
 func (j *Jobs) Get(ctx context.Context, clientID, id uuid.UUID) (Job, error) {
@@ -86,7 +107,7 @@ func (j *Jobs) Get(ctx context.Context, clientID, id uuid.UUID) (Job, error) {
 	if row.EndedAt != nil {
 		job.ETA = *row.EndedAt
 	} else {
-		job.ETA = j.estimate(ctx, job.InsertedAt)
+		job.ETA = j.estimate(ctx, latest(row.InsertedAt, row.BeginsAt))
 	}
 	return job, nil
 }
@@ -110,9 +131,10 @@ func (j *Jobs) Await(ctx context.Context, clientID, id uuid.UUID, enough <-chan 
 	}
 }
 
-// estimate adds the time that jobs take at the moment to that of acceptance; a job that is overdue is given that time once more from
+// estimate adds the time that jobs take at the moment to the moment from which a job waits for its turn: that of its
+// acceptance, or the next try of a job that it has to wait for. A job that is overdue is given that time once more from
 // now. The measurement is at most a second old.
-func (j *Jobs) estimate(ctx context.Context, acceptedAt time.Time) time.Time {
+func (j *Jobs) estimate(ctx context.Context, from time.Time) time.Time {
 	j.mu.Lock()
 	stale := time.Since(j.measuredAt) > time.Second
 	if stale {
@@ -129,22 +151,30 @@ func (j *Jobs) estimate(ctx context.Context, acceptedAt time.Time) time.Time {
 			j.mu.Unlock()
 		}
 	}
-	eta, now := acceptedAt.Add(took), time.Now()
+	eta, now := from.Add(took), time.Now()
 	if eta.Before(now) {
 		eta = now.Add(took)
 	}
 	return eta
 }
 
-// Claim says which pending jobs Run may take.
-type Claim struct {
-	Size         int  // at most so many, one of a service request
-	FailedBefore bool // those that made a transaction fail before, whose pause is over; else those that did not
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
-// Run takes pending jobs, oldest first, and ends each, in one transaction: ladder and effect under the locks of the service requests,
-// histories, events and the jobs' results. It returns the jobs it took. After an error, or when the process dies, all of them are pending
-// as before; a panic is an error too, so that the jobs that brought it about are known.
+// Claim says which pending jobs Run may take.
+type Claim struct {
+	Size     int  // at most so many, one of a service request
+	Repeated bool // those that could not be carried out before and whose pause is over; else those not tried yet
+}
+
+// Run takes pending jobs, oldest first, and ends each, in one transaction: ladder and effect under the locks of the
+// service requests, histories, events and the jobs' results. Jobs whose service request another transaction holds, and
+// jobs of an action that this program does not know, are passed over. It returns the jobs it took. After an error, or
+// when the process dies, all of them are pending as before. A panic is an error too (pg.Panic), so that its jobs are known.
 func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -153,40 +183,31 @@ func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) 
 	}()
 	err = j.db.transact(ctx, "run jobs", func(t *transaction) error {
 		taken = taken[:0] // of a try before
-		claimed, err := t.now().ClaimJobs(ctx, sqlc.ClaimJobsParams{FailedBefore: c.FailedBefore, BatchSize: int32(c.Size)})
-		if err != nil || len(claimed) == 0 {
+		byAction, runs, err := claim(ctx, t.now(), c)
+		if err != nil || len(runs) == 0 {
 			return err
 		}
-		byAction := map[Action][]wanted{}
-		serviceRequests := make([]uuid.UUID, len(claimed))
-		runs := make([]JobRun, len(claimed))
-		for i, row := range claimed {
-			taken = append(taken, row.ID)
-			serviceRequests[i] = row.ServiceRequestID
-			action := Action(row.Action)
-			byAction[action] = append(byAction[action], wanted{row.ID, row.ServiceRequestID, Caller{row.UserID, row.ClientID}, row.Body})
-			runs[i] = JobRun{ID: row.ID, Action: action, Trace: orEmpty(row.TraceContext)}
+		for _, run := range runs {
+			taken = append(taken, run.ID)
 		}
 		t.Observe(j.db.observer.Jobs(t.Context(), runs))
-		if err := t.soon().LockServiceRequests(ctx, serviceRequests); err != nil {
-			return err
-		}
-		var ended sqlc.EndJobsParams
+		refusals := make(map[uuid.UUID]Refusal, len(runs))
 		for action, orders := range byAction {
-			if ended, err = j.carryOut(ctx, t, action, orders, ended); err != nil {
+			of, err := carryOut(ctx, t.now(), j.db.moment(), action, orders)
+			if err != nil {
 				return fmt.Errorf("%s: %w", action, err)
 			}
+			maps.Copy(refusals, of)
 		}
-		refusals := make(map[uuid.UUID]Refusal, len(claimed))
-		for i, id := range ended.Ids {
-			refusals[id] = Refusal(ended.Refusals[i])
-		}
+		var ended sqlc.EndJobsParams
 		for i := range runs {
 			runs[i].Refusal = refusals[runs[i].ID]
+			ended.Ids = append(ended.Ids, runs[i].ID)
+			ended.Refusals = append(ended.Refusals, string(runs[i].Refusal))
 		}
 		rows, err := t.now().EndJobs(ctx, ended)
-		if err == nil && rows != int64(len(claimed)) {
-			err = fmt.Errorf("%d jobs claimed, %d still pending at their end", len(claimed), rows)
+		if err == nil && rows != int64(len(runs)) {
+			err = fmt.Errorf("%d jobs claimed, %d still pending at their end: %w", len(runs), rows, errNotAsDecided)
 		}
 		return err
 	})
@@ -196,44 +217,36 @@ func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) 
 	return taken, err
 }
 
-func orEmpty(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
-}
-
-// carryOut judges the orders of one action, applies those that nothing refuses, and adds the results to ended.
-func (j *Jobs) carryOut(ctx context.Context, t *transaction, a Action, orders []wanted, ended sqlc.EndJobsParams) (sqlc.EndJobsParams, error) {
-	rules, ok := rulesOf[a]
-	if !ok {
-		return ended, errors.New("no rules for this action")
-	}
-	verdicts, err := rules.judge(ctx, t.now(), j.db.moment(), columnsOf(orders))
-	if err != nil {
-		return ended, err
-	}
-	var allowed []wanted
-	for _, o := range orders {
-		refusal := verdicts[o.job].refusal
-		if refusal == "" {
-			allowed = append(allowed, o)
+// claim takes pending jobs and their service requests for the transaction. It answers their orders by action, and the
+// jobs in the order of the claim.
+func claim(ctx context.Context, q *sqlc.Queries, c Claim) (byAction map[Action][]*Order, runs []JobRun, err error) {
+	var rows []sqlc.ClaimJobsRow
+	if c.Repeated {
+		var repeated []sqlc.ClaimRepeatedJobsRow
+		repeated, err = q.ClaimRepeatedJobs(ctx, sqlc.ClaimRepeatedJobsParams{Actions: knownActions, BatchSize: int32(c.Size), WalkSize: mostPassedOver})
+		for _, r := range repeated {
+			rows = append(rows, sqlc.ClaimJobsRow(r))
 		}
-		ended.Ids = append(ended.Ids, o.job)
-		ended.Refusals = append(ended.Refusals, string(refusal))
+	} else {
+		rows, err = q.ClaimJobs(ctx, sqlc.ClaimJobsParams{Actions: knownActions, BatchSize: int32(c.Size), WalkSize: mostPassedOver})
 	}
-	if len(allowed) == 0 {
-		return ended, nil
+	byAction = map[Action][]*Order{}
+	for _, r := range rows {
+		action := Action(r.Action)
+		byAction[action] = append(byAction[action], &Order{
+			Action: action, ServiceRequestID: r.ServiceRequestID, Caller: Caller{r.UserID, r.ClientID}, job: r.ID, body: r.Body,
+		})
+		run := JobRun{ID: r.ID, Action: action}
+		if r.TraceContext != nil {
+			run.Trace = *r.TraceContext
+		}
+		runs = append(runs, run)
 	}
-	rows, err := rules.apply(ctx, t.now(), columnsOf(allowed))
-	if err == nil && rows != int64(len(allowed)) {
-		err = fmt.Errorf("%d allowed, %d carried out: a state is not the one that was decided on", len(allowed), rows)
-	}
-	return ended, err
+	return byAction, runs, err
 }
 
-// CountAttempt writes down that a job made its transaction fail. It runs again, alone, after the pause, which doubles each time; the fifth
-// attempt ends it with InternalError. It tells whether the job has ended.
+// CountAttempt writes down that a job made its transaction fail. It runs again, alone, after the pause, which doubles
+// each time; the fifth attempt ends it with InternalError. It tells whether the job has ended.
 func (j *Jobs) CountAttempt(ctx context.Context, id uuid.UUID, pause time.Duration) (ended bool, err error) {
 	row, err := j.db.read().CountJobAttempt(ctx, sqlc.CountJobAttemptParams{
 		ID: id, PauseSeconds: pause.Seconds(), MostAttempts: mostAttempts,
@@ -246,6 +259,23 @@ func (j *Jobs) CountAttempt(ctx context.Context, id uuid.UUID, pause time.Durati
 		j.news.tell([]uuid.UUID{id})
 	}
 	return ended, err
+}
+
+// Postpone puts a job aside that could not be carried out for a reason that is not its own. No attempt is counted. It
+// runs again, alone, after a pause as long as it has waited since its acceptance, so that the pauses double, within the
+// bounds.
+func (j *Jobs) Postpone(ctx context.Context, id uuid.UUID, least, most time.Duration) error {
+	_, err := j.db.read().PostponeJob(ctx, sqlc.PostponeJobParams{
+		ID: id, LeastSeconds: least.Seconds(), MostSeconds: most.Seconds(),
+	})
+	return err
+}
+
+// JobsFault tells errors of Run of a job alone that follow from the job itself: from its data (classes 22 and 23), from
+// what a rule raises (P0001), from a statement that takes too long, from a panic, or from a state that is not the one
+// that was decided on. Only these may end the job. All others follow from the state of the database.
+func JobsFault(err error) bool {
+	return raised(err) || pg.SQLSTATE(err) == timedOut || ownFault(err)
 }
 
 // Queue is the length of the queue and what waits longest in it.

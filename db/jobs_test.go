@@ -1,6 +1,9 @@
 package db_test
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"reflect"
 	"slices"
 	"sync"
@@ -10,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/db/sqlc"
 )
 
 // by is the same errand of another legal entity.
@@ -44,10 +48,6 @@ func TestAcceptTakesAnEqualOrderOnce(t *testing.T) {
 		{"no employee", func(e *errand) {
 			e.body = body(e)
 			e.use().UsedByEmployee = nil
-		}, false},
-		{"a programme", func(e *errand) {
-			e.body = body(e)
-			e.use().Program = e.request.program
 		}, false},
 		{"another service request", func(e *errand) {
 			category := e.request.category
@@ -375,26 +375,69 @@ func TestRunSkipsWhatAnotherWorkerHolds(t *testing.T) {
 	}
 }
 
-// The job decides on what it finds after it has waited for the service request.
-func TestRunSeesWhatItWaitedFor(t *testing.T) {
+// TestRunGoesOnWithoutHeldServiceRequests: a job whose service request another transaction holds is passed over. It is
+// neither ended nor counted an attempt, and nothing waits. When it runs, it decides on what the other has left.
+func TestRunGoesOnWithoutHeldServiceRequests(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	e := newUse()
-	job := e.accept(t, h)
+	held, free, missing := newUse(), newUse(), newUse()
+	heldID, freeID, missingID := held.accept(t, h).ID, free.accept(t, h).ID, missing.accept(t, h).ID
+	behindID := held.by(held.other).accept(t, h).ID // waits for the older one of its service request
+	missing.isMissing = true
+	missing.save(t, h)
 	tx := h.begin(t)
 	exec(t, tx, `UPDATE medical_events.service_requests SET used_by_legal_entity_id = $2, program_processing_status = 'in_queue' WHERE id = $1`,
-		e.request.id, e.other.id)
-	ended := started(func() error {
-		_, err := h.Jobs.Run(t.Context(), db.Claim{Size: 1})
-		return err
-	})
-	h.untilWaiting(t, 1)
-	commit(t, tx)
-	if err := <-ended; err != nil {
-		t.Fatal(err)
+		held.request.id, held.other.id)
+	row := `SELECT j::text FROM ops.jobs j WHERE id = $1`
+	before := value[string](t, h, row, heldID)
+
+	begun := time.Now()
+	// A service request that does not exist is not held: the ladder refuses it.
+	if taken := h.run(t, db.Claim{Size: 10}); !slices.Equal(taken, []uuid.UUID{freeID, missingID}) {
+		t.Errorf("taken %v", taken)
 	}
-	if got := h.job(t, e.entity.id, job.ID); got.Refusal != db.AlreadyUsed {
+	if taken := h.run(t, db.Claim{Size: 10}); len(taken) != 0 {
+		t.Errorf("taken %v while the service request is held", taken)
+	}
+	if took := time.Since(begun); took > 4*time.Second { // the lock time-out is five
+		t.Errorf("took %s", took)
+	}
+	if after := value[string](t, h, row, heldID); after != before {
+		t.Errorf("the job was %s, is %s", before, after)
+	}
+	if got := h.job(t, missing.entity.id, missingID); got.Refusal != db.ServiceRequestNotFound {
 		t.Errorf("%s %q", got.Status, got.Refusal)
+	}
+	commit(t, tx)
+	for _, id := range []uuid.UUID{heldID, behindID} {
+		if taken := h.run(t, db.Claim{Size: 10}); !slices.Equal(taken, []uuid.UUID{id}) {
+			t.Errorf("taken %v, want %v", taken, id)
+		}
+	}
+	if got := h.job(t, held.entity.id, heldID); got.Refusal != db.AlreadyUsed {
+		t.Errorf("%s %q", got.Status, got.Refusal)
+	}
+}
+
+// TestRunRepeatedWithoutHeldServiceRequests: the same holds for jobs that could not be carried out before.
+func TestRunRepeatedWithoutHeldServiceRequests(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	held, free := newUse(), newUse()
+	heldID, freeID := held.accept(t, h).ID, free.accept(t, h).ID
+	for _, id := range []uuid.UUID{heldID, freeID} {
+		if _, err := h.Jobs.CountAttempt(t.Context(), id, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tx := h.begin(t)
+	exec(t, tx, `SELECT FROM medical_events.service_requests WHERE id = $1 FOR NO KEY UPDATE`, held.request.id)
+	if taken := h.run(t, db.Claim{Size: 10, Repeated: true}); !slices.Equal(taken, []uuid.UUID{freeID}) {
+		t.Errorf("taken %v", taken)
+	}
+	commit(t, tx)
+	if taken := h.run(t, db.Claim{Size: 10, Repeated: true}); !slices.Equal(taken, []uuid.UUID{heldID}) {
+		t.Errorf("taken %v", taken)
 	}
 }
 
@@ -423,12 +466,12 @@ func TestRunFailedBefore(t *testing.T) {
 		{failed, nil},
 		{fresh, []uuid.UUID{behindID}},
 	} {
-		if taken := h.run(t, db.Claim{Size: 10, FailedBefore: claim.failedBefore}); !slices.Equal(taken, claim.want) {
+		if taken := h.run(t, db.Claim{Size: 10, Repeated: claim.failedBefore}); !slices.Equal(taken, claim.want) {
 			t.Fatalf("failed before %t: taken %v, want %v", claim.failedBefore, taken, claim.want)
 		}
 	}
 	h.exec(t, `UPDATE ops.jobs SET not_before = statement_timestamp() WHERE id = $1`, pausedID)
-	if taken := h.run(t, db.Claim{Size: 10, FailedBefore: failed}); !slices.Equal(taken, []uuid.UUID{pausedID}) {
+	if taken := h.run(t, db.Claim{Size: 10, Repeated: failed}); !slices.Equal(taken, []uuid.UUID{pausedID}) {
 		t.Errorf("after the pause: taken %v", taken)
 	}
 	for id, e := range map[uuid.UUID]*errand{overID: over, pausedID: paused, neverID: never} {
@@ -457,7 +500,7 @@ func TestCountAttemptEndsAJobAfterFive(t *testing.T) {
 		t.Errorf("%s %s", got.Status, got.Refusal)
 	}
 	for _, failedBefore := range []bool{false, true} {
-		if taken := h.run(t, db.Claim{Size: 1, FailedBefore: failedBefore}); len(taken) != 0 {
+		if taken := h.run(t, db.Claim{Size: 1, Repeated: failedBefore}); len(taken) != 0 {
 			t.Errorf("taken %v", taken)
 		}
 	}
@@ -575,11 +618,11 @@ func TestRunWithAPoisonedJobLeavesAllPending(t *testing.T) {
 	if taken := h.run(t, db.Claim{Size: 10}); !slices.Equal(taken, jobs[:2]) {
 		t.Errorf("taken %v, want %v", taken, jobs[:2])
 	}
-	if _, err := h.Jobs.Run(t.Context(), db.Claim{Size: 1, FailedBefore: true}); sqlState(err) != "22000" {
+	if _, err := h.Jobs.Run(t.Context(), db.Claim{Size: 1, Repeated: true}); sqlState(err) != "22000" {
 		t.Errorf("alone: %v", err)
 	}
 	h.exec(t, `DROP TRIGGER poison ON medical_events.service_request_history`)
-	if taken := h.run(t, db.Claim{Size: 1, FailedBefore: true}); !slices.Equal(taken, jobs[2:]) {
+	if taken := h.run(t, db.Claim{Size: 1, Repeated: true}); !slices.Equal(taken, jobs[2:]) {
 		t.Errorf("taken %v, want %v", taken, jobs[2:])
 	}
 	for i, want := range []db.JobStatus{db.Processed, db.Failed, db.Processed} {
@@ -589,18 +632,247 @@ func TestRunWithAPoisonedJobLeavesAllPending(t *testing.T) {
 	}
 }
 
-// An action that the service cannot carry out fails like a poisoned job; it does not end as if it had been.
-func TestRunUnknownActionFails(t *testing.T) {
+// TestRunLeavesActionsThatItDoesNotKnow: a job of an action of a newer release stays pending, and stands in the way of
+// nothing but the later jobs of its service request.
+func TestRunLeavesActionsThatItDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	e := newUse()
-	job := e.accept(t, h)
+	unknown, other := newUse(), newUse()
+	unknownID := unknown.accept(t, h).ID
+	behindID := unknown.by(unknown.other).accept(t, h).ID
+	otherID := other.accept(t, h).ID
 	h.exec(t, `ALTER TABLE ops.jobs DROP CONSTRAINT jobs_action_known`)
-	h.exec(t, `UPDATE ops.jobs SET action = 'dance'`)
-	if _, err := h.Jobs.Run(t.Context(), db.Claim{Size: 1}); err == nil {
-		t.Error("no error")
+	h.exec(t, `UPDATE ops.jobs SET action = 'dance' WHERE id = $1`, unknownID)
+	row := `SELECT j::text FROM ops.jobs j WHERE id = $1`
+	before := value[string](t, h, row, unknownID)
+	if taken := h.run(t, db.Claim{Size: 10}); !slices.Equal(taken, []uuid.UUID{otherID}) {
+		t.Errorf("taken %v", taken)
 	}
-	if got := h.job(t, e.entity.id, job.ID); got.Status != db.Pending {
-		t.Errorf("%s %s", got.Status, got.Refusal)
+	h.exec(t, `UPDATE ops.jobs SET attempts = 1, not_before = statement_timestamp() WHERE id = $1`, unknownID) // by the newer release
+	for _, repeated := range []bool{false, true} {
+		if taken := h.run(t, db.Claim{Size: 10, Repeated: repeated}); len(taken) != 0 {
+			t.Errorf("repeated %t: taken %v", repeated, taken)
+		}
+	}
+	h.exec(t, `UPDATE ops.jobs SET attempts = 0, not_before = NULL WHERE id = $1`, unknownID)
+	if after := value[string](t, h, row, unknownID); after != before {
+		t.Errorf("the job was %s, is %s", before, after)
+	}
+	h.exec(t, `UPDATE ops.jobs SET status = 'processed', ended_at = statement_timestamp() WHERE id = $1`, unknownID)
+	if taken := h.run(t, db.Claim{Size: 10}); !slices.Equal(taken, []uuid.UUID{behindID}) {
+		t.Errorf("taken %v", taken)
+	}
+}
+
+// TestPostpone: a job that is put aside is no longer in the batches, is not counted an attempt, and waits as long again
+// as it has waited since its acceptance, within the bounds.
+func TestPostpone(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	const least, most = time.Second, 30 * time.Second
+	for _, test := range []struct{ age, want time.Duration }{{0, least}, {10 * time.Second, 10 * time.Second}, {time.Hour, most}} {
+		e := newUse()
+		id := e.accept(t, h).ID
+		h.exec(t, `UPDATE ops.jobs SET inserted_at = statement_timestamp() - make_interval(secs => $2) WHERE id = $1`, id, test.age.Seconds())
+		if err := h.Jobs.Postpone(t.Context(), id, least, most); err != nil {
+			t.Fatal(err)
+		}
+		pause := value[float64](t, h, `SELECT extract(epoch FROM not_before - statement_timestamp())::float8 FROM ops.jobs WHERE id = $1`, id)
+		if pause > test.want.Seconds()+1 || pause < test.want.Seconds()-5 {
+			t.Errorf("age %s: pause of %.1f s, want %s", test.age, pause, test.want)
+		}
+		if attempts := value[int](t, h, `SELECT attempts FROM ops.jobs WHERE id = $1`, id); attempts != 0 {
+			t.Errorf("age %s: %d attempts", test.age, attempts)
+		}
+		h.exec(t, `UPDATE ops.jobs SET not_before = statement_timestamp() WHERE id = $1`, id)
+		if taken := h.run(t, db.Claim{Size: 10}); len(taken) != 0 {
+			t.Errorf("age %s: taken in a batch", test.age)
+		}
+		if taken := h.run(t, db.Claim{Size: 1, Repeated: true}); !slices.Equal(taken, []uuid.UUID{id}) {
+			t.Errorf("age %s: taken %v when the pause was over", test.age, taken)
+		}
+		row := `SELECT j::text FROM ops.jobs j WHERE id = $1`
+		before := value[string](t, h, row, id)
+		if err := h.Jobs.Postpone(t.Context(), id, least, most); err != nil || value[string](t, h, row, id) != before {
+			t.Errorf("age %s: an ended job was put aside, %v", test.age, err)
+		}
+	}
+}
+
+// TestEstimateKnowsJobsThatAreRepeated: a job that stands behind one whose repetition is due in an hour cannot end
+// before, and its client is told so, at the acceptance and later. Other jobs are not concerned.
+func TestEstimateKnowsJobsThatAreRepeated(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	first := newUse()
+	firstID := first.accept(t, h).ID
+	if _, err := h.Jobs.CountAttempt(t.Context(), firstID, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	due := value[time.Time](t, h, `SELECT not_before FROM ops.jobs WHERE id = $1`, firstID)
+	second := first.by(first.other)
+	behind := second.accept(t, h)
+	other := newUse()
+	free := other.accept(t, h)
+	for name, eta := range map[string]time.Time{
+		"the job that is repeated": h.job(t, first.entity.id, firstID).ETA,
+		"behind it, at acceptance": behind.ETA,
+		"behind it, read":          h.job(t, second.entity.id, behind.ID).ETA,
+		"an equal order, answered": second.accept(t, h).ETA,
+	} {
+		if eta.Before(due) || eta.After(due.Add(time.Minute)) {
+			t.Errorf("%s: expected at %s, the repetition is due at %s", name, eta, due)
+		}
+	}
+	for name, eta := range map[string]time.Time{"at acceptance": free.ETA, "read": h.job(t, other.entity.id, free.ID).ETA} {
+		if time.Until(eta) > time.Minute {
+			t.Errorf("another service request, %s: expected at %s", name, eta)
+		}
+	}
+}
+
+// TestMeasureJobsPassesOverWhatWasOvertaken: a job that waits for a reason of its own, while later ones have ended, says
+// nothing of how long the others wait.
+func TestMeasureJobsPassesOverWhatWasOvertaken(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	stuck, passed := newUse(), newUse()
+	stuckID := stuck.accept(t, h).ID
+	passed.accept(t, h)
+	h.exec(t, `UPDATE ops.jobs SET inserted_at = statement_timestamp() - interval '1 hour' WHERE id = $1`, stuckID)
+	tx := h.begin(t)
+	exec(t, tx, `SELECT FROM medical_events.service_requests WHERE id = $1 FOR NO KEY UPDATE`, stuck.request.id)
+	h.run(t, db.Claim{Size: 10})
+	if eta := newUse().accept(t, h).ETA; time.Until(eta) > time.Minute {
+		t.Errorf("expected at %s", eta)
+	}
+	h.exec(t, `UPDATE ops.jobs SET inserted_at = statement_timestamp() - interval '2 hours' WHERE sequence_number = 3`)
+	h.DB = h.open(t, db.App, noon) // that has not measured yet
+	if eta := newUse().accept(t, h).ETA; time.Until(eta) < time.Hour {
+		t.Errorf("nothing has ended for two hours, and a job is expected at %s", eta)
+	}
+}
+
+// TestAcceptBoundsThePendingJobsOfAClient: more orders of one client for one service request are refused, until one of
+// its jobs has ended. Equal orders are answered all the same, and no other client is concerned.
+func TestAcceptBoundsThePendingJobsOfAClient(t *testing.T) {
+	t.Parallel()
+	const most = 20
+	h := newHouse(t)
+	e := newUse()
+	e.save(t, h)
+	order := func(e *errand, user uuid.UUID) (db.Job, error) {
+		o := e.order()
+		o.Caller.UserID = user
+		return h.Jobs.Accept(t.Context(), o)
+	}
+	users := make([]uuid.UUID, most+1)
+	var first db.Job
+	for i := range users {
+		users[i] = uuid.New()
+		job, err := order(e, users[i])
+		if i == 0 {
+			first = job
+		}
+		var full db.TooManyPending
+		switch {
+		case i < most && err != nil:
+			t.Fatalf("order %d: %v", i+1, err)
+		case i == most && !errors.As(err, &full):
+			t.Errorf("order %d: job %v, %v", i+1, job.ID, err)
+		case i == most && full.Until.Before(time.Now()):
+			t.Errorf("wait until %s", full.Until)
+		}
+	}
+	if again, err := order(e, users[0]); err != nil || again.ID != first.ID {
+		t.Errorf("an equal order: %v, %v", again.ID, err)
+	}
+	e.by(e.other).accept(t, h) // another client
+	other := *e
+	other.request = newServiceRequest()
+	h.save(t, other.request)
+	other.request.category = e.request.category
+	if _, err := order(&other, uuid.New()); err != nil {
+		t.Errorf("another service request: %v", err)
+	}
+	h.run(t, db.Claim{Size: 1})
+	e.request.legalEntity, e.request.processing = nil, new("new")
+	e.save(t, h) // free again
+	if _, err := order(e, users[most]); err != nil {
+		t.Errorf("after one has ended: %v", err)
+	}
+}
+
+// TestAcceptBoundsThePendingJobsOfABatch: the bound is exact also for orders that are accepted by one statement, and
+// equal ones among them count once.
+func TestAcceptBoundsThePendingJobsOfABatch(t *testing.T) {
+	t.Parallel()
+	const most = 20
+	h := newHouse(t)
+	e := newUse()
+	e.save(t, h)
+	release := h.held(t)
+	errs := make([]error, 2*(most+10))
+	users := make([]uuid.UUID, most+10)
+	var all sync.WaitGroup
+	for i := range errs {
+		if i < len(users) {
+			users[i] = uuid.New()
+		}
+		o := e.order()
+		o.Caller.UserID = users[i%len(users)]
+		all.Go(func() { _, errs[i] = h.Jobs.Accept(t.Context(), o) })
+	}
+	untilJoined(t, h.Jobs, len(errs))
+	release()
+	all.Wait()
+	refused := 0
+	for i, err := range errs {
+		switch {
+		case errors.As(err, new(db.TooManyPending)):
+			refused++
+		case err != nil:
+			t.Errorf("order %d: %v", i, err)
+		}
+		if twin := errs[(i+len(users))%len(errs)]; (twin == nil) != (err == nil) {
+			t.Errorf("order %d: %v, its equal: %v", i, err, twin)
+		}
+	}
+	if jobs := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE client_id = $1`, e.entity.id); jobs != most || refused != 2*10 {
+		t.Errorf("%d jobs, %d orders refused", jobs, refused)
+	}
+}
+
+// TestClaimBehindManyJobsOfAServiceRequest: a claim looks at each job of a long line of one service request once, and at
+// one of those in front of it. It does not read the line again for each of its jobs.
+func TestClaimBehindManyJobsOfAServiceRequest(t *testing.T) {
+	t.Parallel()
+	const line, others = 1000, 50
+	h := newHouse(t)
+	e := newUse()
+	e.save(t, h)
+	enqueue := `INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
+		SELECT gen_random_uuid(), 'use', coalesce($2, gen_random_uuid()), $3, gen_random_uuid(), $3, '{}', sha256(uuid_send(gen_random_uuid()))
+		FROM generate_series(1, $1::int)`
+	h.exec(t, enqueue, line, e.request.id, e.user)
+	h.exec(t, enqueue, others, nil, e.user)
+	h.exec(t, `ANALYZE ops.jobs`)
+	q := capture(t, call{do: func(ctx context.Context, q *sqlc.Queries) {
+		q.ClaimJobs(ctx, sqlc.ClaimJobsParams{Actions: everyAction, WalkSize: 10_000, BatchSize: plansBatch})
+	}})
+	var explained []struct{ Plan *node }
+	must(t, json.Unmarshal(value[[]byte](t, h, `EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) `+q.sql, q.args...), &explained))
+	plan := explained[0].Plan
+	var read float64
+	for n := range plan.all() {
+		if n.RelationName != "" {
+			read += (n.ActualRows + n.RemovedByFilter + n.RemovedByRecheck) * n.ActualLoops
+		}
+	}
+	if most := 2.0*line + 3*others + 100; read > most || plan.ActualRows != others+1 {
+		t.Errorf("%.0f jobs claimed, %.0f rows read, more than %.0f\n%s", plan.ActualRows, read, most, plan.shape())
+	}
+	if buffers := plan.SharedHitBlocks + plan.SharedReadBlocks; buffers > 5*line {
+		t.Errorf("%.0f buffers\n%s", buffers, plan.shape())
 	}
 }

@@ -253,7 +253,11 @@ var lockAggregates = []lockAggregate{
 			s := newServiceRequest()
 			s.expires = noon.Add(-time.Hour)
 			h.save(t, s)
-			_, err := d.ServiceRequests.Expire(t.Context(), nil)
+			cure := h.poison(t, "22000", "0000-1111-2222-3333") // the row cannot be recalled
+			_, err := d.ServiceRequests.Expire(t.Context(), nil, func(uuid.UUID, error) {})
+			must(t, err)
+			cure()
+			_, err = d.ServiceRequests.Expire(t.Context(), nil, mustExpire(t))
 			must(t, err)
 		}},
 		{name: "load service requests", owner: true, does: func(t *testing.T, h *recordedHouse, d *db.DB) {
@@ -270,10 +274,20 @@ var lockAggregates = []lockAggregate{
 	}, true},
 	{"job", "Job", []lockCommand{
 		{name: "accept", does: accept},
-		{name: "run", does: run(db.Use, func(h *recordedHouse) any { return db.UseBody{UsedByLegalEntity: h.clinic.id} })},
-		{name: "count attempt", does: func(t *testing.T, h *recordedHouse, d *db.DB) {
-			_, err := d.Jobs.CountAttempt(t.Context(), acceptedJob(t, h), 0)
+		{name: "run", does: func(t *testing.T, h *recordedHouse, d *db.DB) {
+			run(db.Use, func(h *recordedHouse) any { return db.UseBody{UsedByLegalEntity: h.clinic.id} })(t, h, d)
+			_, err := h.Jobs.CountAttempt(t.Context(), acceptedJob(t, h), 0)
 			must(t, err)
+			for range 2 { // the last time there is nothing to do
+				_, err = d.Jobs.Run(t.Context(), db.Claim{Size: 1, Repeated: true})
+				must(t, err)
+			}
+		}},
+		{name: "count attempt", does: func(t *testing.T, h *recordedHouse, d *db.DB) {
+			id := acceptedJob(t, h)
+			_, err := d.Jobs.CountAttempt(t.Context(), id, 0)
+			must(t, err)
+			must(t, d.Jobs.Postpone(t.Context(), id, time.Second, time.Minute)) // where the job is not the cause
 		}},
 		{name: "retry", owner: true, does: func(t *testing.T, h *recordedHouse, d *db.DB) {
 			id := acceptedJob(t, h)

@@ -232,10 +232,10 @@ func TestEstimate(t *testing.T) {
 	// The queue stands still: the age of its oldest job says more than what came before.
 	stuck := newUse()
 	h.exec(t, `UPDATE ops.jobs SET inserted_at = inserted_at - interval '900 seconds' WHERE id = $1`, stuck.accept(t, h).ID)
-	h.exec(t, `UPDATE ops.jobs SET attempts = 1 WHERE id = $1`, jobs[2].ID)
+	h.exec(t, `UPDATE ops.jobs SET attempts = 1, not_before = inserted_at WHERE id = $1`, jobs[2].ID)
 	near(eta(), 900)
 	// One that failed before is no measure for the others.
-	h.exec(t, `UPDATE ops.jobs SET attempts = 1 WHERE status = 'pending'`)
+	h.exec(t, `UPDATE ops.jobs SET attempts = 1, not_before = inserted_at WHERE status = 'pending'`)
 	near(eta(), 200)
 	// Of an ended job it is its end.
 	got, err := h.Jobs.Get(t.Context(), errands[1].entity.id, jobs[1].ID)

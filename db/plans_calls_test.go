@@ -49,6 +49,8 @@ const backlog = `
 	UPDATE medical_events.service_requests SET expiration_date = expiration_date - interval '10 years'
 	WHERE id = ANY (ARRAY(SELECT j.service_request_id FROM ops.jobs j WHERE j.status = 'pending'))`
 
+var everyAction = []string{"complete", "process", "release", "use"}
+
 const (
 	plansBatch = 100 // jobs of a worker's transaction
 	plansPage  = 100 // the longest page of service requests
@@ -115,7 +117,6 @@ func calls() []call {
 			q.Authenticate(ctx, sqlc.AuthenticateParams{TokenHash: hash(population.Token(7)), KeyHash: hash(population.APIKey(7))})
 		}},
 		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.CheckAPIKey(ctx, hash(population.APIKey(7))) }},
-		{owner: true, reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.CheckClient(ctx, one) }},
 		{owner: true, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.IssueAPIKey(ctx, sqlc.IssueAPIKeyParams{KeyHash: hash("new"), Name: "MIS"})
 		}},
@@ -191,8 +192,12 @@ func calls() []call {
 		}},
 
 		// jobs.sql
-		{reads: 3 * plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
-			q.ClaimJobs(ctx, sqlc.ClaimJobsParams{BatchSize: plansBatch})
+		// Of each job also the oldest of its service request, and the service request itself.
+		{reads: 3 * plansBatch, writes: 2 * plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
+			q.ClaimJobs(ctx, sqlc.ClaimJobsParams{Actions: everyAction, WalkSize: 10_000, BatchSize: plansBatch})
+		}},
+		{reads: 3, writes: 2, do: func(ctx context.Context, q *sqlc.Queries) {
+			q.ClaimRepeatedJobs(ctx, sqlc.ClaimRepeatedJobsParams{Actions: everyAction, WalkSize: 10_000, BatchSize: 1})
 		}},
 		{reads: 1, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.CountJobAttempt(ctx, sqlc.CountJobAttemptParams{ID: population.Job(1), PauseSeconds: 1, MostAttempts: 5})
@@ -200,25 +205,28 @@ func calls() []call {
 		{reads: plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.EndJobs(ctx, sqlc.EndJobsParams{Ids: free.ids, Refusals: free.texts})
 		}},
-		{writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
+		{reads: plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
 			ids := make([]uuid.UUID, plansBatch)
 			for i := range ids {
 				ids[i] = population.Job(size.Jobs + 1 + i)
 			}
 			q.EnqueueJobs(ctx, sqlc.EnqueueJobsParams{
 				Ids: ids, Actions: free.actions, ServiceRequestIds: free.requests, PatientIds: free.patients, ClientIds: free.clients, UserIds: free.users,
-				Bodies: free.bodies, RequestDigests: free.digests, TraceContexts: free.texts,
+				Bodies: free.bodies, RequestDigests: free.digests, Places: make([]int32, plansBatch), TraceContexts: free.texts, MostPending: 20,
 			})
 		}},
 		{reads: 2 * plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.FindPendingJobs(ctx, sqlc.FindPendingJobsParams{Ids: free.ids, ServiceRequestIds: free.requests, RequestDigests: free.digests})
 		}},
-		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) {
+		{reads: 2, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.GetJob(ctx, sqlc.GetJobParams{ID: population.Job(7), ClientID: population.LegalEntity(size.Caller(7))})
 		}},
 		{owner: true, reads: 2 * 50, do: func(ctx context.Context, q *sqlc.Queries) { q.ListJobs(ctx, sqlc.ListJobsParams{SizeLimit: 50}) }},
 		{reads: 101, do: func(ctx context.Context, q *sqlc.Queries) { q.MeasureJobs(ctx) }},
 		{reads: 100_001, do: func(ctx context.Context, q *sqlc.Queries) { q.MeasureQueue(ctx) }},
+		{reads: 1, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
+			q.PostponeJob(ctx, sqlc.PostponeJobParams{ID: population.Job(1), LeastSeconds: 1, MostSeconds: 30})
+		}},
 		{reads: 2 * 1000, writes: 1000, batch: 1000, inside: 1, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.PruneJobs(ctx, sqlc.PruneJobsParams{RetentionSeconds: month.Jobs.Seconds(), BatchSize: 1000})
 		}},
@@ -275,6 +283,9 @@ func calls() []call {
 		{reads: 3 * 500, writes: 4 * 500, batch: 500, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.ExpireServiceRequests(ctx, sqlc.ExpireServiceRequestsParams{AfterExpirationDate: time.Unix(0, 0), BatchSize: 500, UserID: db.SystemUser})
 		}},
+		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) {
+			q.FindExpiredServiceRequest(ctx, sqlc.FindExpiredServiceRequestParams{AfterExpirationDate: time.Unix(0, 0)})
+		}},
 		{reads: 1 + histories, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.GetServiceRequest(ctx, sqlc.GetServiceRequestParams{ID: population.ServiceRequest(ordinary), PatientID: size.Patient(ordinary)})
 		}},
@@ -311,7 +322,6 @@ func calls() []call {
 				PatientID: size.Patient(population.Busiest), Status: new("active"), UsedByLegalEntityID: set(one), PageSize: plansPage,
 			})
 		}},
-		{reads: plansBatch, writes: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) { q.LockServiceRequests(ctx, free.requests) }},
 		{reads: 2 * plansBatch, writes: 4 * plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.ProcessServiceRequests(ctx, sqlc.ProcessServiceRequestsParams{ServiceRequestIds: queued.requests, ClientIds: queued.clients, UserIds: queued.users})
 		}},

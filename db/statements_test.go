@@ -171,13 +171,19 @@ func (h *house) useAll(t *testing.T, looks func() int64) {
 	waiting.accept(t, h) // finds the first
 	_, err = h.Jobs.CountAttempt(ctx, job.ID, 0)
 	may(err)
+	may(h.Jobs.Postpone(ctx, job.ID, time.Hour, time.Hour))
+	if taken := h.run(t, db.Claim{Size: 1, Repeated: true}); len(taken) != 0 {
+		t.Fatalf("%d jobs repeated before their time", len(taken))
+	}
 	_, err = h.AllowedCodes(ctx, db.StatusReasonUnknown)
 	may(err)
 	expired := newServiceRequest()
 	expired.expires = date(2000, 1, 1)
 	h.save(t, expired)
-	_, err = h.ServiceRequests.Expire(ctx, nil)
+	cure := h.poison(t, "22000", "0000-1111-2222-3333")
+	_, err = h.ServiceRequests.Expire(ctx, nil, func(uuid.UUID, error) {})
 	may(err)
+	cure()
 
 	// The first who waits: the look that is taken for her when the process begins to listen.
 	before := looks()

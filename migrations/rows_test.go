@@ -268,7 +268,7 @@ func readBack(t *testing.T, address string, from int64) {
 	if from >= 4 {
 		// The orders that were accepted then, by rules that the operator set.
 		for _, failedBefore := range []bool{false, true} {
-			if taken, err := app.Jobs.Run(t.Context(), db.Claim{Size: 10, FailedBefore: failedBefore}); err != nil || len(taken) != 1 {
+			if taken, err := app.Jobs.Run(t.Context(), db.Claim{Size: 10, Repeated: failedBefore}); err != nil || len(taken) != 1 {
 				t.Errorf("took %v: %v", taken, err)
 			}
 		}

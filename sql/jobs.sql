@@ -1,29 +1,70 @@
 -- Jobs: the public resource and the queue in one row; last in the lock order.
 
 -- name: ClaimJobs :many
--- Takes the oldest pending jobs for this transaction. A job waits as long as an older one of its service request is pending, so a
--- batch holds at most one job of a service request and they run in the order of acceptance. Jobs that made a transaction fail
--- (attempts > 0) are claimed apart from the others, when their pause is over.
--- Locks: the claimed jobs, FOR NO KEY UPDATE, in the order of sequence_number; rows that another worker holds are skipped, so
--- nobody waits here and the order legal entity, licence, service request, job cannot be turned round.
--- Index: jobs_not_ended_sequence_number_idx, jobs_pending_request_key.
+-- Takes the oldest pending jobs for this transaction, with their service requests. A job waits as long as an older one of its service
+-- request is pending, so a batch holds at most one job of a service request, and they run in the order of acceptance. It also waits as
+-- long as another transaction holds its service request. A job whose service request does not exist is taken: the ladder refuses it.
+-- Jobs of an action that the program does not know are left to a program that knows it. Jobs with not_before could not be carried out
+-- before: ClaimRepeatedJobs takes them.
+-- The rows are taken one by one, in order, until there are batch_size of them, or walk_size jobs were looked at: there is no sort above
+-- the locks, which would take all rows before it picks the first.
+-- Locks: each job and then its service request, FOR NO KEY UPDATE, in the order of sequence_number. Rows that are held are skipped: the
+-- claim never waits, so the order of the rows does not matter.
+-- Index: jobs_not_ended_sequence_number_idx, jobs_pending_service_request_id_sequence_number_idx, service_requests_pkey.
 -- Refusals: none.
-SELECT j.id, j.action, j.service_request_id, j.client_id, j.user_id, j.body, j.attempts, j.trace_context
-FROM ops.jobs j
-WHERE j.ended_at IS NULL
-    AND (j.attempts > 0) = @failed_before::boolean
-    AND (j.not_before IS NULL OR j.not_before <= statement_timestamp())
-    AND NOT EXISTS (
-        SELECT FROM ops.jobs older
-        WHERE older.service_request_id = j.service_request_id AND older.status = 'pending' AND older.sequence_number < j.sequence_number
-        OFFSET 0)
-ORDER BY j.sequence_number
-LIMIT @batch_size
-FOR NO KEY UPDATE OF j SKIP LOCKED;
+SELECT j.id, j.action, j.service_request_id, j.client_id, j.user_id, j.body, j.trace_context
+FROM (
+    SELECT c.id, c.action, c.service_request_id, c.client_id, c.user_id, c.body, c.trace_context
+    FROM ops.jobs c
+    WHERE c.ended_at IS NULL
+        AND c.not_before IS NULL
+        AND c.action = ANY (@actions::text[])
+        AND NOT EXISTS (
+            SELECT FROM ops.jobs older
+            WHERE older.service_request_id = c.service_request_id AND older.status = 'pending' AND older.sequence_number < c.sequence_number
+            OFFSET 0)
+    ORDER BY c.sequence_number
+    LIMIT @walk_size
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS j
+LEFT JOIN LATERAL (
+    SELECT s.id FROM medical_events.service_requests s WHERE s.id = j.service_request_id FOR NO KEY UPDATE SKIP LOCKED
+) AS locked ON true
+WHERE locked.id IS NOT NULL
+    OR NOT EXISTS (SELECT FROM medical_events.service_requests s WHERE s.id = j.service_request_id OFFSET 0)
+LIMIT @batch_size;
+
+-- name: ClaimRepeatedJobs :many
+-- Takes jobs that could not be carried out before and whose pause is over, the earliest due first. For the rest it is ClaimJobs. The
+-- condition on the status is that of its index, and of no other.
+-- Locks: each job and then its service request, FOR NO KEY UPDATE, in the order of not_before. Rows that are held are skipped.
+-- Index: jobs_repeated_not_before_idx, jobs_pending_service_request_id_sequence_number_idx, service_requests_pkey.
+-- Refusals: none.
+SELECT j.id, j.action, j.service_request_id, j.client_id, j.user_id, j.body, j.trace_context
+FROM (
+    SELECT c.id, c.action, c.service_request_id, c.client_id, c.user_id, c.body, c.trace_context
+    FROM ops.jobs c
+    WHERE c.status NOT IN ('processed', 'failed')
+        AND c.not_before <= statement_timestamp()
+        AND c.action = ANY (@actions::text[])
+        AND NOT EXISTS (
+            SELECT FROM ops.jobs older
+            WHERE older.service_request_id = c.service_request_id AND older.status = 'pending' AND older.sequence_number < c.sequence_number
+            OFFSET 0)
+    ORDER BY c.not_before
+    LIMIT @walk_size
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS j
+LEFT JOIN LATERAL (
+    SELECT s.id FROM medical_events.service_requests s WHERE s.id = j.service_request_id FOR NO KEY UPDATE SKIP LOCKED
+) AS locked ON true
+WHERE locked.id IS NOT NULL
+    OR NOT EXISTS (SELECT FROM medical_events.service_requests s WHERE s.id = j.service_request_id OFFSET 0)
+LIMIT @batch_size;
 
 -- name: CountJobAttempt :one
 -- Writes down that a job made its transaction fail, in a transaction of its own. The pause before the next attempt doubles each
--- time; the last attempt ends the job. No row: the job has ended meanwhile. What it must not be is asked, as in EndJobs.
+-- time; the last attempt ends the job. No row: the job has ended meanwhile. The status is asked for as in EndJobs.
 -- Locks: the job's row, FOR NO KEY UPDATE.
 -- Index: jobs_pkey.
 -- Refusals: internal_error, into the job.
@@ -37,10 +78,10 @@ WHERE id = @id AND status NOT IN ('processed', 'failed')
 RETURNING attempts, status;
 
 -- name: EndJobs :execrows
--- Ends claimed jobs: an empty refusal means processed. Fewer rows than asked: somebody else ended one, and the transaction must
--- not be committed. Asked is what a job must not be: asked for what is pending, the indexes of that, which statistics of a quiet hour take
--- for empty, would look as good as the key.
--- Locks: the jobs, FOR NO KEY UPDATE; held since ClaimJobs.
+-- Ends claimed jobs: an empty refusal means processed. Fewer rows than asked: another transaction has ended one, and this one must not be
+-- committed. The condition names the ends, not pending: with status = 'pending' statistics of a quiet hour make the partial indexes of
+-- pending jobs, which they take for empty, look as good as the key.
+-- Locks: the jobs, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs.
 -- Index: jobs_pkey.
 -- Refusals: any, into the job.
 UPDATE ops.jobs j SET
@@ -51,31 +92,51 @@ FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@refusals::text[]) AS refusal) A
 WHERE j.id = ended.id AND j.status NOT IN ('processed', 'failed');
 
 -- name: EnqueueJobs :many
--- Accepts actions: adds a pending job each, unless an equal one is pending already. An action without a row in the result has met one:
--- FindPendingJobs answers it.
+-- Accepts actions: adds a pending job each, unless an equal one is pending already or the client has too many pending jobs on the service
+-- request. Each action has a row in the result. With inserted_at: it was added. With is_over: there are too many, counted with those in
+-- front of it in this statement (places). Neither: FindPendingJobs answers its equal. begins_at is now, or when a job of the service
+-- request is repeated, for which the new one has to wait.
+-- Transactions that add at the same time do not see each other's jobs, so together they may go over the bound by what they add.
 -- Locks: the new rows; waits for an equal request that is being added at the same time, in order of the digests.
--- Index: jobs_pending_request_key.
+-- Index: jobs_pending_request_key, jobs_pending_service_request_id_sequence_number_idx.
 -- Refusals: none.
-INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest, trace_context)
-SELECT w.id, w.action, w.service_request_id, w.patient_id, w.client_id, w.user_id, w.body, w.request_digest, nullif(w.trace_context, '')
-FROM (SELECT
-    unnest(@ids::uuid[]) AS id,
-    unnest(@actions::text[]) AS action,
-    unnest(@service_request_ids::uuid[]) AS service_request_id,
-    unnest(@patient_ids::uuid[]) AS patient_id,
-    unnest(@client_ids::uuid[]) AS client_id,
-    unnest(@user_ids::uuid[]) AS user_id,
-    unnest(@bodies::jsonb[]) AS body,
-    unnest(@request_digests::bytea[]) AS request_digest,
-    unnest(@trace_contexts::text[]) AS trace_context
-) AS w
-ORDER BY w.service_request_id, w.request_digest
-ON CONFLICT (service_request_id, request_digest) WHERE status = 'pending' DO NOTHING
-RETURNING id, inserted_at;
+WITH counted AS (
+    SELECT w.*, pending.begins_at, NOT pending.has_equal AND pending.of_client + w.place > @most_pending::int AS is_over
+    FROM (SELECT
+        unnest(@ids::uuid[]) AS id,
+        unnest(@actions::text[]) AS action,
+        unnest(@service_request_ids::uuid[]) AS service_request_id,
+        unnest(@patient_ids::uuid[]) AS patient_id,
+        unnest(@client_ids::uuid[]) AS client_id,
+        unnest(@user_ids::uuid[]) AS user_id,
+        unnest(@bodies::jsonb[]) AS body,
+        unnest(@request_digests::bytea[]) AS request_digest,
+        unnest(@places::int[]) AS place,
+        unnest(@trace_contexts::text[]) AS trace_context
+    ) AS w
+    CROSS JOIN LATERAL (
+        SELECT
+            count(*) FILTER (WHERE j.client_id = w.client_id) AS of_client,
+            coalesce(bool_or(j.request_digest = w.request_digest), false) AS has_equal,
+            coalesce(max(j.not_before), statement_timestamp()) AS begins_at
+        FROM ops.jobs j
+        WHERE j.service_request_id = w.service_request_id AND j.status = 'pending'
+    ) AS pending
+), added AS (
+    INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest, trace_context)
+    SELECT c.id, c.action, c.service_request_id, c.patient_id, c.client_id, c.user_id, c.body, c.request_digest, nullif(c.trace_context, '')
+    FROM counted c
+    WHERE NOT c.is_over
+    ORDER BY c.service_request_id, c.request_digest
+    ON CONFLICT (service_request_id, request_digest) WHERE status = 'pending' DO NOTHING
+    RETURNING id, inserted_at
+)
+SELECT counted.id::uuid AS id, counted.is_over::boolean AS is_over, counted.begins_at::timestamptz AS begins_at, added.inserted_at
+FROM counted LEFT JOIN added ON added.id = counted.id;
 
 -- name: FindPendingJobs :many
--- The pending jobs that are equal to actions which were not added for their sake. An action without a row: its equal has ended at this
--- moment, and it may be added now.
+-- The pending jobs that are equal to actions for which no job was added. An action without a row: its equal has ended at this moment, and
+-- it may be added now.
 -- Locks: none.
 -- Index: jobs_pending_request_key.
 -- Refusals: none.
@@ -93,13 +154,20 @@ CROSS JOIN LATERAL (
 ) AS pending;
 
 -- name: GetJob :one
--- One job, for the client that made it.
+-- One job, for the client that made it. begins_at is the earliest moment at which it can be carried out, as far as that is known: it waits
+-- for the oldest pending job of its service request, which may be the job itself, and which may be repeated at a certain time only.
 -- Locks: none.
--- Index: jobs_pkey.
+-- Index: jobs_pkey, jobs_pending_service_request_id_sequence_number_idx.
 -- Refusals: none; no row means that there is none the caller may know of.
-SELECT id, action, service_request_id, patient_id, status, refusal, inserted_at, ended_at
-FROM ops.jobs
-WHERE id = @id AND client_id = @client_id;
+SELECT j.id, j.action, j.service_request_id, j.patient_id, j.status, j.refusal, j.inserted_at, j.ended_at,
+    coalesce(CASE WHEN j.ended_at IS NULL THEN (
+        SELECT oldest.not_before
+        FROM ops.jobs oldest
+        WHERE oldest.service_request_id = j.service_request_id AND oldest.status = 'pending'
+        ORDER BY oldest.sequence_number
+        LIMIT 1) END, j.inserted_at)::timestamptz AS begins_at
+FROM ops.jobs j
+WHERE j.id = @id AND j.client_id = @client_id;
 
 -- name: ListJobs :many
 -- Jobs for the operator: those that are pending, latest first, then those that ended, by their end, latest first. Run by the owner.
@@ -117,16 +185,22 @@ ORDER BY j.ended_at DESC NULLS FIRST, j.sequence_number DESC
 LIMIT @size_limit;
 
 -- name: MeasureJobs :one
--- How long a job takes from acceptance to end, in seconds: the mean of those that ended last, or the age of the oldest that is pending, if
--- that is more: while nothing ends, the mean knows nothing of it. Jobs that failed before are not the queue's fault. 0 if there are none.
+-- How long a job takes from acceptance to end, in seconds: the mean of the hundred that ended last, or the age of the oldest pending one
+-- that was accepted after all of these, if that is more: while nothing ends, the mean does not grow. An older pending job has been overtaken,
+-- so it waits for a reason of its own, and not for its turn. 0 if there are none.
 -- Locks: none.
--- Index: jobs_ended_at_idx, its newest hundred entries; jobs_not_ended_sequence_number_idx, its oldest.
+-- Index: jobs_ended_at_idx, its newest hundred entries; jobs_not_ended_sequence_number_idx, one.
 -- Refusals: none.
+WITH latest AS MATERIALIZED (
+    SELECT ended_at, inserted_at, sequence_number FROM ops.jobs WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT 100
+)
 SELECT greatest(
-    (SELECT avg(extract(epoch FROM latest.ended_at - latest.inserted_at))
-     FROM (SELECT ended_at, inserted_at FROM ops.jobs WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT 100) AS latest),
+    (SELECT avg(extract(epoch FROM latest.ended_at - latest.inserted_at)) FROM latest),
     (SELECT extract(epoch FROM statement_timestamp() - j.inserted_at)
-     FROM ops.jobs j WHERE j.ended_at IS NULL AND j.attempts = 0 ORDER BY j.sequence_number LIMIT 1),
+     FROM ops.jobs j
+     WHERE j.ended_at IS NULL AND j.not_before IS NULL AND j.sequence_number > coalesce((SELECT max(latest.sequence_number) FROM latest), 0)
+     ORDER BY j.sequence_number
+     LIMIT 1),
     0)::float8 AS seconds;
 
 -- name: MeasureQueue :one
@@ -138,6 +212,17 @@ SELECT
     (SELECT count(*) FROM (SELECT FROM ops.jobs WHERE ended_at IS NULL LIMIT 100000) AS pending)::bigint AS pending,
     coalesce(extract(epoch FROM statement_timestamp() - (
         SELECT inserted_at FROM ops.jobs WHERE ended_at IS NULL ORDER BY sequence_number LIMIT 1)), 0)::float8 AS oldest_seconds;
+
+-- name: PostponeJob :execrows
+-- Puts a job aside that could not be carried out for a reason that is not its own: no attempt is counted. It is repeated after as long as it
+-- has waited since its acceptance, so that the pauses double, at least and at most so many seconds. No row: the job has ended meanwhile.
+-- Locks: the job's row, FOR NO KEY UPDATE.
+-- Index: jobs_pkey.
+-- Refusals: none.
+UPDATE ops.jobs SET
+    not_before = statement_timestamp() + least(
+        greatest(statement_timestamp() - inserted_at, make_interval(secs => @least_seconds)), make_interval(secs => @most_seconds))
+WHERE id = @id AND status NOT IN ('processed', 'failed');
 
 -- name: PruneJobs :one
 -- Removes a batch of the jobs that ended longer ago than their retention, from a moment on. Tells how many, and the moment to go on from.

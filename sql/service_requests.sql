@@ -8,7 +8,7 @@
 -- The effect of complete: the status is completed, and so is the processing status where there is a programme; the holder stays. The
 -- histories of what changes, and one event. Fewer rows than asked: a state is not the one that was decided on, and the transaction must
 -- not be committed.
--- Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
+-- Locks: the service requests, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs. New rows of histories, events and unpublished_events.
 -- Index: service_requests_pkey.
 -- Refusals: none; JudgeComplete has given them.
 WITH wanted AS (
@@ -89,6 +89,22 @@ SELECT (SELECT count(*) FROM recalled) AS recalled, last.expiration_date, last.i
 FROM held last
 ORDER BY last.expiration_date DESC, last.id DESC
 LIMIT 1;
+
+-- name: FindExpiredServiceRequest :one
+-- The service request that ExpireServiceRequests would recall next behind a place, for the log: alone in its batch it could not be recalled.
+-- No row: there is none, or another transaction holds them all.
+-- Locks: the service request, FOR NO KEY UPDATE; those held by others are skipped, as ExpireServiceRequests skips them.
+-- Index: service_requests_active_expiration_date_id_idx.
+-- Refusals: none.
+SELECT s.id, s.expiration_date
+FROM medical_events.service_requests s
+WHERE s.status = 'active'
+    AND s.expiration_date < ops.instant(sqlc.narg('as_of'))
+    AND (s.expiration_date, s.id) > (@after_expiration_date::timestamptz, @after_id::uuid)
+    AND (s.program_processing_status IS NULL OR s.program_processing_status = 'new')
+ORDER BY s.expiration_date, s.id
+LIMIT 1
+FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: GetServiceRequest :one
 -- One service request of a patient, with its histories as of the same snapshot.
@@ -336,18 +352,10 @@ FROM (
 JOIN medical_events.service_requests s ON s.id = page.id
 ORDER BY s.inserted_at DESC, s.id DESC;
 
--- name: LockServiceRequests :exec
--- Takes the rows that a worker is about to decide on. The ladder looks in a later statement, whose snapshot is taken after all
--- locks are held.
--- Locks: the service requests, FOR NO KEY UPDATE, in order of id.
--- Index: service_requests_pkey.
--- Refusals: none; what does not exist locks nothing and the ladder refuses it.
-SELECT FROM medical_events.service_requests WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
-
 -- name: ProcessServiceRequests :execrows
 -- The effect of process: the processing status is in_progress; history and event. Fewer rows than asked: a state is not the one that was
 -- decided on, and the transaction must not be committed.
--- Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
+-- Locks: the service requests, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs. New rows of histories, events and unpublished_events.
 -- Index: service_requests_pkey.
 -- Refusals: none; JudgeProcess has given them.
 WITH wanted AS (
@@ -377,7 +385,7 @@ FROM processed;
 -- name: ReleaseServiceRequests :execrows
 -- The effect of release: the reservation goes, the processing status is new again; history and event. Fewer rows than asked: a
 -- state is not the one that was decided on, and the transaction must not be committed.
--- Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
+-- Locks: the service requests, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs. New rows of histories, events and unpublished_events.
 -- Index: service_requests_pkey.
 -- Refusals: none; JudgeRelease has given them.
 WITH wanted AS (
@@ -407,7 +415,7 @@ FROM released;
 -- name: UseServiceRequests :execrows
 -- The effect of use: the reservation is the caller's, the processing status is in_queue; three histories and the event. Fewer rows
 -- than asked: a state is not the one that was decided on, and the transaction must not be committed.
--- Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
+-- Locks: the service requests, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs. New rows of histories, events and unpublished_events.
 -- Index: service_requests_pkey.
 -- Refusals: none; JudgeUse has given them.
 WITH wanted AS (

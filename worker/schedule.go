@@ -4,40 +4,18 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/reiestr/reiestr/db"
 )
 
 const (
-	// retryAfter is waited after a run that failed; what it has done is done.
+	// retryAfter is the pause before a run that failed is repeated. Its batches stay committed.
 	retryAfter = time.Minute
-	// lookAtTheClock bounds how long a schedule sleeps without looking: a machine that was suspended, or whose clock was set, is late by this.
+	// lookAtTheClock bounds the sleep of a schedule: after a suspension of the machine, or a change of its clock, a run is
+	// late by this at most.
 	lookAtTheClock = time.Minute
 )
-
-// TimesOfDay are times of each day; none: never.
-type TimesOfDay []TimeOfDay
-
-// never is what turns a schedule off. An empty text does not.
-const never = "never"
-
-// UnmarshalText reads times with commas between them, like 00:00,04:00, or never.
-func (t *TimesOfDay) UnmarshalText(text []byte) error {
-	*t = nil
-	if string(text) == never {
-		return nil
-	}
-	for _, part := range strings.Split(string(text), ",") {
-		var time TimeOfDay
-		if err := time.UnmarshalText([]byte(strings.TrimSpace(part))); err != nil {
-			return err
-		}
-		*t = append(*t, time)
-	}
-	return nil
-}
 
 // TimeOfDay is a time on the clocks of the business time zone.
 type TimeOfDay struct{ Hour, Minute int }
@@ -46,7 +24,7 @@ type TimeOfDay struct{ Hour, Minute int }
 func (t *TimeOfDay) UnmarshalText(text []byte) error {
 	clock, err := time.Parse("15:04", string(text))
 	if err != nil {
-		return fmt.Errorf("%q is no time of day: give times like 00:00,04:00, or never", text)
+		return fmt.Errorf("%q is no time of day like 04:00", text)
 	}
 	t.Hour, t.Minute = clock.Hour(), clock.Minute()
 	return nil
@@ -54,12 +32,13 @@ func (t *TimeOfDay) UnmarshalText(text []byte) error {
 
 // Schedule is times of each day in a time zone.
 type Schedule struct {
-	Times TimesOfDay
+	Times []TimeOfDay
 	Zone  *time.Location
 }
 
-// Next is the first moment of the schedule after a moment. On the days on which clocks change each time comes once as well: one that the
-// clocks pass twice counts at one of the two, one that they skip an hour away; zero: there are no times.
+// Next is the first moment of the schedule after a moment; zero: the schedule has no times. On the days on which clocks
+// change each time comes exactly once too: a time that the clocks show twice counts at one of the two moments, and a time
+// that they skip counts an hour earlier or later.
 func (s Schedule) Next(after time.Time) (next time.Time) {
 	year, month, day := after.In(s.Zone).Date()
 	for d := day - 1; d <= day+2; d++ {
@@ -73,23 +52,27 @@ func (s Schedule) Next(after time.Time) (next time.Time) {
 	return next
 }
 
-// Expire runs expire at the times of the schedule until ctx ends, and again after an error until it has succeeded. It may run in any number
-// of processes at once: see db.ServiceRequests.Expire. What is due when a process starts waits for the next time.
-func Expire(ctx context.Context, s Schedule, log *slog.Logger, expire func(context.Context) (int64, error)) {
+// Expire runs expire at the times of the schedule until ctx ends, and again after an error until it has succeeded. It may
+// run in any number of processes at once: see db.ServiceRequests.Expire. A process does not make up for times before its
+// start.
+func Expire(ctx context.Context, s Schedule, log *slog.Logger, expire func(context.Context) (db.Expired, error)) {
 	s.run(ctx, func() error {
-		recalled, err := expire(ctx)
+		done, err := expire(ctx)
+		log := log.With("count", done.Recalled, "failed", done.Failed)
 		switch {
 		case ctx.Err() != nil:
-		case err == nil:
-			log.InfoContext(ctx, "expired service requests recalled", "count", recalled)
+		case err != nil:
+			log.ErrorContext(ctx, "the expiry of service requests failed, trying again", "error", err)
+		case done.Failed > 0:
+			log.ErrorContext(ctx, "expired service requests recalled, except some that the next run tries again")
 		default:
-			log.ErrorContext(ctx, "the expiry of service requests failed, trying again", "count", recalled, "error", err)
+			log.InfoContext(ctx, "expired service requests recalled")
 		}
 		return err
 	})
 }
 
-// Prune runs prune as Expire does expire: see db.DB.Prune.
+// Prune runs prune in the way that Expire runs expire: see db.DB.Prune.
 func Prune(ctx context.Context, s Schedule, log *slog.Logger, prune func(context.Context) (db.Pruned, error)) {
 	s.run(ctx, func() error {
 		p, err := prune(ctx)
@@ -105,7 +88,7 @@ func Prune(ctx context.Context, s Schedule, log *slog.Logger, prune func(context
 	})
 }
 
-// run does something at the times of the schedule until ctx ends, and again after an error until it has succeeded.
+// run calls do at the times of the schedule until ctx ends, and again after an error until it has succeeded.
 func (s Schedule) run(ctx context.Context, do func() error) {
 	for {
 		next := s.Next(time.Now())
@@ -118,7 +101,7 @@ func (s Schedule) run(ctx context.Context, do func() error) {
 	}
 }
 
-// sleepUntil tells whether the moment has come before ctx ended.
+// sleepUntil waits for the moment. False: ctx ended before it.
 func sleepUntil(ctx context.Context, moment time.Time) bool {
 	for ctx.Err() == nil {
 		left := time.Until(moment.Round(0)) // by the wall clock

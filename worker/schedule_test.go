@@ -100,12 +100,13 @@ func TestExpireRunsAtItsTimesAndAgainAfterAnError(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), 30*time.Hour)
 		defer stop()
 		var runs []string
-		worker.Expire(ctx, s, slog.New(slog.DiscardHandler), func(context.Context) (int64, error) {
+		var told strings.Builder
+		worker.Expire(ctx, s, slog.New(slog.NewTextHandler(&told, nil)), func(context.Context) (db.Expired, error) {
 			runs = append(runs, time.Now().In(s.Zone).Format("02 15:04:05"))
 			if len(runs) == 2 {
-				return 7, errors.New("the database has gone")
+				return db.Expired{Recalled: 7}, errors.New("the database has gone")
 			}
-			return 0, nil
+			return db.Expired{Recalled: 5, Failed: 3}, nil // rows that failed are left to the next run
 		})
 		want := []string{"01 04:00:00", "02 00:00:00", "02 00:01:00", "02 04:00:00"}
 		if len(runs) != len(want) {
@@ -114,6 +115,11 @@ func TestExpireRunsAtItsTimesAndAgainAfterAnError(t *testing.T) {
 		for i := range want {
 			if runs[i] != want[i] {
 				t.Errorf("ran at %v, want %v", runs, want)
+			}
+		}
+		for _, want := range []string{"count=7 failed=0 error=\"the database has gone\"", "count=5 failed=3\n"} {
+			if !strings.Contains(told.String(), want) {
+				t.Errorf("the log does not say %s:\n%s", want, told.String())
 			}
 		}
 	})

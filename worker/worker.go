@@ -1,10 +1,9 @@
-// Package worker carries out pending jobs. The jobs are the queue (ops.jobs), so there is nothing to keep, renew or rescue here: a worker
-// that dies leaves its jobs pending.
+// Package worker carries out pending jobs. The table of jobs is the queue (ops.jobs): a worker that dies leaves its jobs
+// pending, so there are no leases and there is no clean-up.
 package worker
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -17,27 +16,32 @@ import (
 
 const (
 	batchSize = 100 // jobs a transaction
-	// pollEvery is the net under the wake-ups: also what becomes due again after an unsuccessful attempt is found by it.
+	// pollEvery is how often an idle worker looks for jobs that it was not woken for.
 	pollEvery = time.Second
+	// repeatEvery is how often a busy worker looks for a job that could not be carried out before.
+	repeatEvery = 100 * time.Millisecond
 	// attemptPause is waited after the first unsuccessful attempt of a job; it doubles with each.
 	attemptPause = 200 * time.Millisecond
-	// forgetEvery is how often what is kept for a time only is removed.
+	// A job that the state of the database keeps from being carried out is repeated after these pauses.
+	leastPostponed, mostPostponed = time.Second, 30 * time.Second
+	// forgetEvery is how often rows that are kept for a time only are removed.
 	forgetEvery = time.Minute
-	// channel is what processes that only accept notify (see Announce).
+	// channel is notified by processes without workers (see Announce).
 	channel = "reiestr_jobs"
 )
 
 // Pool is a number of workers on one database.
 type Pool struct {
-	db   *db.DB
-	log  *slog.Logger
-	size int
-	wake chan struct{} // one place a worker: whoever finds a full batch leaves one for a neighbour
+	db      *db.DB
+	log     *slog.Logger
+	size    int
+	wake    chan struct{} // one place a worker: a worker that finds a full batch leaves a signal for another one
+	trouble trouble
 
 	alive atomic.Int32
 }
 
-// New makes a pool of so many workers; Run starts them.
+// New makes a pool of so many workers. Run starts them.
 func New(d *db.DB, log *slog.Logger, size int) *Pool {
 	return &Pool{db: d, log: log, size: size, wake: make(chan struct{}, size)}
 }
@@ -45,7 +49,10 @@ func New(d *db.DB, log *slog.Logger, size int) *Pool {
 // Alive tells whether all workers run.
 func (p *Pool) Alive() bool { return p.alive.Load() == int32(p.size) }
 
-// Run works until ctx ends. What a worker has begun by then it finishes.
+// Trouble is why the workers cannot carry out jobs at the moment; nil: they can, as far as they know.
+func (p *Pool) Trouble() error { return p.trouble.last() }
+
+// Run works until ctx ends. Each worker then finishes its transaction.
 func (p *Pool) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	for range p.size {
@@ -81,7 +88,7 @@ func (p *Pool) listen(ctx context.Context) {
 	})
 }
 
-// forget removes idempotency keys that are too old to be asked for.
+// forget removes idempotency keys whose time is over.
 func (p *Pool) forget(ctx context.Context) {
 	for ctx.Err() == nil {
 		if n, err := p.db.Idempotency.Forget(ctx); err != nil && ctx.Err() == nil {
@@ -100,101 +107,109 @@ func (p *Pool) signal() {
 	}
 }
 
-// work is one worker: it drains the queue, then waits to be woken.
+// work is one worker: it drains the queue, then waits to be woken. Jobs that could not be carried out before get their
+// turn between the batches, so that no backlog keeps them waiting: one at a time, and at most half of the time.
 func (p *Pool) work(ctx context.Context) {
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
-	for {
-		if ctx.Err() != nil {
-			return
+	var nextRepeat time.Time
+	for idle := true; ctx.Err() == nil; {
+		p.trouble.wait(ctx)
+		repeated := false
+		if begun := time.Now(); idle || !begun.Before(nextRepeat) {
+			repeated = p.repeat(ctx)
+			nextRepeat = time.Now().Add(max(repeatEvery, time.Since(begun)))
 		}
-		if p.drain(ctx) {
+		idle = !p.drain(ctx)
+		if !idle || repeated {
 			continue
 		}
 		select {
 		case <-ctx.Done():
-			return
 		case <-p.wake:
 		case <-poll.C:
-			p.repeat(ctx)
 		}
 	}
 }
 
-// drain runs one batch of the jobs that have not failed before, and tells whether there may be more.
+// drain runs one batch of the jobs that have not been tried before, and tells whether there may be more.
 func (p *Pool) drain(ctx context.Context) (more bool) {
 	taken, err := p.run(ctx, db.Claim{Size: batchSize})
 	switch {
+	case err == nil && len(taken) == batchSize:
+		p.signal() // there is work for another worker
+		return true
 	case err == nil:
-		if len(taken) == batchSize {
-			p.signal() // there is work for a neighbour
-		}
 		return len(taken) > 0
-	case !p.blame(ctx, err, taken):
-		return false
+	case len(taken) < 2 || !db.OfRows(err):
+		p.failed(ctx, taken, err)
+		return true
 	}
-	// One of the batch has made it fail. Each is run alone, so that the others are done and the culprit is found.
+	// One of the batch may have made it fail. Each is run alone, so that the others are done and that one is found.
+	p.log.WarnContext(ctx, "a batch of jobs failed, each is run alone", "jobs", len(taken), "error", err)
 	for range taken {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || p.trouble.pausing() {
 			break
 		}
 		alone, err := p.run(ctx, db.Claim{Size: 1})
-		if err != nil && p.blame(ctx, err, alone) {
-			p.count(ctx, alone, err)
-		}
-		if err == nil && len(alone) == 0 {
+		if err != nil {
+			p.failed(ctx, alone, err)
+		} else if len(alone) == 0 {
 			break
 		}
 	}
-	return ctx.Err() == nil
+	return true
 }
 
-// repeat runs the jobs that have failed before and are due again, one by one.
-func (p *Pool) repeat(ctx context.Context) {
-	for ctx.Err() == nil {
-		alone, err := p.run(ctx, db.Claim{Size: 1, FailedBefore: true})
-		if err != nil {
-			if !p.blame(ctx, err, alone) {
-				return
-			}
-			p.count(ctx, alone, err)
-		}
-		if len(alone) == 0 {
-			return
-		}
+// repeat runs one of the jobs that could not be carried out before and are due again, and tells whether there was one.
+func (p *Pool) repeat(ctx context.Context) bool {
+	alone, err := p.run(ctx, db.Claim{Size: 1, Repeated: true})
+	if err != nil {
+		p.failed(ctx, alone, err)
 	}
+	return len(alone) > 0
 }
 
-// run finishes what it has begun even when ctx ends.
+// run carries out jobs. It finishes its transaction even when ctx ends.
 func (p *Pool) run(ctx context.Context, c db.Claim) (taken []uuid.UUID, err error) {
-	return p.db.Jobs.Run(context.WithoutCancel(ctx), c)
-}
-
-// blame tells whether an error can be the fault of a job. A database that cannot be reached, or a lock that somebody holds for long, is
-// nobody's: the worker waits and the jobs stay as they are. So it is with an error that came before any job was taken.
-func (p *Pool) blame(ctx context.Context, err error, taken []uuid.UUID) bool {
-	switch {
-	case db.Unavailable(err):
-		p.log.WarnContext(ctx, "jobs wait, the database is not available", "error", err)
-	case len(taken) == 0:
-		p.log.ErrorContext(ctx, "jobs wait, none can be taken", "error", err)
-	default:
-		return true
+	taken, err = p.db.Jobs.Run(context.WithoutCancel(ctx), c)
+	if err == nil {
+		p.trouble.ended(len(taken))
 	}
-	pause(ctx, pollEvery)
-	return false
+	return taken, err
 }
 
-func (p *Pool) count(ctx context.Context, alone []uuid.UUID, cause error) {
-	for _, id := range alone {
-		ended, err := p.db.Jobs.CountAttempt(context.WithoutCancel(ctx), id, attemptPause)
-		p.log.ErrorContext(ctx, "a job made its transaction fail", "job", id, "ended", ended, "error", errors.Join(cause, err))
+// failed deals with the error of a transaction that has taken one job or none, or whose jobs did not cause it. Only a
+// job that is itself the cause, which shows when it is run alone, is counted an attempt. Any other job stays pending.
+func (p *Pool) failed(ctx context.Context, taken []uuid.UUID, err error) {
+	log := p.log.With("error", err)
+	if len(taken) != 1 || !db.OfRows(err) {
+		pause := p.trouble.note(err, false)
+		log.WarnContext(ctx, "jobs wait, the database cannot carry them out", "pause", pause)
+		return
+	}
+	log = log.With("job", taken[0])
+	if db.JobsFault(err) {
+		ended, countErr := p.db.Jobs.CountAttempt(context.WithoutCancel(ctx), taken[0], attemptPause)
+		log.ErrorContext(ctx, "a job made its transaction fail", "ended", ended)
+		if countErr != nil { // the attempt does not count: perhaps the database is the cause after all
+			pause := p.trouble.note(countErr, false)
+			p.log.WarnContext(ctx, "an attempt of a job was not counted", "job", taken[0], "error", countErr, "pause", pause)
+		}
+		return
+	}
+	pause := p.trouble.note(err, true)
+	log.ErrorContext(ctx, "a job waits, the database cannot carry it out", "pause", pause)
+	if err := p.db.Jobs.Postpone(context.WithoutCancel(ctx), taken[0], leastPostponed, mostPostponed); err != nil {
+		pause := p.trouble.note(err, false)
+		p.log.WarnContext(ctx, "a job was not put aside", "job", taken[0], "error", err, "pause", pause)
 	}
 }
 
-// Announce is for a process without workers: it tells the workers of other processes about the jobs that this one accepts, and does what
-// db.DB.Announce does. The notification is sent by a connection of its own after the acceptance is durable, one for as many jobs as were
-// accepted meanwhile: a NOTIFY inside the accepting transactions would make their commits wait for each other.
+// Announce is for a process without workers: it tells the workers of other processes about the jobs that this one
+// accepts, and does what db.DB.Announce does. It notifies after the acceptance is durable, once for all jobs that were
+// accepted since the last time, by a connection of its own: a NOTIFY inside the accepting transactions would make their
+// commits wait for each other.
 func Announce(ctx context.Context, d *db.DB, log *slog.Logger) {
 	var running sync.WaitGroup
 	defer running.Wait()

@@ -14,7 +14,7 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// Examples are shown in the OpenAPI document of an operation.
+// Examples are what the OpenAPI document shows of an operation.
 type Examples struct {
 	Body   any // of the request; nil: the operation has no body
 	Answer any // the data of a success; a slice: a list
@@ -27,8 +27,7 @@ type Examples struct {
 	Invalid Invalid
 }
 
-// errorTexts are the texts of error answers in the OpenAPI document, by status code. An empty message differs for each
-// operation.
+// errorTexts are the answers that every operation can give, and those of its rules.
 var errorTexts = map[int]struct{ kind, description, message string }{
 	http.StatusBadRequest: {"request_malformed", "The body is not JSON", "The body is not valid JSON: unexpected EOF"},
 	http.StatusUnauthorized: {"access_denied", "No token, or an invalid or expired one; no api key, or an unknown one",
@@ -40,10 +39,10 @@ var errorTexts = map[int]struct{ kind, description, message string }{
 	http.StatusRequestEntityTooLarge: {"request_too_large", "The body is larger than 1 MiB",
 		"The body is larger than 1048576 bytes"},
 	http.StatusUnsupportedMediaType: {"content_type_invalid", "The body is not sent as JSON", mediaTypeMessage},
-	http.StatusUnprocessableEntity: {"validation_failed",
-		"Path, query or body does not fit, or a rule about a value says no", schemaMessage},
-	http.StatusTooManyRequests: {"too_many_requests",
-		"The client asks more than the limit allows, where the operator has set one", tooManyMessage},
+	http.StatusUnprocessableEntity: {"validation_failed", "Path, query or body does not fit, or a rule about a value says no",
+		schemaMessage},
+	http.StatusTooManyRequests: {"too_many_requests", "The client asks more than the limit allows, where the operator has set one, or it has too many pending jobs on a service request",
+		tooManyMessage},
 	http.StatusInternalServerError: {"internal_error", "Internal error; details are in the log only", internalMessage},
 	http.StatusServiceUnavailable: {"service_unavailable", "The database cannot be reached, or a lock took too long",
 		unavailableMessage},
@@ -59,26 +58,17 @@ var errorHeaders = map[int]map[string]string{
 	http.StatusServiceUnavailable: {"Retry-After": "Seconds to wait before trying again"},
 }
 
-// scopeExtension is where the OpenAPI document has the scope of an operation.
-const scopeExtension = "x-required-scope"
-
-// ScopeOf is the scope that an operation asks for.
-func ScopeOf(op *huma.Operation) string {
-	scope, _ := op.Extensions[scopeExtension].(string)
-	return scope
-}
-
 // describeErrors documents every error answer of an operation, each with an example.
 func describeErrors(document *huma.OpenAPI, op *huma.Operation, e Examples) {
-	codes := append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotAcceptable,
-		http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusInternalServerError,
-		http.StatusServiceUnavailable}, slices.Collect(maps.Keys(e.Refusals))...)
+	codes := append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotAcceptable, http.StatusUnprocessableEntity,
+		http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable},
+		slices.Collect(maps.Keys(e.Refusals))...)
 	if op.Method != http.MethodGet {
 		codes = append(codes, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	op.Responses = map[string]*huma.Response{}
 	schema := document.Components.Schemas.Schema(reflect.TypeFor[Failure](), true, "Failure")
-	scope := ScopeOf(op)
+	scope, _ := op.Extensions["x-required-scope"].(string)
 	for _, code := range codes {
 		text := errorTexts[code]
 		fault := Fault{Type: text.kind, Message: text.message}
@@ -108,7 +98,7 @@ func describeErrors(document *huma.OpenAPI, op *huma.Operation, e Examples) {
 	}
 }
 
-// describeExamples adds the examples of a request and of a success.
+// describeExamples adds what a call that succeeds looks like.
 func describeExamples(document *huma.OpenAPI, op *huma.Operation, e Examples) {
 	for _, added := range operations(document.Paths[op.Path]) {
 		if added.OperationID != op.OperationID {
@@ -147,9 +137,7 @@ func exampleAnswer(op *huma.Operation, code int, data, cursor any) map[string]an
 }
 
 func exampleMeta(op *huma.Operation, code int) Meta {
-	return Meta{
-		Code: code, URL: "http://127.0.0.1:8080" + op.Path, Type: "object", RequestID: "d3b07384-d9a0-4c9b-8f6d-2f1f6b1a7f11",
-	}
+	return Meta{Code: code, URL: "http://127.0.0.1:8080" + op.Path, Type: "object", RequestID: "d3b07384-d9a0-4c9b-8f6d-2f1f6b1a7f11"}
 }
 
 var pathParameter = regexp.MustCompile(`\{(\w+)\}`)

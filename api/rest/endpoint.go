@@ -10,7 +10,7 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// Endpoint is one operation: its scope, its part of the OpenAPI document, and the function that does the work.
+// Endpoint is one operation: who may call it, how the OpenAPI document shows it, and the function that does the work.
 type Endpoint[I, O any] struct {
 	huma.Operation
 	Scope string
@@ -25,7 +25,7 @@ type callerKey struct{}
 func Register[I, O any](s *Server, e Endpoint[I, O]) {
 	op := e.Operation
 	op.Security = []map[string][]string{{"token": {e.Scope}, "apiKey": {}}}
-	op.Extensions = map[string]any{scopeExtension: e.Scope}
+	op.Extensions = map[string]any{"x-required-scope": e.Scope}
 	op.MaxBodyBytes = maxBodyBytes + 1 // huma refuses a body of exactly that size; readBody has refused larger ones
 	op.BodyReadTimeout = -1            // none: readBody has read the body, and a later deadline would cancel the request
 	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {

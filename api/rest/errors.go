@@ -31,6 +31,10 @@ func (t translator) answer(ctx context.Context, operation string, err error) *Fa
 		}
 		err = codesErr
 	}
+	var full db.TooManyPending
+	if errors.As(err, &full) {
+		return tooManyPending(ctx, full.Until)
+	}
 	log := t.Log.With("request_id", RequestID(ctx), "operation", operation, "error", err)
 	switch {
 	case errors.Is(err, context.Canceled):

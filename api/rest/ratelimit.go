@@ -13,12 +13,11 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// mostClients bounds the memory of a limiter. A client beyond it replaces the one whose last request is the oldest,
-// which then begins with a full bucket again.
+// mostClients bounds the memory of a limiter. The client that has called least recently is forgotten first: it begins anew with a full
+// bucket, which it has got again by then unless more clients than these call at once.
 const mostClients = 10_000
 
-// limiter bounds the requests of each client by a bucket of tokens. A bucket holds up to burst tokens, a request takes
-// one, and perSecond are added each second.
+// limiter bounds the requests of each client by a bucket of tokens: it holds burst of them, a request takes one, perSecond come back.
 type limiter struct {
 	perSecond float64
 	burst     int
@@ -30,7 +29,7 @@ func newLimiter(perSecond float64, burst int) *limiter {
 	return &limiter{perSecond, max(burst, int(math.Ceil(perSecond)), 1), clients}
 }
 
-// take takes a token of the client. It returns whether there was one and how many are left.
+// take tells whether the client may have its request, and how many tokens it has left.
 func (l *limiter) take(client uuid.UUID, now time.Time) (left float64, ok bool) {
 	bucket, known := l.clients.Get(client)
 	if !known {
@@ -43,7 +42,7 @@ func (l *limiter) take(client uuid.UUID, now time.Time) (left float64, ok bool) 
 	return bucket.TokensAt(now), ok
 }
 
-// limit takes a token for a request and sets the headers that tell the client its limit
+// limit takes a request from what the client may ask, and tells it how much that is
 // (draft-ietf-httpapi-ratelimit-headers).
 func (l *limiter) limit(ctx context.Context, client uuid.UUID, w http.ResponseWriter) *Failure {
 	if l == nil {

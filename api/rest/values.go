@@ -14,10 +14,7 @@ type UUID string
 
 // Schema describes it to huma, which checks it.
 func (UUID) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{
-		Type: huma.TypeString, Format: "uuid", Pattern: uuidPattern,
-		Examples: []any{"8be63914-a278-470b-b868-1af5b9087332"},
-	}
+	return &huma.Schema{Type: huma.TypeString, Format: "uuid", Pattern: uuidPattern, Examples: []any{"8be63914-a278-470b-b868-1af5b9087332"}}
 }
 
 // Value is the uuid of a string that has passed the schema.
@@ -76,7 +73,7 @@ func (d *Date) UnmarshalJSON(text []byte) (err error) {
 	return err
 }
 
-// Resolve refuses dates of the year 0, which Go knows and the calendar does not.
+// Resolve refuses the one date that Go knows and the calendar does not: there is no year 0.
 func (d Date) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
 	if d.IsZero() || d.Year() > 0 {
 		return nil

@@ -502,19 +502,26 @@ func TestPlaybookQueueGrows(t *testing.T) {
 	url, _ := b.serve()
 	b.release(url, 9, "10")
 
-	// Somebody forgot to commit, and a job waits for the row.
+	// A session did not commit. It holds a service request, whose job is passed over, and a table, for which the workers wait.
 	idler := b.connect("forgotten")
-	_, err := idler.Exec(t.Context(), "BEGIN; SELECT FROM medical_events.service_requests WHERE id = '00000000-0000-0000-0000-000000000001' FOR UPDATE")
+	_, err := idler.Exec(t.Context(), `BEGIN; SELECT FROM medical_events.service_requests WHERE id = '00000000-0000-0000-0000-000000000001' FOR UPDATE`)
 	must(t, err)
 	b.release(url, 1, "0")
 	p.try(b, "look", "release", "(1 row)", " 1 |")
 	p.try(b, "who works", "reiestr all")
+	pid := fmt.Sprintf(" %d |", idler.PgConn().PID())
+	eventually(t, "the open transaction is seen", func() bool {
+		return strings.Contains(p.try(b, "open transactions"), pid)
+	})
+	_, err = idler.Exec(t.Context(), `LOCK TABLE medical_events.service_request_history IN SHARE MODE`)
+	must(t, err)
+	b.release(url, 3, "0")
 	var line string
-	eventually(t, "somebody waits for the forgotten session", func() bool {
+	eventually(t, "a worker waits for the forgotten session", func() bool {
 		line = p.try(b, "who holds whom up")
 		return strings.Contains(line, "forgotten") && strings.Contains(line, "reiestr all") && strings.Contains(line, "idle in transaction")
 	})
-	if !strings.Contains(line, fmt.Sprintf(" %d |", idler.PgConn().PID())) {
+	if !strings.Contains(line, pid) {
 		t.Errorf("not the process id %d:\n%s", idler.PgConn().PID(), line)
 	}
 	p.try(b, "dead rows", "unpublished_events")

@@ -92,6 +92,9 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 			if works && !pool.Alive() {
 				return errors.New("not all workers run")
 			}
+			if err := pool.Trouble(); works && err != nil {
+				return fmt.Errorf("jobs are not carried out: %w", err)
+			}
 			return app.Ready(ctx, migrations.Latest())
 		},
 		RatePerSecond: env.RateLimit, RateBurst: env.RateBurst, Metrics: observed.Metrics(app), Answered: observed.Answered,
@@ -124,7 +127,9 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 			worker.Prune(background, pruning, env.log, func(ctx context.Context) (db.Pruned, error) { return app.Prune(ctx, env.retention()) })
 		})
 		running.Go(func() {
-			worker.Expire(background, schedule, env.log, func(ctx context.Context) (int64, error) { return app.ServiceRequests.Expire(ctx, nil) })
+			worker.Expire(background, schedule, env.log, func(ctx context.Context) (db.Expired, error) {
+				return app.ServiceRequests.Expire(ctx, nil, notRecalled(ctx, env.log))
+			})
 		})
 	} else {
 		running.Go(func() { worker.Announce(background, app, env.log) })

@@ -185,10 +185,10 @@ func TestKill(t *testing.T) {
 	p := serve(t, r.env())
 	ids := r.reserved(120)
 
-	// Whoever holds this row holds up the batch that contains it.
+	// A batch waits for this table when it has claimed its jobs.
 	holder, err := r.conn.Begin(t.Context())
 	must(t, err)
-	_, err = holder.Exec(t.Context(), "SELECT FROM medical_events.service_requests WHERE id = $1 FOR UPDATE", ids[60])
+	_, err = holder.Exec(t.Context(), "LOCK TABLE medical_events.service_request_history IN SHARE MODE")
 	must(t, err)
 	var jobs []string
 	for _, id := range ids {
@@ -197,7 +197,7 @@ func TestKill(t *testing.T) {
 	watcher, err := testdb.Connect(t.Context(), r.url)
 	must(t, err)
 	defer watcher.Close(context.Background())
-	eventually(t, "a worker waits for the row", func() bool {
+	eventually(t, "a worker waits for the table", func() bool {
 		var waits bool
 		must(t, watcher.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
 			WHERE datname = current_database() AND application_name = 'reiestr all' AND wait_event_type = 'Lock')`).Scan(&waits))
@@ -221,6 +221,38 @@ func TestKill(t *testing.T) {
 	if free != len(ids) || histories != len(ids) || events != len(ids) {
 		t.Errorf("%d released: %d free, %d histories, %d events", len(ids), free, histories, events)
 	}
+	p.stop()
+}
+
+// TestReadinessTellsThatJobsAreNotCarriedOut: while the database cannot carry out jobs the server is not ready, and the log
+// says why. When the cause has gone it is ready, and the jobs are processed.
+func TestReadinessTellsThatJobsAreNotCarriedOut(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	p := serve(t, r.env())
+	_, err := r.conn.Exec(t.Context(), `
+		CREATE FUNCTION medical_events.sick() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN RAISE EXCEPTION 'could not access file' USING ERRCODE = '58P01'; END $$;
+		CREATE TRIGGER sick BEFORE UPDATE ON medical_events.service_requests FOR EACH ROW EXECUTE FUNCTION medical_events.sick()`)
+	must(t, err)
+	var jobs []string
+	for _, id := range r.reserved(3) {
+		jobs = append(jobs, r.release(p, id))
+	}
+	readyz := func() int {
+		response, err := http.Get(p.url + "/readyz")
+		must(t, err)
+		response.Body.Close()
+		return response.StatusCode
+	}
+	eventually(t, "the server is not ready", func() bool { return readyz() == http.StatusServiceUnavailable })
+	eventually(t, "the log says why", func() bool {
+		return strings.Contains(p.stderr(), "jobs are not carried out") && strings.Contains(p.stderr(), "could not access file")
+	})
+	_, err = r.conn.Exec(t.Context(), `DROP FUNCTION medical_events.sick() CASCADE`)
+	must(t, err)
+	r.processed(p, jobs)
+	eventually(t, "the server is ready", func() bool { return readyz() == http.StatusOK })
 	p.stop()
 }
 

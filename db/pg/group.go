@@ -237,8 +237,17 @@ func (g *Group[O, R]) try(ctx context.Context, members []*Member[O, R]) (err err
 	return g.run(ctx, members)
 }
 
-// Panicked is the error for what recover has returned. It holds the stack, for the log.
-func Panicked(p any) error { return fmt.Errorf("panic: %v\n%s", p, debug.Stack()) }
+// Panic is a panic as an error.
+type Panic struct {
+	Value any    // that recover has returned
+	Stack []byte // of the goroutine at the panic
+}
+
+// Error holds the stack, for the log.
+func (p *Panic) Error() string { return fmt.Sprintf("panic: %v\n%s", p.Value, p.Stack) }
+
+// Panicked is the error for the value that recover has returned.
+func Panicked(value any) error { return &Panic{value, debug.Stack()} }
 
 // finish tells the callers their outcomes, and puts off the members that have none.
 func (g *Group[O, R]) finish(members []*Member[O, R]) {

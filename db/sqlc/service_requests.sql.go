@@ -67,7 +67,7 @@ type CompleteServiceRequestsParams struct {
 // The effect of complete: the status is completed, and so is the processing status where there is a programme; the holder stays. The
 // histories of what changes, and one event. Fewer rows than asked: a state is not the one that was decided on, and the transaction must
 // not be committed.
-// Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
+// Locks: the service requests, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs. New rows of histories, events and unpublished_events.
 // Index: service_requests_pkey.
 // Refusals: none; JudgeComplete has given them.
 func (q *Queries) CompleteServiceRequests(ctx context.Context, arg CompleteServiceRequestsParams) (int64, error) {
@@ -150,6 +150,41 @@ func (q *Queries) ExpireServiceRequests(ctx context.Context, arg ExpireServiceRe
 	)
 	var i ExpireServiceRequestsRow
 	err := row.Scan(&i.Recalled, &i.ExpirationDate, &i.ID)
+	return i, err
+}
+
+const findExpiredServiceRequest = `-- name: FindExpiredServiceRequest :one
+SELECT s.id, s.expiration_date
+FROM medical_events.service_requests s
+WHERE s.status = 'active'
+    AND s.expiration_date < ops.instant($1)
+    AND (s.expiration_date, s.id) > ($2::timestamptz, $3::uuid)
+    AND (s.program_processing_status IS NULL OR s.program_processing_status = 'new')
+ORDER BY s.expiration_date, s.id
+LIMIT 1
+FOR NO KEY UPDATE SKIP LOCKED
+`
+
+type FindExpiredServiceRequestParams struct {
+	AsOf                *time.Time
+	AfterExpirationDate time.Time
+	AfterID             uuid.UUID
+}
+
+type FindExpiredServiceRequestRow struct {
+	ID             uuid.UUID
+	ExpirationDate time.Time
+}
+
+// The service request that ExpireServiceRequests would recall next behind a place, for the log: alone in its batch it could not be recalled.
+// No row: there is none, or another transaction holds them all.
+// Locks: the service request, FOR NO KEY UPDATE; those held by others are skipped, as ExpireServiceRequests skips them.
+// Index: service_requests_active_expiration_date_id_idx.
+// Refusals: none.
+func (q *Queries) FindExpiredServiceRequest(ctx context.Context, arg FindExpiredServiceRequestParams) (FindExpiredServiceRequestRow, error) {
+	row := q.db.QueryRow(ctx, findExpiredServiceRequest, arg.AsOf, arg.AfterExpirationDate, arg.AfterID)
+	var i FindExpiredServiceRequestRow
+	err := row.Scan(&i.ID, &i.ExpirationDate)
 	return i, err
 }
 
@@ -718,20 +753,6 @@ func (q *Queries) ListServiceRequestsOfPatient(ctx context.Context, arg ListServ
 	return items, nil
 }
 
-const lockServiceRequests = `-- name: LockServiceRequests :exec
-SELECT FROM medical_events.service_requests WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
-`
-
-// Takes the rows that a worker is about to decide on. The ladder looks in a later statement, whose snapshot is taken after all
-// locks are held.
-// Locks: the service requests, FOR NO KEY UPDATE, in order of id.
-// Index: service_requests_pkey.
-// Refusals: none; what does not exist locks nothing and the ladder refuses it.
-func (q *Queries) LockServiceRequests(ctx context.Context, ids []uuid.UUID) error {
-	_, err := q.db.Exec(ctx, lockServiceRequests, ids)
-	return err
-}
-
 const processServiceRequests = `-- name: ProcessServiceRequests :execrows
 WITH wanted AS (
     SELECT
@@ -766,7 +787,7 @@ type ProcessServiceRequestsParams struct {
 
 // The effect of process: the processing status is in_progress; history and event. Fewer rows than asked: a state is not the one that was
 // decided on, and the transaction must not be committed.
-// Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
+// Locks: the service requests, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs. New rows of histories, events and unpublished_events.
 // Index: service_requests_pkey.
 // Refusals: none; JudgeProcess has given them.
 func (q *Queries) ProcessServiceRequests(ctx context.Context, arg ProcessServiceRequestsParams) (int64, error) {
@@ -810,7 +831,7 @@ type ReleaseServiceRequestsParams struct {
 
 // The effect of release: the reservation goes, the processing status is new again; history and event. Fewer rows than asked: a
 // state is not the one that was decided on, and the transaction must not be committed.
-// Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
+// Locks: the service requests, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs. New rows of histories, events and unpublished_events.
 // Index: service_requests_pkey.
 // Refusals: none; JudgeRelease has given them.
 func (q *Queries) ReleaseServiceRequests(ctx context.Context, arg ReleaseServiceRequestsParams) (int64, error) {
@@ -873,7 +894,7 @@ type UseServiceRequestsParams struct {
 
 // The effect of use: the reservation is the caller's, the processing status is in_queue; three histories and the event. Fewer rows
 // than asked: a state is not the one that was decided on, and the transaction must not be committed.
-// Locks: the service requests, FOR NO KEY UPDATE; held since LockServiceRequests. New rows of histories, events and unpublished_events.
+// Locks: the service requests, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs. New rows of histories, events and unpublished_events.
 // Index: service_requests_pkey.
 // Refusals: none; JudgeUse has given them.
 func (q *Queries) UseServiceRequests(ctx context.Context, arg UseServiceRequestsParams) (int64, error) {

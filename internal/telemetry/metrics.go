@@ -46,7 +46,7 @@ func newMetrics(r *prometheus.Registry) metrics {
 		jobs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_jobs_ended_total",
 			Help: "Jobs that workers of this process ended, by action, state and the rule that refused."}, []string{"action", "status", "refusal"}),
 		batches: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "reiestr_worker_batch_jobs",
-			Help: "Jobs that a worker's transaction claimed, by outcome.", Buckets: []float64{1, 2, 5, 10, 20, 50}}, []string{"outcome"}),
+			Help: "Jobs that a worker's transaction claimed, by outcome.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100}}, []string{"outcome"}),
 		pruned: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_pruned_rows_total",
 			Help: "Rows that this process removed as their time was over, by kind."}, []string{"kind"}),
 	}

@@ -104,7 +104,7 @@ func (d *document) rehearseStates(ctx context.Context, url string, owner *pgx.Co
 	if err := run(ctx, app); err != nil {
 		return err
 	}
-	if _, err := app.ServiceRequests.Expire(ctx, nil); err != nil {
+	if _, err := app.ServiceRequests.Expire(ctx, nil, func(uuid.UUID, error) {}); err != nil {
 		return err
 	}
 	for _, t := range tries {

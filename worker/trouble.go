@@ -1,0 +1,83 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// The pause of all workers after an error of the database doubles with each error until a job is carried out.
+	leastPause, mostPause = 250 * time.Millisecond, 8 * time.Second
+	// jobsInTrouble is how many jobs in a row may fail for a reason that is not their own before the workers pause: it
+	// is then the database, and not the rows of a single job.
+	jobsInTrouble = 3
+	// troubleForgotten is after how long an error counts no more that nothing has confirmed. It is longer than any pause:
+	// what is still wrong shows again by then.
+	troubleForgotten = 2 * mostPostponed
+)
+
+// trouble is the last error that kept the workers of a pool from carrying out jobs. All workers pause because of it.
+type trouble struct {
+	mu     sync.Mutex
+	err    error // nil: none
+	at     time.Time
+	ofJobs int           // how many jobs in a row have met an error; 0: the error is not of a job
+	pause  time.Duration // the last one
+	until  time.Time     // when it ends
+}
+
+// note takes an error, of a single job or of the database, and tells how long the workers pause.
+func (t *trouble) note(err error, ofJob bool) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.err, t.at = err, time.Now()
+	if ofJob {
+		if t.ofJobs++; t.ofJobs < jobsInTrouble {
+			return 0
+		}
+	} else {
+		t.ofJobs = 0
+	}
+	if t.at.After(t.until) { // else another worker has met the same error
+		t.pause = min(max(2*t.pause, leastPause), mostPause)
+		t.until = t.at.Add(t.pause)
+	}
+	return t.until.Sub(t.at)
+}
+
+// ended takes note of a transaction that has ended so many jobs. One without jobs shows that the database answers, not
+// that it can carry out the jobs that were put aside.
+func (t *trouble) ended(jobs int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if jobs > 0 || t.ofJobs == 0 {
+		t.err, t.ofJobs, t.pause = nil, 0, 0
+	}
+}
+
+// last is the error; nil: none, or none for a long time.
+func (t *trouble) last() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if time.Since(t.at) > troubleForgotten {
+		return nil
+	}
+	return t.err
+}
+
+func (t *trouble) pausing() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Now().Before(t.until)
+}
+
+// wait returns when the pause is over, or when ctx ends.
+func (t *trouble) wait(ctx context.Context) {
+	for ctx.Err() == nil && t.pausing() {
+		t.mu.Lock()
+		left := time.Until(t.until)
+		t.mu.Unlock()
+		pause(ctx, left)
+	}
+}
