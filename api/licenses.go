@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -16,23 +17,23 @@ import (
 
 // License is a licence of a legal entity (contract, section 3).
 type License struct {
-	ID             uuid.UUID  `json:"id" format:"uuid"`
-	LegalEntityID  uuid.UUID  `json:"legal_entity_id" format:"uuid"`
-	Type           string     `json:"type" doc:"Dictionary LICENSE_TYPE"`
-	IsActive       bool       `json:"is_active"`
-	IsPrimary      bool       `json:"is_primary"`
-	LicenseNumber  *string    `json:"license_number"`
-	IssuedBy       string     `json:"issued_by"`
-	IssuedDate     rest.Date  `json:"issued_date"`
-	IssuerStatus   *string    `json:"issuer_status"`
-	ExpiryDate     *rest.Date `json:"expiry_date" doc:"Null: never expires"`
-	ActiveFromDate rest.Date  `json:"active_from_date"`
-	WhatLicensed   *string    `json:"what_licensed"`
-	OrderNo        *string    `json:"order_no"`
-	InsertedAt     time.Time  `json:"inserted_at"`
-	InsertedBy     uuid.UUID  `json:"inserted_by" format:"uuid" doc:"User id"`
-	UpdatedAt      time.Time  `json:"updated_at"`
-	UpdatedBy      uuid.UUID  `json:"updated_by" format:"uuid" doc:"User id"`
+	ID             uuid.UUID `json:"id" format:"uuid"`
+	LegalEntityID  uuid.UUID `json:"legal_entity_id" format:"uuid"`
+	Type           string    `json:"type" doc:"Dictionary LICENSE_TYPE"`
+	IsActive       bool      `json:"is_active"`
+	IsPrimary      bool      `json:"is_primary"`
+	LicenseNumber  *string   `json:"license_number"`
+	IssuedBy       string    `json:"issued_by"`
+	IssuedDate     db.Date   `json:"issued_date"`
+	IssuerStatus   *string   `json:"issuer_status"`
+	ExpiryDate     *db.Date  `json:"expiry_date" doc:"Null: never expires"`
+	ActiveFromDate db.Date   `json:"active_from_date"`
+	WhatLicensed   *string   `json:"what_licensed"`
+	OrderNo        *string   `json:"order_no"`
+	InsertedAt     time.Time `json:"inserted_at"`
+	InsertedBy     uuid.UUID `json:"inserted_by" format:"uuid" doc:"User id"`
+	UpdatedAt      time.Time `json:"updated_at"`
+	UpdatedBy      uuid.UUID `json:"updated_by" format:"uuid" doc:"User id"`
 }
 
 // LicenseCreation is the body of POST /api/licenses. Unknown keys are ignored.
@@ -160,38 +161,15 @@ func (l licenses) register() {
 }
 
 func (l licenses) create(ctx context.Context, caller db.Caller, in *createLicenseInput) (*licenseOutput, error) {
-	b := in.Body
-	fields := db.LicenseFields{
-		Type:           b.Type,
-		IsPrimary:      b.IsPrimary,
-		LicenseNumber:  emptyIsNull(b.LicenseNumber),
-		IssuedBy:       b.IssuedBy,
-		IssuedDate:     b.IssuedDate.Time,
-		ExpiryDate:     b.ExpiryDate.Pointer(),
-		ActiveFromDate: b.ActiveFromDate.Time,
-		WhatLicensed:   b.WhatLicensed,
-		OrderNo:        b.OrderNo,
-	}
-	license, err := l.DB.Licenses.Create(ctx, caller, fields)
+	license, err := l.DB.Licenses.Create(ctx, caller, in.Body)
 	if err != nil {
-		return nil, licensePresent(ctx, err, b.Type)
+		return nil, licensePresent(ctx, err, in.Body.Type)
 	}
 	return &licenseOutput{rest.Object(ctx, http.StatusCreated, licenseAnswer(license))}, nil
 }
 
 func (l licenses) update(ctx context.Context, caller db.Caller, in *updateLicenseInput) (*licenseOutput, error) {
-	b := in.Body
-	license, err := l.DB.Licenses.Update(ctx, caller, in.ID.Value(), db.LicenseChanges{
-		Type:           b.Type,
-		IsPrimary:      b.IsPrimary,
-		LicenseNumber:  b.LicenseNumber,
-		IssuedBy:       b.IssuedBy,
-		IssuedDate:     b.IssuedDate.Pointer(),
-		ExpiryDate:     b.ExpiryDate.Pointer(),
-		ActiveFromDate: b.ActiveFromDate.Pointer(),
-		WhatLicensed:   b.WhatLicensed,
-		OrderNo:        b.OrderNo,
-	})
+	license, err := l.DB.Licenses.Update(ctx, caller, in.ID.Value(), in.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -223,59 +201,36 @@ func licensePresent(ctx context.Context, err error, licenseType string) error {
 }
 
 func licenseAnswer(l db.License) License {
-	return License{
-		ID:             l.ID,
-		LegalEntityID:  l.LegalEntityID,
-		Type:           l.Type,
-		IsActive:       l.IsActive,
-		IsPrimary:      l.IsPrimary,
-		LicenseNumber:  l.LicenseNumber,
-		IssuedBy:       l.IssuedBy,
-		IssuedDate:     rest.Day(l.IssuedDate),
-		IssuerStatus:   l.IssuerStatus,
-		ExpiryDate:     rest.OptionalDay(l.ExpiryDate),
-		ActiveFromDate: rest.Day(l.ActiveFromDate),
-		WhatLicensed:   l.WhatLicensed,
-		OrderNo:        l.OrderNo,
-		InsertedAt:     l.InsertedAt.UTC(),
-		InsertedBy:     l.InsertedBy,
-		UpdatedAt:      l.UpdatedAt.UTC(),
-		UpdatedBy:      l.UpdatedBy,
-	}
+	l.InsertedAt, l.UpdatedAt = l.InsertedAt.UTC(), l.UpdatedAt.UTC()
+	return License(l)
 }
 
-func emptyIsNull(s *string) *string {
-	if s != nil && *s == "" {
-		return nil
-	}
-	return s
-}
-
-func exampleLicenseFields() db.LicenseFields {
-	number, what, order := "АЕ 123456", "обіг наркотичних засобів", "К-123"
-	expiry := time.Date(2031, 1, 31, 0, 0, 0, 0, time.UTC)
-	return db.LicenseFields{
-		Type: "PHARMACY_DRUGS", LicenseNumber: &number, IssuedBy: "Держлікслужба", IssuedDate: time.Date(2026, 1, 15, 0, 0, 0, 0, time.UTC),
-		ExpiryDate: &expiry, ActiveFromDate: time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC), WhatLicensed: &what, OrderNo: &order,
-	}
-}
-
+// exampleLicenseCreation and exampleLicenseUpdate are requests, exampleLicense is the answer to the first.
 func exampleLicenseCreation() LicenseCreation {
-	f := exampleLicenseFields()
+	number, what, order := "АЕ 123456", "обіг наркотичних засобів", "К-123"
 	return LicenseCreation{
-		Type: f.Type, IssuedBy: f.IssuedBy, IssuedDate: rest.Day(f.IssuedDate), ActiveFromDate: rest.Day(f.ActiveFromDate), ExpiryDate: rest.OptionalDay(f.ExpiryDate),
-		LicenseNumber: f.LicenseNumber, WhatLicensed: f.WhatLicensed, OrderNo: f.OrderNo,
+		Type: "PHARMACY_DRUGS", IssuedBy: "Держлікслужба", IssuedDate: rest.Day(2026, 1, 15),
+		ActiveFromDate: rest.Day(2026, 2, 1), ExpiryDate: new(rest.Day(2031, 1, 31)),
+		LicenseNumber: &number, WhatLicensed: &what, OrderNo: &order,
 	}
 }
 
 func exampleLicenseUpdate() LicenseUpdate {
-	f := exampleLicenseFields()
-	return LicenseUpdate{Type: f.Type, ExpiryDate: rest.OptionalDay(f.ExpiryDate), OrderNo: f.OrderNo}
+	c := exampleLicenseCreation()
+	return LicenseUpdate{Type: c.Type, ExpiryDate: c.ExpiryDate, OrderNo: c.OrderNo}
 }
 
 func exampleLicense() License {
-	return licenseAnswer(db.License{
-		LicenseFields: exampleLicenseFields(), ID: uuid.MustParse("a6b2f9a1-0c1d-4e53-9f1e-6f2d6c7b8a90"), LegalEntityID: exampleClinic, IsActive: true,
+	answer := License{
+		ID: uuid.MustParse("a6b2f9a1-0c1d-4e53-9f1e-6f2d6c7b8a90"), LegalEntityID: exampleClinic, IsActive: true,
 		InsertedAt: exampleMoment, InsertedBy: exampleUser, UpdatedAt: exampleMoment, UpdatedBy: exampleUser,
-	})
+	}
+	sent, err := json.Marshal(exampleLicenseCreation())
+	if err == nil {
+		err = json.Unmarshal(sent, &answer)
+	}
+	if err != nil {
+		panic(err) // it is the same at every start
+	}
+	return answer
 }

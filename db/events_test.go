@@ -57,7 +57,7 @@ func TestEventsReachWhomTheyConcern(t *testing.T) {
 	}
 	owner := newLegalEntity()
 	h.save(t, owner, owner.primary())
-	license, err := h.Licenses.Create(t.Context(), owner.caller(), db.LicenseFields{
+	license, err := h.Licenses.Create(t.Context(), owner.caller(), licenseFields{
 		Type: "PHARMACY_DRUGS", IssuedBy: "МОЗ", IssuedDate: today, ActiveFromDate: today,
 	})
 	if err != nil {
@@ -228,7 +228,7 @@ func TestAwaitEvents(t *testing.T) {
 				return events
 			})
 			h.untilListening(t)
-			license, err := acting.Licenses.Create(t.Context(), owner.caller(), db.LicenseFields{
+			license, err := acting.Licenses.Create(t.Context(), owner.caller(), licenseFields{
 				Type: "PHARMACY_DRUGS", IssuedBy: "МОЗ", IssuedDate: today, ActiveFromDate: today,
 			})
 			if err != nil {

@@ -29,6 +29,42 @@ func date(year, month, day int) time.Time {
 	return time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
 }
 
+// licenseFields are the body of a request to create a licence, licenseChanges of one to update it (contract 3.1, 3.3).
+type licenseFields struct {
+	Type           string     `json:"type"`
+	IsPrimary      bool       `json:"is_primary"`
+	LicenseNumber  *string    `json:"license_number,omitempty"`
+	IssuedBy       string     `json:"issued_by"`
+	IssuedDate     time.Time  `json:"issued_date"`
+	ExpiryDate     *time.Time `json:"expiry_date,omitempty"`
+	ActiveFromDate time.Time  `json:"active_from_date"`
+	WhatLicensed   *string    `json:"what_licensed,omitempty"`
+	OrderNo        *string    `json:"order_no,omitempty"`
+}
+
+type licenseChanges struct {
+	Type           string     `json:"type"`
+	IsPrimary      bool       `json:"is_primary"`
+	LicenseNumber  *string    `json:"license_number,omitempty"`
+	IssuedBy       *string    `json:"issued_by,omitempty"`
+	IssuedDate     *time.Time `json:"issued_date,omitempty"`
+	ExpiryDate     *time.Time `json:"expiry_date,omitempty"`
+	ActiveFromDate *time.Time `json:"active_from_date,omitempty"`
+	WhatLicensed   *string    `json:"what_licensed,omitempty"`
+	OrderNo        *string    `json:"order_no,omitempty"`
+}
+
+// in is a licence with these fields.
+func (f licenseFields) in(l db.License) db.License {
+	l.Type, l.IsPrimary, l.LicenseNumber, l.IssuedBy = f.Type, f.IsPrimary, f.LicenseNumber, f.IssuedBy
+	l.IssuedDate, l.ActiveFromDate, l.ExpiryDate = db.Date{Time: f.IssuedDate}, db.Date{Time: f.ActiveFromDate}, nil
+	if f.ExpiryDate != nil {
+		l.ExpiryDate = &db.Date{Time: *f.ExpiryDate}
+	}
+	l.WhatLicensed, l.OrderNo = f.WhatLicensed, f.OrderNo
+	return l
+}
+
 func days(n int) time.Time { return today.AddDate(0, 0, n) }
 
 // house is a database of a test's own: as the service sees it, and as the owner does, who lays out fixtures and looks.

@@ -28,7 +28,7 @@ func (h *house) waitingCommands(t *testing.T, n int) (entity legalEntity, answer
 				all <- err
 				return
 			}
-			fields := db.LicenseFields{Type: "PHARMACY_DRUGS", IssuedBy: "Issuer", IssuedDate: days(-9),
+			fields := licenseFields{Type: "PHARMACY_DRUGS", IssuedBy: "Issuer", IssuedDate: days(-9),
 				ActiveFromDate: days(-1)}
 			_, err := h.Licenses.Create(t.Context(), a.caller, fields)
 			all <- err

@@ -20,7 +20,7 @@ type amendment struct {
 	isMissing     bool    // the stored one
 	holder        uuid.UUID
 	caller        db.Caller
-	changes       db.LicenseChanges
+	changes       licenseChanges
 }
 
 // newAmendment is one that no rule refuses.
@@ -28,7 +28,7 @@ func newAmendment() *amendment {
 	a := &amendment{entity: newLegalEntity(), other: newLegalEntity()}
 	a.primary, a.caller, a.holder = a.entity.primary(), a.entity.caller(), a.entity.id
 	a.stored = license{id: uuid.New(), kind: "PHARMACY_DRUGS", isActive: true, expires: new(days(100))}
-	a.changes = db.LicenseChanges{Type: "PHARMACY_DRUGS", OrderNo: new("К-2")}
+	a.changes = licenseChanges{Type: "PHARMACY_DRUGS", OrderNo: new("К-2")}
 	return a
 }
 
@@ -157,13 +157,13 @@ func TestUpdateLicenseByRule(t *testing.T) {
 func TestUpdateLicenseKeepsWhatIsLeftOut(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	full := db.LicenseChanges{
+	full := licenseChanges{
 		Type: "PHARMACY_DRUGS", LicenseNumber: new("АВ 2"), IssuedBy: new("Держлікслужба"), IssuedDate: new(days(-20)), ActiveFromDate: new(days(-10)),
 		ExpiryDate: new(days(200)), WhatLicensed: new("обіг"), OrderNo: new("К-9"),
 	}
 	a := newAmendment()
 	a.save(t, h)
-	update := func(c db.LicenseChanges) db.License {
+	update := func(c licenseChanges) db.License {
 		t.Helper()
 		updated, err := h.Licenses.Update(t.Context(), a.caller, a.stored.id, c)
 		if err != nil {
@@ -176,29 +176,29 @@ func TestUpdateLicenseKeepsWhatIsLeftOut(t *testing.T) {
 		return updated
 	}
 	all := update(full)
-	want := db.LicenseFields{
+	want := licenseFields{
 		Type: "PHARMACY_DRUGS", LicenseNumber: new("АВ 2"), IssuedBy: "Держлікслужба", IssuedDate: days(-20), ActiveFromDate: days(-10),
 		ExpiryDate: new(days(200)), WhatLicensed: new("обіг"), OrderNo: new("К-9"),
 	}
-	if !reflect.DeepEqual(all.LicenseFields, want) || all.UpdatedBy != a.caller.UserID || all.InsertedBy != operator || !all.UpdatedAt.After(all.InsertedAt) {
+	if !reflect.DeepEqual(all, want.in(all)) || all.UpdatedBy != a.caller.UserID || all.InsertedBy != operator || !all.UpdatedAt.After(all.InsertedAt) {
 		t.Errorf("every field: %+v", all)
 	}
 	first := a.caller
 	a.caller = a.entity.caller()
-	for name, c := range map[string]db.LicenseChanges{"the same again": full, "nothing": {Type: "PHARMACY_DRUGS"}} {
+	for name, c := range map[string]licenseChanges{"the same again": full, "nothing": {Type: "PHARMACY_DRUGS"}} {
 		if again := update(c); !reflect.DeepEqual(again, all) || again.UpdatedBy != first.UserID {
 			t.Errorf("%s: was %+v, is %+v", name, all, again)
 		}
 	}
-	cleared := update(db.LicenseChanges{Type: "PHARMACY_DRUGS", LicenseNumber: new("")})
+	cleared := update(licenseChanges{Type: "PHARMACY_DRUGS", LicenseNumber: new("")})
 	want.LicenseNumber = nil
-	if !reflect.DeepEqual(cleared.LicenseFields, want) || cleared.UpdatedBy != a.caller.UserID || !cleared.UpdatedAt.After(all.UpdatedAt) {
+	if !reflect.DeepEqual(cleared, want.in(cleared)) || cleared.UpdatedBy != a.caller.UserID || !cleared.UpdatedAt.After(all.UpdatedAt) {
 		t.Errorf("number cleared: %+v", cleared)
 	}
-	if again := update(db.LicenseChanges{Type: "PHARMACY_DRUGS", LicenseNumber: new("")}); !reflect.DeepEqual(again, cleared) {
+	if again := update(licenseChanges{Type: "PHARMACY_DRUGS", LicenseNumber: new("")}); !reflect.DeepEqual(again, cleared) {
 		t.Errorf("cleared twice: %+v", again)
 	}
-	if number := update(db.LicenseChanges{Type: "PHARMACY_DRUGS", LicenseNumber: new("АВ 3")}).LicenseNumber; number == nil || *number != "АВ 3" {
+	if number := update(licenseChanges{Type: "PHARMACY_DRUGS", LicenseNumber: new("АВ 3")}).LicenseNumber; number == nil || *number != "АВ 3" {
 		t.Errorf("number given again: %v", number)
 	}
 }
@@ -234,7 +234,7 @@ func TestUpdateLicenseTwoAtOnce(t *testing.T) {
 	var errs [2]error
 	answers := started(func() error {
 		atOnce(2, func(i int) {
-			changes := []db.LicenseChanges{{Type: "PHARMACY_DRUGS", OrderNo: new("К-5")}, {Type: "PHARMACY_DRUGS", WhatLicensed: new("обіг")}}[i]
+			changes := []licenseChanges{{Type: "PHARMACY_DRUGS", OrderNo: new("К-5")}, {Type: "PHARMACY_DRUGS", WhatLicensed: new("обіг")}}[i]
 			_, errs[i] = h.Licenses.Update(t.Context(), a.caller, a.stored.id, changes)
 		})
 		return errors.Join(errs[:]...)
@@ -248,7 +248,7 @@ func TestUpdateLicenseTwoAtOnce(t *testing.T) {
 		t.Errorf("one change is lost: %s", a.row(t, h))
 	}
 	// Dates that fit the stored ones each, and not each other: one of the two is refused.
-	changes := []db.LicenseChanges{
+	changes := []licenseChanges{
 		{Type: "PHARMACY_DRUGS", ActiveFromDate: new(days(80))},
 		{Type: "PHARMACY_DRUGS", ExpiryDate: new(days(70))},
 	}

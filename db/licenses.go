@@ -4,8 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -13,32 +14,11 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// LicenseFields are the fields of a licence that a caller sets. Dates are midnights in UTC that stand for calendar days
-// of the business time zone.
-type LicenseFields struct {
-	Type           string     `json:"type"` // the tags are the names that CreateLicenses reads
-	IsPrimary      bool       `json:"is_primary"`
-	LicenseNumber  *string    `json:"license_number"`
-	IssuedBy       string     `json:"issued_by"`
-	IssuedDate     time.Time  `json:"issued_date"`
-	ExpiryDate     *time.Time `json:"expiry_date"` // nil: never expires
-	ActiveFromDate time.Time  `json:"active_from_date"`
-	WhatLicensed   *string    `json:"what_licensed"`
-	OrderNo        *string    `json:"order_no"`
-}
-
 // License is a licence as it is stored.
-type License struct {
-	LicenseFields
-	ID            uuid.UUID
-	LegalEntityID uuid.UUID
-	IsActive      bool
-	IssuerStatus  *string
-	InsertedAt    time.Time
-	InsertedBy    uuid.UUID
-	UpdatedAt     time.Time
-	UpdatedBy     uuid.UUID
-}
+type License = sqlc.PrmLicense
+
+// Date is a calendar day of the business time zone.
+type Date = pg.Date
 
 // Licenses are the licences of legal entities.
 type Licenses struct {
@@ -54,26 +34,29 @@ func newLicenses(s *statements) *Licenses {
 
 // licenseCreation is a licence on its way to being registered.
 type licenseCreation struct {
-	caller Caller
-	fields LicenseFields
-	wanted json.RawMessage // both, as CreateLicenses reads them
+	legalEntityID uuid.UUID
+	wanted        json.RawMessage // as CreateLicenses reads it
 }
 
 // creatingLicense is a member of a batch of creations.
 type creatingLicense = pg.Member[licenseCreation, License]
 
-// Create registers an additional licence for the caller's legal entity (contract 3.1, rules 2 to 10). A rule that says
-// no is a Refusal.
-func (l *Licenses) Create(ctx context.Context, c Caller, f LicenseFields) (License, error) {
-	wanted, err := json.Marshal(struct {
-		LegalEntityID uuid.UUID `json:"legal_entity_id"`
-		LicenseFields
-		UserID uuid.UUID `json:"user_id"`
-	}{c.ClientID, f, c.UserID})
+// Create registers an additional licence for the caller's legal entity (contract 3.1, rules 2 to 10). fields marshals to
+// a JSON object: the body of the contract. A rule that says no is a Refusal.
+func (l *Licenses) Create(ctx context.Context, c Caller, fields any) (License, error) {
+	said, err := json.Marshal(fields)
 	if err != nil {
 		return License{}, err
 	}
-	return l.creation.Do(ctx, licenseCreation{c, f, wanted})
+	wanted, err := jsonv2.Marshal(struct {
+		Fields        jsontext.Value `json:",embed"`
+		LegalEntityID uuid.UUID      `json:"legal_entity_id"`
+		UserID        uuid.UUID      `json:"user_id"`
+	}{said, c.ClientID, c.UserID})
+	if err != nil {
+		return License{}, err
+	}
+	return l.creation.Do(ctx, licenseCreation{c.ClientID, wanted})
 }
 
 // create creates licences of legal entities that no other transaction holds, one of each. Further licences of one legal
@@ -82,7 +65,7 @@ func (l *Licenses) create(ctx context.Context, members []*creatingLicense) error
 	first := make(map[uuid.UUID]*creatingLicense, len(members))
 	ids := make([]uuid.UUID, 0, len(members))
 	for _, m := range members {
-		id := m.Order.caller.ClientID
+		id := m.Order.legalEntityID
 		if first[id] == nil {
 			first[id] = m
 			ids = append(ids, id)
@@ -122,10 +105,10 @@ func (l *Licenses) create(ctx context.Context, members []*creatingLicense) error
 	}
 	for _, row := range rows {
 		m := first[row.LegalEntityID]
-		m.Settle(m.Order.created(row))
+		m.Settle(created(row))
 	}
 	for _, m := range members {
-		id := m.Order.caller.ClientID
+		id := m.Order.legalEntityID
 		switch {
 		case isHeld[id]:
 			m.Held()
@@ -137,50 +120,33 @@ func (l *Licenses) create(ctx context.Context, members []*creatingLicense) error
 }
 
 // created is the outcome of a creation: the licence, or the ladder's refusal.
-func (c licenseCreation) created(row sqlc.CreateLicensesRow) (License, error) {
+func created(row sqlc.CreateLicensesRow) (license License, err error) {
 	if row.Refusal != "" {
-		return License{}, Refusal(row.Refusal)
+		return license, Refusal(row.Refusal)
 	}
-	return License{
-		LicenseFields: c.fields,
-		ID:            row.ID.UUID,
-		LegalEntityID: c.caller.ClientID,
-		IsActive:      true,
-		InsertedAt:    *row.InsertedAt,
-		InsertedBy:    c.caller.UserID,
-		UpdatedAt:     *row.InsertedAt,
-		UpdatedBy:     c.caller.UserID,
-	}, nil
+	// Names of columns match names of fields but for case and underscores.
+	return license, jsonv2.Unmarshal(row.License, &license, jsonv2.MatchCaseInsensitiveNames(true))
 }
 
-// LicenseChanges are the new values of a licence's fields; nil keeps the stored value.
-type LicenseChanges struct {
-	Type           string  // that of the licence: it cannot be changed
-	IsPrimary      bool    // false: it cannot be changed
-	LicenseNumber  *string // "": none
-	IssuedBy       *string
-	IssuedDate     *time.Time
-	ExpiryDate     *time.Time
-	ActiveFromDate *time.Time
-	WhatLicensed   *string
-	OrderNo        *string
-}
-
-// Update changes an additional licence of the caller's legal entity and answers it (contract 3.3, rules 2 to 11). Where
-// nothing differs nothing is written. A rule that says no is a Refusal.
-func (l *Licenses) Update(ctx context.Context, c Caller, id uuid.UUID, changes LicenseChanges) (License, error) {
-	var stored sqlc.PrmLicense
-	err := l.db.pg.Patiently(ctx, func() (held bool, err error) {
-		stored, held, err = l.update(ctx, c, id, changes)
+// Update changes an additional licence of the caller's legal entity and answers it (contract 3.3, rules 2 to 11). changes
+// marshals to a JSON object: the body of the contract. Where nothing differs nothing is written. A rule that says no is
+// a Refusal.
+func (l *Licenses) Update(ctx context.Context, c Caller, id uuid.UUID, changes any) (stored License, err error) {
+	wanted, err := json.Marshal(changes)
+	if err != nil {
+		return stored, err
+	}
+	err = l.db.pg.Patiently(ctx, func() (held bool, err error) {
+		stored, held, err = l.update(ctx, c, id, wanted)
 		return held, err
 	})
-	return licenseOf(stored), err
+	return stored, err
 }
 
 // update is Update that does nothing where another transaction holds the legal entity or the licence.
 func (l *Licenses) update(
-	ctx context.Context, c Caller, id uuid.UUID, changes LicenseChanges,
-) (stored sqlc.PrmLicense, isHeld bool, err error) {
+	ctx context.Context, c Caller, id uuid.UUID, changes json.RawMessage,
+) (stored License, isHeld bool, err error) {
 	err = l.db.transact(ctx, "update license", func(t *transaction) error {
 		held, err := t.now().LockLegalEntities(ctx, []uuid.UUID{c.ClientID})
 		isHeld = len(held) > 0
@@ -191,20 +157,12 @@ func (l *Licenses) update(
 			return err
 		}
 		row, err := t.now().UpdateLicense(ctx, sqlc.UpdateLicenseParams{
-			ID:             id,
-			LegalEntityID:  c.ClientID,
-			Type:           changes.Type,
-			IsPrimary:      changes.IsPrimary,
-			LicenseNumber:  changes.LicenseNumber,
-			IssuedBy:       changes.IssuedBy,
-			IssuedDate:     changes.IssuedDate,
-			ExpiryDate:     changes.ExpiryDate,
-			ActiveFromDate: changes.ActiveFromDate,
-			WhatLicensed:   changes.WhatLicensed,
-			OrderNo:        changes.OrderNo,
-			UserID:         c.UserID,
-			AsOf:           l.db.moment(),
-			TimeZone:       l.db.timeZone,
+			ID:            id,
+			LegalEntityID: c.ClientID,
+			Changes:       changes,
+			UserID:        c.UserID,
+			AsOf:          l.db.moment(),
+			TimeZone:      l.db.timeZone,
 		})
 		switch {
 		case err != nil:
@@ -250,29 +208,5 @@ func (l *Licenses) List(ctx context.Context, legalEntityID uuid.UUID, f LicenseF
 			})
 		},
 		func(r sqlc.ListLicensesRow) int64 { return r.TotalEntries },
-		func(r sqlc.ListLicensesRow) (License, error) { return licenseOf(r.PrmLicense), nil })
-}
-
-func licenseOf(row sqlc.PrmLicense) License {
-	return License{
-		LicenseFields: LicenseFields{
-			Type:           row.Type,
-			IsPrimary:      row.IsPrimary,
-			LicenseNumber:  row.LicenseNumber,
-			IssuedBy:       row.IssuedBy,
-			IssuedDate:     row.IssuedDate,
-			ExpiryDate:     row.ExpiryDate,
-			ActiveFromDate: row.ActiveFromDate,
-			WhatLicensed:   row.WhatLicensed,
-			OrderNo:        row.OrderNo,
-		},
-		ID:            row.ID,
-		LegalEntityID: row.LegalEntityID,
-		IsActive:      row.IsActive,
-		IssuerStatus:  row.IssuerStatus,
-		InsertedAt:    row.InsertedAt,
-		InsertedBy:    row.InsertedBy,
-		UpdatedAt:     row.UpdatedAt,
-		UpdatedBy:     row.UpdatedBy,
-	}
+		func(r sqlc.ListLicensesRow) (License, error) { return r.PrmLicense, nil })
 }

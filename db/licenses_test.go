@@ -20,7 +20,7 @@ type application struct {
 	kind      licenseType
 	licenses  []license
 	caller    db.Caller
-	fields    db.LicenseFields
+	fields    licenseFields
 }
 
 // newApplication is one that no rule refuses.
@@ -33,7 +33,7 @@ func newApplication() *application {
 		kind:     kind,
 		licenses: []license{entity.primary()},
 		caller:   entity.caller(),
-		fields: db.LicenseFields{
+		fields: licenseFields{
 			Type: kind.code, IssuedBy: "МОЗ", IssuedDate: days(-60), ActiveFromDate: days(-30), ExpiryDate: new(days(365)),
 		},
 	}
@@ -233,10 +233,10 @@ func TestCreateLicenseStoresWhatItAnswers(t *testing.T) {
 			if age := time.Since(moment); age < -time.Minute || age > time.Minute {
 				t.Errorf("inserted at %s", moment)
 			}
-			wantAnswer := db.License{
-				LicenseFields: a.fields, ID: created.ID, LegalEntityID: a.entity.id, IsActive: true,
+			wantAnswer := a.fields.in(db.License{
+				ID: created.ID, LegalEntityID: a.entity.id, IsActive: true,
 				InsertedAt: moment, InsertedBy: a.caller.UserID, UpdatedAt: moment, UpdatedBy: a.caller.UserID,
-			}
+			})
 			if !reflect.DeepEqual(created, wantAnswer) {
 				t.Errorf("answered %+v, want %+v", created, wantAnswer)
 			}

@@ -93,9 +93,9 @@ type recordedHouse struct {
 	caller db.Caller
 }
 
-func (h *recordedHouse) newLicense(t *testing.T, kind string) db.LicenseFields {
+func (h *recordedHouse) newLicense(t *testing.T, kind string) licenseFields {
 	h.save(t, parameter{"LEGAL_ENTITY_OUTPATIENT_ADDITIONAL_LICENSE_TYPES", `["PHARMACY_DRUGS", "PHARMACY", "MSP"]`})
-	return db.LicenseFields{Type: kind, IssuedBy: "Issuer", IssuedDate: days(-9), ActiveFromDate: days(-1)}
+	return licenseFields{Type: kind, IssuedBy: "Issuer", IssuedDate: days(-9), ActiveFromDate: days(-1)}
 }
 
 func createLicense(t *testing.T, h *recordedHouse, d *db.DB) {
@@ -125,13 +125,13 @@ func updateLicense(t *testing.T, h *recordedHouse, d *db.DB) {
 	h.save(t, primary)
 	l, err := h.Licenses.Create(t.Context(), h.caller, h.newLicense(t, "PHARMACY_DRUGS"))
 	must(t, err)
-	_, err = d.Licenses.Update(t.Context(), h.caller, l.ID, db.LicenseChanges{Type: "PHARMACY_DRUGS", OrderNo: new("1")})
+	_, err = d.Licenses.Update(t.Context(), h.caller, l.ID, licenseChanges{Type: "PHARMACY_DRUGS", OrderNo: new("1")})
 	must(t, err)
-	if _, err = d.Licenses.Update(t.Context(), h.caller, primary.id, db.LicenseChanges{Type: "MSP"}); refusal(t, err) == "" {
+	if _, err = d.Licenses.Update(t.Context(), h.caller, primary.id, licenseChanges{Type: "MSP"}); refusal(t, err) == "" {
 		t.Error("no refusal")
 	}
 	whileHeld(t, h, d, func() error {
-		_, err := d.Licenses.Update(t.Context(), h.caller, l.ID, db.LicenseChanges{Type: "PHARMACY_DRUGS", OrderNo: new("2")})
+		_, err := d.Licenses.Update(t.Context(), h.caller, l.ID, licenseChanges{Type: "PHARMACY_DRUGS", OrderNo: new("2")})
 		return err
 	})
 }
@@ -150,7 +150,7 @@ func loadLegalEntity(ctx context.Context, l *db.Loader, h *recordedHouse) error 
 func loadLicense(ctx context.Context, l *db.Loader, h *recordedHouse) error {
 	rows := []db.LicenseRow{{
 		ID: uuid.New(), LegalEntityID: h.clinic.id, Type: "MSP", IsActive: true, IsPrimary: true, IssuedBy: "Issuer",
-		IssuedDate: today, ActiveFromDate: today, InsertedAt: l.Now, UpdatedAt: l.Now,
+		IssuedDate: db.Date{Time: today}, ActiveFromDate: db.Date{Time: today}, InsertedAt: l.Now, UpdatedAt: l.Now,
 	}}
 	if err := l.SetLicensesAside(ctx, rows); err != nil {
 		return err

@@ -260,7 +260,8 @@ func calls() []call {
 		{reads: 20, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
 			n := size.LegalEntities + entity/2
 			q.UpdateLicense(ctx, sqlc.UpdateLicenseParams{
-				ID: population.License(n), LegalEntityID: one, Type: "PHARMACY_DRUGS", OrderNo: new("Наказ № 1"), TimeZone: "Europe/Kyiv", UserID: user,
+				ID: population.License(n), LegalEntityID: one, TimeZone: "Europe/Kyiv", UserID: user,
+				Changes: []byte(`{"type": "PHARMACY_DRUGS", "is_primary": false, "order_no": "Наказ № 1"}`),
 			})
 		}},
 

@@ -261,7 +261,9 @@ func readBack(t *testing.T, address string, from int64) {
 	if codes, err := app.AllowedCodes(t.Context(), db.LicenseTypeUnknown); err != nil || !slices.Equal(codes, []string{"MUD", "PHARMACY", "PHARMACY_DRUGS", "SPA"}) {
 		t.Errorf("types of licences: %v, %v", codes, err)
 	}
-	_, err = app.Licenses.Create(t.Context(), clinic, db.LicenseFields{Type: "SPA", IssuedBy: "Issuer", IssuedDate: time.Unix(0, 0), ActiveFromDate: time.Unix(0, 0)})
+	_, err = app.Licenses.Create(t.Context(), clinic, map[string]any{
+		"type": "SPA", "is_primary": false, "issued_by": "Issuer", "issued_date": "1970-01-01", "active_from_date": "1970-01-01",
+	})
 	if err != nil {
 		t.Errorf("a licence of a type that the operator allows: %v", err)
 	}

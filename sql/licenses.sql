@@ -2,7 +2,8 @@
 
 -- name: CreateLicenses :many
 -- Registers additional licences, one of each legal entity at most, each if no rule refuses it: the ladder, the licences and their events
--- in one statement. Each is a JSON object: the columns of a licence, and the id of the user that creates it.
+-- in one statement. Each is a JSON object: the columns of a licence, and the id of the user that creates it; an empty license_number is none.
+-- The licence is answered as a JSON object of its columns; null where a rule refuses it.
 -- Runs after LockLegalEntities in one transaction, so that equal requests come one after the other, and so do creation
 -- and the closing of the legal entity (legal_entities.sql).
 -- Locks: none but the new rows; the legal entities' rows are held already.
@@ -14,7 +15,7 @@ WITH wanted AS (
         (one.value ->> 'legal_entity_id')::uuid AS legal_entity_id,
         (one.value ->> 'type')::text AS type,
         (one.value ->> 'is_primary')::boolean AS is_primary,
-        (one.value ->> 'license_number')::text AS license_number,
+        nullif(one.value ->> 'license_number', '')::text AS license_number,
         (one.value ->> 'issued_by')::text AS issued_by,
         (one.value ->> 'issued_date')::date AS issued_date,
         (one.value ->> 'expiry_date')::date AS expiry_date,
@@ -66,13 +67,13 @@ WITH wanted AS (
         judged.expiry_date, judged.active_from_date, judged.what_licensed, judged.order_no, judged.user_id, judged.user_id
     FROM judged
     WHERE judged.refusal = ''
-    RETURNING id, legal_entity_id, inserted_at, inserted_by
+    RETURNING id, legal_entity_id, inserted_by, to_jsonb(licenses) AS license
 ), event AS (
     INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
     SELECT 'License', created.id, '{"status": {"old_value": null, "new_value": "active"}}', created.inserted_by, ARRAY[created.legal_entity_id]
     FROM created
 )
-SELECT judged.legal_entity_id::uuid AS legal_entity_id, judged.refusal, created.id, created.inserted_at
+SELECT judged.legal_entity_id::uuid AS legal_entity_id, judged.refusal, created.license::jsonb AS license
 FROM judged LEFT JOIN created ON created.legal_entity_id = judged.legal_entity_id;
 
 -- name: GetLicense :one
@@ -109,8 +110,8 @@ LIMIT @page_size::bigint OFFSET @page_offset::bigint;
 SELECT FROM prm.licenses WHERE id = @id AND legal_entity_id = @legal_entity_id FOR NO KEY UPDATE NOWAIT;
 
 -- name: UpdateLicense :one
--- Changes an additional licence if no rule refuses it. A field that is null keeps its value; an empty license_number clears it. Where
--- nothing differs nothing is written, so that updated_at and updated_by tell of the last change. Rows changed must be one where something
+-- Changes an additional licence if no rule refuses it. The changes are a JSON object of columns: a key that is absent keeps the stored value; an
+-- empty license_number clears it. Where nothing differs nothing is written, so that updated_at and updated_by tell of the last change. Rows changed must be one where something
 -- differs and nothing refuses: else the licence is not the one that was decided on, and the transaction must not be committed.
 -- An inactive licence exists and can be updated. There is no event: events tell of statuses, and an update changes none.
 -- Runs after LockLegalEntities and LockLicense in one transaction.
@@ -125,14 +126,16 @@ WITH wanted AS (
         stored.legal_entity_id,
         stored.type AS stored_type,
         stored.is_primary AS stored_is_primary,
-        CASE WHEN sqlc.narg('license_number')::text IS NULL THEN stored.license_number ELSE nullif(sqlc.narg('license_number'), '') END AS license_number,
-        coalesce(sqlc.narg('issued_by')::text, stored.issued_by) AS issued_by,
-        coalesce(sqlc.narg('issued_date')::date, stored.issued_date) AS issued_date,
-        coalesce(sqlc.narg('expiry_date')::date, stored.expiry_date) AS expiry_date,
-        coalesce(sqlc.narg('active_from_date')::date, stored.active_from_date) AS active_from_date,
-        coalesce(sqlc.narg('what_licensed')::text, stored.what_licensed) AS what_licensed,
-        coalesce(sqlc.narg('order_no')::text, stored.order_no) AS order_no
-    FROM (SELECT @id::uuid AS id) AS asked
+        CASE WHEN asked.changes ? 'license_number' THEN nullif(asked.changes ->> 'license_number', '') ELSE stored.license_number END AS license_number,
+        coalesce(asked.changes ->> 'issued_by', stored.issued_by) AS issued_by,
+        coalesce((asked.changes ->> 'issued_date')::date, stored.issued_date) AS issued_date,
+        coalesce((asked.changes ->> 'expiry_date')::date, stored.expiry_date) AS expiry_date,
+        coalesce((asked.changes ->> 'active_from_date')::date, stored.active_from_date) AS active_from_date,
+        coalesce(asked.changes ->> 'what_licensed', stored.what_licensed) AS what_licensed,
+        coalesce(asked.changes ->> 'order_no', stored.order_no) AS order_no,
+        asked.changes ->> 'type' AS wanted_type,
+        (asked.changes ->> 'is_primary')::boolean AS wanted_is_primary
+    FROM (SELECT @id::uuid AS id, @changes::jsonb AS changes) AS asked
     LEFT JOIN prm.licenses stored ON stored.id = asked.id
 ), judged AS (
     SELECT
@@ -144,11 +147,11 @@ WITH wanted AS (
                 THEN 'license_not_found'
             WHEN wanted.stored_is_primary
                 THEN 'license_is_primary'
-            WHEN @is_primary::boolean
+            WHEN wanted.wanted_is_primary
                 THEN 'license_made_primary'
             WHEN wanted.legal_entity_id <> le.id
                 THEN 'license_of_another'
-            WHEN wanted.stored_type <> @type::text
+            WHEN wanted.stored_type IS DISTINCT FROM wanted.wanted_type
                 THEN 'license_type_changed'
             WHEN NOT EXISTS (
                 SELECT FROM prm.licenses l
@@ -183,7 +186,7 @@ WITH wanted AS (
         updated_at = statement_timestamp(),
         updated_by = @user_id
     FROM judged JOIN differing ON differing.id = judged.id
-    WHERE l.id = judged.id AND l.legal_entity_id = @legal_entity_id AND NOT l.is_primary AND l.type = @type
+    WHERE l.id = judged.id AND l.legal_entity_id = @legal_entity_id AND NOT l.is_primary AND l.type = judged.wanted_type
     RETURNING l.id
 )
 SELECT

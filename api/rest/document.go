@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/yaml"
+
+	"github.com/reiestr/reiestr/db"
 )
 
 // About is the part of the OpenAPI document that is not about one operation.
@@ -16,6 +19,8 @@ type About struct {
 }
 
 func (a About) config() huma.Config {
+	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	schemas.RegisterTypeAlias(reflect.TypeFor[db.Date](), reflect.TypeFor[Date]()) // in answers
 	return huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",
@@ -23,7 +28,7 @@ func (a About) config() huma.Config {
 			Servers: []*huma.Server{{URL: "/", Description: "This server"}},
 			Tags:    a.Tags,
 			Components: &huma.Components{
-				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				Schemas: schemas,
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					"token": {Type: "http", Scheme: "bearer", Description: "Access token of a user of a legal entity, with scopes: " +
 						"an opaque one, or a JWT of the OIDC issuer that the operator has configured."},

@@ -5,6 +5,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/db"
 )
 
 const uuidPattern = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
@@ -28,18 +30,12 @@ func (u UUID) Optional() uuid.NullUUID {
 	return uuid.NullUUID{UUID: u.Value(), Valid: true}
 }
 
-// Date is a calendar day, YYYY-MM-DD.
-type Date struct{ time.Time }
+// Date is a calendar day in a request: that of the database, with its checks.
+type Date struct{ db.Date }
 
-// Day is the calendar day of a date that the database holds.
-func Day(t time.Time) Date { return Date{t} }
-
-// OptionalDay is nil for a date that the database does not hold.
-func OptionalDay(t *time.Time) *Date {
-	if t == nil {
-		return nil
-	}
-	return &Date{*t}
+// Day is a calendar day.
+func Day(year int, month time.Month, day int) Date {
+	return Date{db.Date{Time: time.Date(year, month, day, 0, 0, 0, 0, time.UTC)}}
 }
 
 // Schema describes it to huma, which checks it.
@@ -47,33 +43,7 @@ func (Date) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Format: "date", Examples: []any{"2026-02-28"}}
 }
 
-// Pointer is nil for a date that was left out.
-func (d *Date) Pointer() *time.Time {
-	if d == nil {
-		return nil
-	}
-	return &d.Time
-}
-
-// UnmarshalText reads a string that has passed the schema.
-func (d *Date) UnmarshalText(text []byte) (err error) {
-	d.Time, err = time.Parse(time.DateOnly, string(text))
-	return err
-}
-
-// MarshalText writes the day alone.
-func (d Date) MarshalText() ([]byte, error) { return d.AppendFormat(nil, time.DateOnly), nil }
-
-// MarshalJSON shadows that of time.Time.
-func (d Date) MarshalJSON() ([]byte, error) { return d.AppendFormat(nil, `"`+time.DateOnly+`"`), nil }
-
-// UnmarshalJSON shadows that of time.Time.
-func (d *Date) UnmarshalJSON(text []byte) (err error) {
-	d.Time, err = time.Parse(`"`+time.DateOnly+`"`, string(text))
-	return err
-}
-
-// Resolve refuses the one date that Go knows and the calendar does not: there is no year 0.
+// Resolve refuses dates of the year 0, which Go knows and the calendar does not.
 func (d Date) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
 	if d.IsZero() || d.Year() > 0 {
 		return nil

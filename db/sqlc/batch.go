@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/reiestr/reiestr/db/pg"
 )
 
 var (
@@ -341,10 +342,10 @@ type ReplaceLicensesParams struct {
 	IsPrimary      bool
 	LicenseNumber  *string
 	IssuedBy       string
-	IssuedDate     time.Time
+	IssuedDate     pg.Date
 	IssuerStatus   *string
-	ExpiryDate     *time.Time
-	ActiveFromDate time.Time
+	ExpiryDate     *pg.Date
+	ActiveFromDate pg.Date
 	WhatLicensed   *string
 	OrderNo        *string
 	InsertedAt     time.Time

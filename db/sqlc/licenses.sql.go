@@ -20,7 +20,7 @@ WITH wanted AS (
         (one.value ->> 'legal_entity_id')::uuid AS legal_entity_id,
         (one.value ->> 'type')::text AS type,
         (one.value ->> 'is_primary')::boolean AS is_primary,
-        (one.value ->> 'license_number')::text AS license_number,
+        nullif(one.value ->> 'license_number', '')::text AS license_number,
         (one.value ->> 'issued_by')::text AS issued_by,
         (one.value ->> 'issued_date')::date AS issued_date,
         (one.value ->> 'expiry_date')::date AS expiry_date,
@@ -72,13 +72,13 @@ WITH wanted AS (
         judged.expiry_date, judged.active_from_date, judged.what_licensed, judged.order_no, judged.user_id, judged.user_id
     FROM judged
     WHERE judged.refusal = ''
-    RETURNING id, legal_entity_id, inserted_at, inserted_by
+    RETURNING id, legal_entity_id, inserted_by, to_jsonb(licenses) AS license
 ), event AS (
     INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
     SELECT 'License', created.id, '{"status": {"old_value": null, "new_value": "active"}}', created.inserted_by, ARRAY[created.legal_entity_id]
     FROM created
 )
-SELECT judged.legal_entity_id::uuid AS legal_entity_id, judged.refusal, created.id, created.inserted_at
+SELECT judged.legal_entity_id::uuid AS legal_entity_id, judged.refusal, created.license::jsonb AS license
 FROM judged LEFT JOIN created ON created.legal_entity_id = judged.legal_entity_id
 `
 
@@ -91,13 +91,13 @@ type CreateLicensesParams struct {
 type CreateLicensesRow struct {
 	LegalEntityID uuid.UUID
 	Refusal       string
-	ID            uuid.NullUUID
-	InsertedAt    *time.Time
+	License       []byte
 }
 
 // Licences of legal entities: second in the lock order.
 // Registers additional licences, one of each legal entity at most, each if no rule refuses it: the ladder, the licences and their events
-// in one statement. Each is a JSON object: the columns of a licence, and the id of the user that creates it.
+// in one statement. Each is a JSON object: the columns of a licence, and the id of the user that creates it; an empty license_number is none.
+// The licence is answered as a JSON object of its columns; null where a rule refuses it.
 // Runs after LockLegalEntities in one transaction, so that equal requests come one after the other, and so do creation
 // and the closing of the legal entity (legal_entities.sql).
 // Locks: none but the new rows; the legal entities' rows are held already.
@@ -113,12 +113,7 @@ func (q *Queries) CreateLicenses(ctx context.Context, arg CreateLicensesParams) 
 	var items []CreateLicensesRow
 	for rows.Next() {
 		var i CreateLicensesRow
-		if err := rows.Scan(
-			&i.LegalEntityID,
-			&i.Refusal,
-			&i.ID,
-			&i.InsertedAt,
-		); err != nil {
+		if err := rows.Scan(&i.LegalEntityID, &i.Refusal, &i.License); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -274,18 +269,20 @@ WITH wanted AS (
         stored.legal_entity_id,
         stored.type AS stored_type,
         stored.is_primary AS stored_is_primary,
-        CASE WHEN $1::text IS NULL THEN stored.license_number ELSE nullif($1, '') END AS license_number,
-        coalesce($2::text, stored.issued_by) AS issued_by,
-        coalesce($3::date, stored.issued_date) AS issued_date,
-        coalesce($4::date, stored.expiry_date) AS expiry_date,
-        coalesce($5::date, stored.active_from_date) AS active_from_date,
-        coalesce($6::text, stored.what_licensed) AS what_licensed,
-        coalesce($7::text, stored.order_no) AS order_no
-    FROM (SELECT $8::uuid AS id) AS asked
+        CASE WHEN asked.changes ? 'license_number' THEN nullif(asked.changes ->> 'license_number', '') ELSE stored.license_number END AS license_number,
+        coalesce(asked.changes ->> 'issued_by', stored.issued_by) AS issued_by,
+        coalesce((asked.changes ->> 'issued_date')::date, stored.issued_date) AS issued_date,
+        coalesce((asked.changes ->> 'expiry_date')::date, stored.expiry_date) AS expiry_date,
+        coalesce((asked.changes ->> 'active_from_date')::date, stored.active_from_date) AS active_from_date,
+        coalesce(asked.changes ->> 'what_licensed', stored.what_licensed) AS what_licensed,
+        coalesce(asked.changes ->> 'order_no', stored.order_no) AS order_no,
+        asked.changes ->> 'type' AS wanted_type,
+        (asked.changes ->> 'is_primary')::boolean AS wanted_is_primary
+    FROM (SELECT $1::uuid AS id, $2::jsonb AS changes) AS asked
     LEFT JOIN prm.licenses stored ON stored.id = asked.id
 ), judged AS (
     SELECT
-        wanted.id, wanted.legal_entity_id, wanted.stored_type, wanted.stored_is_primary, wanted.license_number, wanted.issued_by, wanted.issued_date, wanted.expiry_date, wanted.active_from_date, wanted.what_licensed, wanted.order_no,
+        wanted.id, wanted.legal_entity_id, wanted.stored_type, wanted.stored_is_primary, wanted.license_number, wanted.issued_by, wanted.issued_date, wanted.expiry_date, wanted.active_from_date, wanted.what_licensed, wanted.order_no, wanted.wanted_type, wanted.wanted_is_primary,
         coalesce(CASE
             WHEN le.status IS NULL OR le.status NOT IN ('ACTIVE', 'SUSPENDED')
                 THEN 'legal_entity_not_active'
@@ -293,11 +290,11 @@ WITH wanted AS (
                 THEN 'license_not_found'
             WHEN wanted.stored_is_primary
                 THEN 'license_is_primary'
-            WHEN $9::boolean
+            WHEN wanted.wanted_is_primary
                 THEN 'license_made_primary'
             WHEN wanted.legal_entity_id <> le.id
                 THEN 'license_of_another'
-            WHEN wanted.stored_type <> $10::text
+            WHEN wanted.stored_type IS DISTINCT FROM wanted.wanted_type
                 THEN 'license_type_changed'
             WHEN NOT EXISTS (
                 SELECT FROM prm.licenses l
@@ -312,8 +309,8 @@ WITH wanted AS (
                 THEN 'license_expired'
         END, '')::text AS refusal
     FROM wanted
-    CROSS JOIN (SELECT ops.business_date($11::timestamptz, $12::text) AS date) AS today
-    LEFT JOIN prm.legal_entities le ON le.id = $13
+    CROSS JOIN (SELECT ops.business_date($3::timestamptz, $4::text) AS date) AS today
+    LEFT JOIN prm.legal_entities le ON le.id = $5
 ), differing AS (
     SELECT judged.id
     FROM judged JOIN prm.licenses l ON l.id = judged.id
@@ -330,9 +327,9 @@ WITH wanted AS (
         what_licensed = judged.what_licensed,
         order_no = judged.order_no,
         updated_at = statement_timestamp(),
-        updated_by = $14
+        updated_by = $6
     FROM judged JOIN differing ON differing.id = judged.id
-    WHERE l.id = judged.id AND l.legal_entity_id = $13 AND NOT l.is_primary AND l.type = $10
+    WHERE l.id = judged.id AND l.legal_entity_id = $5 AND NOT l.is_primary AND l.type = judged.wanted_type
     RETURNING l.id
 )
 SELECT
@@ -343,20 +340,12 @@ FROM judged
 `
 
 type UpdateLicenseParams struct {
-	LicenseNumber  *string
-	IssuedBy       *string
-	IssuedDate     *time.Time
-	ExpiryDate     *time.Time
-	ActiveFromDate *time.Time
-	WhatLicensed   *string
-	OrderNo        *string
-	ID             uuid.UUID
-	IsPrimary      bool
-	Type           string
-	AsOf           *time.Time
-	TimeZone       string
-	LegalEntityID  uuid.UUID
-	UserID         uuid.UUID
+	ID            uuid.UUID
+	Changes       []byte
+	AsOf          *time.Time
+	TimeZone      string
+	LegalEntityID uuid.UUID
+	UserID        uuid.UUID
 }
 
 type UpdateLicenseRow struct {
@@ -365,8 +354,8 @@ type UpdateLicenseRow struct {
 	Updated   int64
 }
 
-// Changes an additional licence if no rule refuses it. A field that is null keeps its value; an empty license_number clears it. Where
-// nothing differs nothing is written, so that updated_at and updated_by tell of the last change. Rows changed must be one where something
+// Changes an additional licence if no rule refuses it. The changes are a JSON object of columns: a key that is absent keeps the stored value; an
+// empty license_number clears it. Where nothing differs nothing is written, so that updated_at and updated_by tell of the last change. Rows changed must be one where something
 // differs and nothing refuses: else the licence is not the one that was decided on, and the transaction must not be committed.
 // An inactive licence exists and can be updated. There is no event: events tell of statuses, and an update changes none.
 // Runs after LockLegalEntities and LockLicense in one transaction.
@@ -377,16 +366,8 @@ type UpdateLicenseRow struct {
 // license_expired.
 func (q *Queries) UpdateLicense(ctx context.Context, arg UpdateLicenseParams) (UpdateLicenseRow, error) {
 	row := q.db.QueryRow(ctx, updateLicense,
-		arg.LicenseNumber,
-		arg.IssuedBy,
-		arg.IssuedDate,
-		arg.ExpiryDate,
-		arg.ActiveFromDate,
-		arg.WhatLicensed,
-		arg.OrderNo,
 		arg.ID,
-		arg.IsPrimary,
-		arg.Type,
+		arg.Changes,
 		arg.AsOf,
 		arg.TimeZone,
 		arg.LegalEntityID,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/reiestr/reiestr/db/pg"
 )
 
 // Electronic referrals. Third in the lock order: whoever decides on one holds its row FOR NO KEY UPDATE, several in order of id.
@@ -73,13 +74,13 @@ type PrmLicense struct {
 	// Authority that issued it.
 	IssuedBy string
 	// Day of issue.
-	IssuedDate time.Time
+	IssuedDate pg.Date
 	// Status at the issuing authority, where known.
 	IssuerStatus *string
 	// Last day of validity in the business time zone; null: never expires.
-	ExpiryDate *time.Time
+	ExpiryDate *pg.Date
 	// First day of validity in the business time zone.
-	ActiveFromDate time.Time
+	ActiveFromDate pg.Date
 	// Activity that is licensed.
 	WhatLicensed *string
 	// Number of the order by which it was issued.

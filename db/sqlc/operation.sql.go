@@ -8,6 +8,8 @@ package sqlc
 import (
 	"context"
 	"time"
+
+	"github.com/reiestr/reiestr/db/pg"
 )
 
 const checkReadiness = `-- name: CheckReadiness :one
@@ -22,7 +24,7 @@ type CheckReadinessParams struct {
 
 type CheckReadinessRow struct {
 	SchemaVersion int64
-	Today         time.Time
+	Today         pg.Date
 }
 
 // The state of the database itself.

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/db"
 )
 
 // checker collects what is wrong with the rows it is shown.
@@ -221,15 +223,15 @@ func aUUID(c *checker, n *node) uuid.UUID {
 	return id
 }
 
-func aDate(c *checker, n *node) time.Time {
+func aDate(c *checker, n *node) db.Date {
 	if !c.is(n, text) {
-		return time.Time{}
+		return db.Date{}
 	}
 	day, err := time.Parse(time.DateOnly, n.text)
 	if err != nil || day.Year() < 1 {
 		c.fault(n, "expected %q to be an existing date, YYYY-MM-DD", n.text)
 	}
-	return day
+	return db.Date{Time: day}
 }
 
 func aMoment(c *checker, n *node) time.Time {

@@ -115,10 +115,10 @@ var readLicense = objectOf(func(c *checker, o *node) db.LicenseRow {
 	if row.IsPrimary || len(c.faults) > before {
 		return row // a primary licence comes from outside and is taken as it is
 	}
-	if row.IssuedDate.After(row.ActiveFromDate) {
+	if row.IssuedDate.After(row.ActiveFromDate.Time) {
 		c.faultAt(o, "issued_date", "an additional licence cannot be issued later than its active_from_date")
 	}
-	if row.ExpiryDate != nil && row.ActiveFromDate.After(*row.ExpiryDate) {
+	if row.ExpiryDate != nil && row.ActiveFromDate.After(row.ExpiryDate.Time) {
 		c.faultAt(o, "active_from_date", "an additional licence cannot be active from later than its expiry_date")
 	}
 	return row

@@ -272,11 +272,13 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 	part("By `reiestr jobs list`", db.Owner, func(b *db.DB) error { _, err := b.Jobs.List(ctx, "", 1); return err })
 	part("By `reiestr jobs show`", db.Owner, func(b *db.DB) error { _, err := b.Jobs.Show(ctx, job.ID); return err })
 
-	fields := db.LicenseFields{Type: "PHARMACY_DRUGS", IssuedDate: date(2020), ActiveFromDate: date(2020)}
+	fields := map[string]any{
+		"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "", "issued_date": "2020-01-01", "active_from_date": "2020-01-01",
+	}
 	var license db.License
-	begin("Create a licence", "Those that come at the same time share a transaction.")
+	begin("Create a licence", "Simultaneous creations share a transaction.")
 	part("", db.App, func(b *db.DB) (err error) { license, err = b.Licenses.Create(ctx, s.caller, fields); return err })
-	part("Where the legal entity is held by somebody else, or is none", db.App, func(b *db.DB) error {
+	part("Of a legal entity that does not exist", db.App, func(b *db.DB) error {
 		_, err := b.Licenses.Create(ctx, db.Caller{UserID: s.caller.UserID, ClientID: uuid.New()}, fields)
 		if errors.Is(err, db.LegalEntityNotActive) {
 			return nil
@@ -287,7 +289,7 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 
 	begin("Update a licence", "")
 	part("", db.App, func(b *db.DB) error {
-		_, err := b.Licenses.Update(ctx, s.caller, license.ID, db.LicenseChanges{Type: fields.Type, OrderNo: new("1")})
+		_, err := b.Licenses.Update(ctx, s.caller, license.ID, map[string]any{"type": "PHARMACY_DRUGS", "is_primary": false, "order_no": "1"})
 		return err
 	})
 
@@ -418,7 +420,7 @@ func load(ctx context.Context, d *db.DB, s *stage) error {
 	return d.Load(ctx, false, func(l *db.Loader) error {
 		by, at := s.operator, l.Now
 		licenses := []db.LicenseRow{{
-			ID: uuid.New(), LegalEntityID: s.other, Type: "MSP", IsPrimary: true, IssuedDate: date(2020), ActiveFromDate: date(2020),
+			ID: uuid.New(), LegalEntityID: s.other, Type: "MSP", IsPrimary: true, IssuedDate: db.Date{Time: date(2020)}, ActiveFromDate: db.Date{Time: date(2020)},
 			InsertedAt: at, InsertedBy: by, UpdatedAt: at, UpdatedBy: by,
 		}}
 		var requests []db.ServiceRequestRow

@@ -1,0 +1,37 @@
+package pg
+
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// Date is a calendar day: a midnight in UTC, and in JSON a text, YYYY-MM-DD.
+type Date struct{ time.Time }
+
+// ScanDate reads a date column.
+func (d *Date) ScanDate(v pgtype.Date) error {
+	d.Time = v.Time
+	return nil
+}
+
+// DateValue writes a date column.
+func (d Date) DateValue() (pgtype.Date, error) { return pgtype.Date{Time: d.Time, Valid: true}, nil }
+
+// MarshalText writes the day alone.
+func (d Date) MarshalText() ([]byte, error) { return d.AppendFormat(nil, time.DateOnly), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (d *Date) UnmarshalText(text []byte) (err error) {
+	d.Time, err = time.Parse(time.DateOnly, string(text))
+	return err
+}
+
+// MarshalJSON shadows that of time.Time.
+func (d Date) MarshalJSON() ([]byte, error) { return d.AppendFormat(nil, `"`+time.DateOnly+`"`), nil }
+
+// UnmarshalJSON shadows that of time.Time.
+func (d *Date) UnmarshalJSON(text []byte) (err error) {
+	d.Time, err = time.Parse(`"`+time.DateOnly+`"`, string(text))
+	return err
+}
