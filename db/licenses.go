@@ -41,8 +41,8 @@ type licenseCreation struct {
 // creatingLicense is a member of a batch of creations.
 type creatingLicense = pg.Member[licenseCreation, License]
 
-// Create registers an additional licence for the caller's legal entity (contract 3.1, rules 2 to 10). fields marshals to
-// a JSON object: the body of the contract. A rule that says no is a Refusal.
+// Create registers an additional licence for the caller's legal entity (contract 3.1, rules 2 to 10). fields marshals
+// to a JSON object: the body of the contract. A rule that says no is a Refusal.
 func (l *Licenses) Create(ctx context.Context, c Caller, fields any) (License, error) {
 	said, err := json.Marshal(fields)
 	if err != nil {
@@ -128,9 +128,9 @@ func created(row sqlc.CreateLicensesRow) (license License, err error) {
 	return license, jsonv2.Unmarshal(row.License, &license, jsonv2.MatchCaseInsensitiveNames(true))
 }
 
-// Update changes an additional licence of the caller's legal entity and answers it (contract 3.3, rules 2 to 11). changes
-// marshals to a JSON object: the body of the contract. Where nothing differs nothing is written. A rule that says no is
-// a Refusal.
+// Update changes an additional licence of the caller's legal entity and answers it (contract 3.3, rules 2 to 11).
+// changes marshals to a JSON object: the body of the contract. Where nothing differs nothing is written. A rule that
+// says no is a Refusal.
 func (l *Licenses) Update(ctx context.Context, c Caller, id uuid.UUID, changes any) (stored License, err error) {
 	wanted, err := json.Marshal(changes)
 	if err != nil {

@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"api/rest":   {"db", "internal/recent"},
 	"db":         {"db/pg", "db/sqlc"},
 	"db/pg":      {},
-	"db/sqlc":    {},
+	"db/sqlc":    {"db/pg"}, // types of columns
 	"migrations": {},
 	"client":     {},
 
