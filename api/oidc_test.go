@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,10 +28,12 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/reiestr/reiestr/api/rest"
+	"github.com/reiestr/reiestr/db"
 )
 
-// beIssuer is an OIDC issuer in a process of its own: discovery, a key set, a door to have claims signed (POST /sign)
-// and one to change the keys (POST /rotate). It ends with its standard input.
+// beIssuer is an OIDC issuer in a process of its own: discovery and a key set. Tests have it sign claims (POST /sign),
+// change its key (POST /rotate), and replace its key set (POST /set, where "good" stands for its key). It ends with its
+// standard input.
 func beIssuer() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -54,6 +57,7 @@ func beIssuer() {
 		key = jose.JSONWebKey{Key: private, KeyID: uuid.NewString(), Algorithm: string(algorithm), Use: "sig"}
 	}
 	rotate("RSA")
+	var set []byte // of POST /set; empty: the key only
 	answer := func(w http.ResponseWriter, v any) {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(v) //nolint:errcheck // the test has gone
@@ -65,10 +69,16 @@ func beIssuer() {
 	})
 	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
 		asked++
+		if len(set) > 0 {
+			good, _ := key.Public().MarshalJSON()
+			w.Write(bytes.ReplaceAll(set, []byte(`"good"`), good)) //nolint:errcheck // the test has gone
+			return
+		}
 		answer(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}})
 	})
 	mux.HandleFunc("GET /asked", func(w http.ResponseWriter, _ *http.Request) { answer(w, asked) })
 	mux.HandleFunc("POST /rotate", func(_ http.ResponseWriter, r *http.Request) { rotate(r.URL.Query().Get("kind")) })
+	mux.HandleFunc("POST /set", func(_ http.ResponseWriter, r *http.Request) { set, _ = io.ReadAll(r.Body) })
 	mux.HandleFunc("POST /sign", func(w http.ResponseWriter, r *http.Request) {
 		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(key.Algorithm), Key: key}, nil)
 		if err != nil {
@@ -302,6 +312,72 @@ func TestOIDCUnreachable(t *testing.T) {
 		t.Error("no Retry-After")
 	}
 	late.accepts("opaque", late.token)
+}
+
+// TestOIDCOddKeys: a key that the service cannot use does not spoil the set that it stands in. A set without a usable
+// key is answered as an unknown key is: 401, not 503.
+func TestOIDCOddKeys(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	s := newService(t)
+	token := i.token(s, nil)
+	// check asks the issuer anew and returns the code of the answer; 200: the token is accepted.
+	check := func(set string) int {
+		i.post("/set", []byte(set))
+		_, err := rest.NewIssuer(i.url, "reiestr", s.app.Access, slog.New(slog.DiscardHandler)).Check(t.Context(), token, "")
+		var failure *rest.Failure
+		switch {
+		case errors.As(err, &failure):
+			return failure.GetStatus()
+		case errors.Is(err, db.ErrNotFound):
+			return 401
+		}
+		must(t, err)
+		return 200
+	}
+	for name, odd := range map[string]string{
+		"unknown type":       `{"kty": "AKP", "alg": "ML-DSA-44", "kid": "odd", "pub": "AAAA"}`,
+		"unknown type only":  `{"kty": "AKP"}`,
+		"X25519":             `{"kty": "OKP", "crv": "X25519", "kid": "odd", "x": "3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08"}`,
+		"Ed448":              `{"kty": "OKP", "crv": "Ed448", "x": "AAAA"}`,
+		"secp256k1":          `{"kty": "EC", "crv": "secp256k1", "alg": "ES256K", "kid": "odd", "x": "AAAA", "y": "AAAA"}`,
+		"unknown curve":      `{"kty": "EC", "crv": "P-999", "x": "AAAA", "y": "AAAA"}`,
+		"not on its curve":   `{"kty": "EC", "crv": "P-256", "x": "` + strings.Repeat("A", 43) + `", "y": "` + strings.Repeat("A", 43) + `"}`,
+		"x5c no base64":      `{"kty": "RSA", "kid": "odd", "n": "AQAB", "e": "AQAB", "x5c": ["!"]}`,
+		"x5c no certificate": `{"kty": "RSA", "kid": "odd", "n": "AQAB", "e": "AQAB", "x5c": ["AAAA"]}`,
+		"x5c no list":        `{"kty": "RSA", "n": "AQAB", "e": "AQAB", "x5c": 7}`,
+		"bad x5t":            `{"kty": "RSA", "n": "AQAB", "e": "AQAB", "x5t": "!"}`,
+		"bad x5u":            `{"kty": "RSA", "n": "AQAB", "e": "AQAB", "x5u": ":"}`,
+		"no modulus":         `{"kty": "RSA", "e": "AQAB"}`,
+		"modulus zero":       `{"kty": "RSA", "n": "AA", "e": "AQAB"}`,
+		"exponent zero":      `{"kty": "RSA", "n": "AQAB", "e": "AA"}`,
+		"no base64":          `{"kty": "RSA", "n": "!", "e": "!"}`,
+		"no type":            `{"kid": "odd"}`,
+		"kid is a number":    `{"kty": "RSA", "kid": 7, "n": "AQAB", "e": "AQAB"}`,
+		"shared secret":      `{"kty": "oct", "k": "AAAA"}`,
+		"private key":        `{"kty": "OKP", "crv": "Ed25519", "d": "` + strings.Repeat("A", 43) + `", "x": "` + strings.Repeat("A", 43) + `"}`,
+		"null":               `null`,
+		"number":             `7`,
+		"list":               `[]`,
+		"text":               `"key"`,
+	} {
+		before, after, alone := check(`{"keys": [`+odd+`, "good"]}`), check(`{"keys": ["good", `+odd+`]}`), check(`{"keys": [`+odd+`]}`)
+		if before != 200 || after != 200 || alone != 401 {
+			t.Errorf("%s: %d before the good key, %d behind it, %d alone", name, before, after, alone)
+		}
+	}
+	if code := check(`{"keys": []}`); code != 401 {
+		t.Errorf("empty set: %d", code)
+	}
+	// An answer that is no key set says nothing about the token: known keys serve on, and without one it is 503.
+	for _, body := range []string{`{}`, `{"keys": null}`, `{"keys": {}}`, `[]`, `<html>`, `{"keys": ["good"`} {
+		if code := check(body); code != 503 {
+			t.Errorf("%s: %d", body, code)
+		}
+	}
+
+	i.post("/set", []byte(`{"keys": [{"kty": "AKP"}, "good"]}`))
+	newService(t, withIssuer(i.url)).accepts("over HTTP", i.token(s, nil))
 }
 
 // Without an issuer a JWT is a token that nobody knows.

@@ -21,18 +21,24 @@ import (
 )
 
 const (
-	clockSkew      = 30 * time.Second // allowed between the issuer's clock and ours
-	issuerTimeout  = 5 * time.Second  // for one answer of the issuer
-	keysMaxAge     = 5 * time.Minute  // then they are fetched again: a key that the issuer withdrew is no longer good
-	keysFetchPause = 5 * time.Second  // after a fetch that brought nothing new: tokens with invented key ids cost the issuer little
+	clockSkew     = 30 * time.Second // allowed between the issuer's clock and ours
+	issuerTimeout = 5 * time.Second  // for one answer of the issuer
+	keysMaxAge    = 5 * time.Minute  // then keys are fetched again, so that a withdrawn key is refused
+	// keysFetchPause follows a fetch without a new key: tokens with invented key ids must not put load on the issuer.
+	keysFetchPause = 5 * time.Second
 	maxKeysBytes   = 1 << 20
 )
 
-// signatures are the algorithms of public keys; none and those of shared secrets are no signatures of an issuer.
-var signatures = []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.ES256, jose.ES384, jose.ES512, jose.EdDSA}
+// signatures are the accepted algorithms: those with public keys. "none" and shared secrets prove no issuer.
+var signatures = []jose.SignatureAlgorithm{
+	jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.ES256, jose.ES384, jose.ES512, jose.EdDSA,
+}
 
-// Issuer is an OIDC issuer, whose signed JWTs are taken as access tokens. It is asked for its keys when the first token comes, so it need
-// not be up before.
+// Issuer is an OIDC issuer. Its signed JWTs are accepted as access tokens. Its keys are fetched when the first token
+// comes, so the service starts without it.
+//
+// The key set of go-oidc is not used: it trusts a withdrawn key for ever, asks the issuer once for every invented key
+// id, reads an answer of any size, and refuses the whole set because of one malformed key (decision 8).
 type Issuer struct {
 	url      string
 	audience string
@@ -40,26 +46,28 @@ type Issuer struct {
 	log      *slog.Logger
 	client   *http.Client
 	known    atomic.Pointer[issuerKeys] // never nil
-	fetching chan struct{}              // holds the right to fetch
+	fetching chan struct{}              // holds one token: the right to fetch
 }
 
-// issuerKeys are what the latest fetch brought.
+// issuerKeys is the result of the latest fetch.
 type issuerKeys struct {
 	keys      []jose.JSONWebKey
-	fetchedAt time.Time // of the keys
-	inVainAt  time.Time // of the latest fetch that brought nothing new
+	fetchedAt time.Time // when the keys were fetched
+	inVainAt  time.Time // when the latest fetch without a new key ended
 	err       error     // of the latest fetch
 }
 
-// NewIssuer makes a token source of the issuer at a URL, for tokens that are meant for the audience. Api keys are the database's.
+// NewIssuer makes a token source of the issuer at a URL, for tokens with the audience. Api keys are looked up in the
+// database.
 func NewIssuer(url, audience string, access *db.Access, log *slog.Logger) *Issuer {
-	i := &Issuer{url: url, audience: audience, access: access, log: log, client: &http.Client{Timeout: issuerTimeout}, fetching: make(chan struct{}, 1)}
+	client := &http.Client{Timeout: issuerTimeout}
+	i := &Issuer{url: url, audience: audience, access: access, log: log, client: client, fetching: make(chan struct{}, 1)}
 	i.known.Store(&issuerKeys{})
 	i.fetching <- struct{}{}
 	return i
 }
 
-// claims of a token. The user is sub. The legal entity is legal_entity_id or, where there is none, client_id.
+// claims of a token. The user is sub. The legal entity is legal_entity_id or, if there is none, client_id.
 type claims struct {
 	Subject       string   `json:"sub"`
 	LegalEntityID *string  `json:"legal_entity_id"`
@@ -69,13 +77,15 @@ type claims struct {
 	NotBefore     float64  `json:"nbf"`
 }
 
-// Check tells what a JWT allows: its signature, issuer and audience are checked, then its claims, its expiry last.
+// Check returns what a JWT allows. It checks signature, issuer and audience, then the claims, the expiry last.
+// db.ErrNotFound: the token is refused.
 func (i *Issuer) Check(ctx context.Context, token, apiKey string) (db.Grant, error) {
 	keys := &keysOnce{issuer: i}
 	grant, err := i.verify(ctx, token, keys)
 	switch {
 	case keys.err != nil:
-		i.log.WarnContext(ctx, "the keys of the OIDC issuer cannot be had", "request_id", RequestID(ctx), "error", keys.err)
+		i.log.WarnContext(ctx, "the keys of the OIDC issuer cannot be fetched",
+			"request_id", RequestID(ctx), "error", keys.err)
 		return db.Grant{}, unavailable(ctx)
 	case err != nil:
 		i.log.DebugContext(ctx, "a JWT is refused", "request_id", RequestID(ctx), "reason", err)
@@ -86,7 +96,8 @@ func (i *Issuer) Check(ctx context.Context, token, apiKey string) (db.Grant, err
 }
 
 func (i *Issuer) verify(ctx context.Context, token string, keys oidc.KeySet) (db.Grant, error) {
-	config := &oidc.Config{ClientID: i.audience, SkipExpiryCheck: true} // its clock skew is not ours: see below
+	// The expiry is checked below: go-oidc allows no clock skew there.
+	config := &oidc.Config{ClientID: i.audience, SkipExpiryCheck: true}
 	for _, algorithm := range signatures {
 		config.SupportedSigningAlgs = append(config.SupportedSigningAlgs, string(algorithm))
 	}
@@ -122,16 +133,16 @@ func (i *Issuer) verify(ctx context.Context, token string, keys oidc.KeySet) (db
 	return grant, nil
 }
 
-// moment of a NumericDate, to the second.
+// moment is the time of a NumericDate, to the second.
 func moment(seconds float64) time.Time { return time.Unix(int64(seconds), 0) }
 
-// keysOnce verifies one signature, and remembers if that was for want of keys.
+// keysOnce verifies one signature. err is set if the keys could not be fetched.
 type keysOnce struct {
 	issuer *Issuer
 	err    error
 }
 
-// VerifySignature makes it an oidc.KeySet.
+// VerifySignature implements oidc.KeySet.
 func (k *keysOnce) VerifySignature(ctx context.Context, token string) ([]byte, error) {
 	signed, err := jose.ParseSigned(token, signatures)
 	if err != nil {
@@ -157,8 +168,8 @@ func (k *keysOnce) VerifySignature(ctx context.Context, token string) ([]byte, e
 	return nil, errors.New("no key of the issuer has signed it")
 }
 
-// keys finds those of that id, or all of them for a token that names none. An id that is not known, and keys that are old, have them
-// fetched again; old keys serve as long as the issuer cannot be reached.
+// keys returns the keys with an id, or all keys if the token names none. An unknown id, and keys that are too old, cause
+// a fetch. Old keys serve while the issuer cannot be reached.
 func (i *Issuer) keys(ctx context.Context, id string) ([]jose.JSONWebKey, error) {
 	known := i.known.Load()
 	found := known.of(id)
@@ -168,7 +179,7 @@ func (i *Issuer) keys(ctx context.Context, id string) ([]jose.JSONWebKey, error)
 	if len(found) > 0 {
 		select {
 		case <-i.fetching:
-		default: // somebody is at it
+		default: // another request fetches; the old keys serve meanwhile
 			return found, nil
 		}
 	} else {
@@ -179,7 +190,7 @@ func (i *Issuer) keys(ctx context.Context, id string) ([]jose.JSONWebKey, error)
 		}
 	}
 	defer func() { i.fetching <- struct{}{} }()
-	known = i.known.Load() // whoever fetched before us did it for us too
+	known = i.known.Load() // another request may have fetched while this one waited
 	if len(known.of(id)) == 0 || time.Since(known.fetchedAt) >= keysMaxAge {
 		if time.Since(known.inVainAt) >= keysFetchPause {
 			known = i.fetch(ctx, known)
@@ -205,7 +216,8 @@ func (k *issuerKeys) of(id string) []jose.JSONWebKey {
 	return found
 }
 
-// fetch asks the issuer for its keys. The request that waits for them does not end it: others profit.
+// fetch asks the issuer for its keys. The end of the request that caused it does not end the fetch: other requests need
+// the keys too.
 func (i *Issuer) fetch(ctx context.Context, before *issuerKeys) *issuerKeys {
 	ctx, cancel := context.WithTimeout(oidc.ClientContext(context.WithoutCancel(ctx), i.client), issuerTimeout)
 	defer cancel()
@@ -244,7 +256,33 @@ func (i *Issuer) ask(ctx context.Context) ([]jose.JSONWebKey, error) {
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s answers %s", discovered.KeysURL, response.Status)
 	}
-	var set jose.JSONWebKeySet
-	err = json.NewDecoder(io.LimitReader(response.Body, maxKeysBytes)).Decode(&set)
-	return set.Keys, err
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxKeysBytes)).Decode(&set); err != nil {
+		return nil, fmt.Errorf("%s is no key set: %w", discovered.KeysURL, err)
+	}
+	if set.Keys == nil {
+		return nil, fmt.Errorf("%s is no key set: it has no list keys", discovered.KeysURL)
+	}
+	return i.usable(ctx, set.Keys), nil
+}
+
+// usable returns the keys that can verify a signature. RFC 7517, section 5: keys of an unknown type, without a required
+// member, or with a value out of range are ignored, so that one such key does not spoil the set.
+func (i *Issuer) usable(ctx context.Context, set []json.RawMessage) []jose.JSONWebKey {
+	var keys []jose.JSONWebKey
+	for place, raw := range set {
+		var key jose.JSONWebKey
+		err := key.UnmarshalJSON(raw)
+		if err == nil && !key.IsPublic() { // a shared secret or a private key
+			err = errors.New("it is no public key")
+		}
+		if err != nil {
+			i.log.DebugContext(ctx, "a key of the OIDC issuer is ignored", "place", place, "reason", err)
+			continue
+		}
+		keys = append(keys, key)
+	}
+	return keys
 }
