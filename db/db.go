@@ -98,9 +98,13 @@ func (d *DB) Pool() *pgxpool.Stat { return d.pg.Stat() }
 // Waiters tells how many commands wait for held rows now, how many may, and how many were refused for want of a place.
 func (d *DB) Waiters() (now, most int, refused int64) { return d.pg.Waiters() }
 
-// Ready tells whether the database answers and holds the schema of this version or a newer one: a release never takes
-// away what the release before it uses, so that the programs of both work on the newer schema (decision 16).
+// Ready tells whether the database answers, its sessions are what the service relies on (decision 22), and it holds the
+// schema of this version or a newer one: a release never takes away what the release before it uses, so that the
+// programs of both work on the newer schema (decision 16).
 func (d *DB) Ready(ctx context.Context, schemaVersion int64) error {
+	if err := d.pg.Check(ctx); err != nil {
+		return err
+	}
 	row, err := d.read().CheckReadiness(ctx, sqlc.CheckReadinessParams{AsOf: d.moment(), TimeZone: d.timeZone})
 	if err != nil {
 		return err

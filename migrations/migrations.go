@@ -18,6 +18,8 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
+
+	"github.com/reiestr/reiestr/internal/session"
 )
 
 // FS holds the versioned migrations and roles.sql.
@@ -42,7 +44,7 @@ type Step struct {
 }
 
 // Up brings the database at url to the newest version: roles first, as the login itself, then each pending migration as
-// reiestr_owner in a transaction of its own. Migrators that run at the same time wait for each other.
+// reiestr_owner in a transaction of its own. Migrations of one database that run at the same time wait for each other.
 func Up(ctx context.Context, url string) error {
 	if err := prepareRoles(ctx, url); err != nil {
 		return err
@@ -69,8 +71,8 @@ func Down(ctx context.Context, url string) error {
 	})
 }
 
-// Status lists every migration, oldest first, and whether the database has it: those of this program, then those of newer ones that are
-// applied. It changes nothing.
+// Status lists every migration, oldest first, and whether the database has it: those of this program, then those of
+// newer programs that are applied. It changes nothing.
 func Status(ctx context.Context, url string) ([]Step, error) {
 	applied, err := appliedAt(ctx, url)
 	if err != nil {
@@ -123,7 +125,8 @@ func appliedAt(ctx context.Context, url string) (map[int64]time.Time, error) {
 	defer conn.Close(context.WithoutCancel(ctx))
 	applied := map[int64]time.Time{}
 	var exists bool
-	if err := conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", versionTable).Scan(&exists); err != nil || !exists {
+	err = conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", versionTable).Scan(&exists)
+	if err != nil || !exists {
 		return applied, err
 	}
 	rows, err := conn.Query(ctx, "SELECT version_id, tstamp FROM "+versionTable+" WHERE is_applied")
@@ -165,7 +168,7 @@ func withProvider(ctx context.Context, url string, do func(*goose.Provider) erro
 	}
 	defer db.Close()
 	if err := db.PingContext(ctx); err != nil {
-		return err
+		return session.Explain(err)
 	}
 	// Goose answers a lock that is taken by asking again: every second, for five minutes.
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(advisoryLock), lock.WithLockTimeout(1, 300))
@@ -184,46 +187,37 @@ func withProvider(ctx context.Context, url string, do func(*goose.Provider) erro
 }
 
 func openAsOwner(url string) (*sql.DB, error) {
-	config, err := configure(url)
+	// Each file has a lock time-out of its own. An index that is built CONCURRENTLY waits for as long as it takes.
+	config, err := wantedSession(ownerRole, 0).Configure(url)
 	if err != nil {
 		return nil, err
 	}
-	config.RuntimeParams["role"] = ownerRole
-	config.RuntimeParams["lock_timeout"] = "0" // each file has its own; an index that is built CONCURRENTLY waits for as long as it takes
-	return stdlib.OpenDB(*config), nil
+	return stdlib.OpenDB(*config.ConnConfig), nil
 }
 
 // connect opens a connection as the login itself.
 func connect(ctx context.Context, url string) (*pgx.Conn, error) {
-	config, err := configure(url)
+	config, err := wantedSession("", 10*time.Second).Configure(url)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.ConnectConfig(ctx, config)
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	return conn, session.Explain(err)
 }
 
-// configure pins what a migration must not take from the defaults of server, database or login.
-func configure(url string) (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, err
-	}
-	for name, value := range map[string]string{
-		"application_name":                    "reiestr migrate",
-		"search_path":                         "",
-		"timezone":                            "UTC",
-		"default_transaction_isolation":       "read committed",
-		"default_transaction_read_only":       "off",
-		"statement_timeout":                   "0",
-		"lock_timeout":                        "10s",
-		"idle_in_transaction_session_timeout": "1min", // one that stands still would hold the strongest locks there are
-	} {
-		config.RuntimeParams[name] = value
-	}
-	return config, nil
+// wantedSession says what a session of a migration has to be: nothing is left to the defaults of server, database or
+// login.
+func wantedSession(role string, lockTimeout time.Duration) session.Wanted {
+	return session.Wanted{Name: "reiestr migrate", Role: role, Settings: map[string]string{
+		"statement_timeout": "0",
+		"lock_timeout":      session.Duration(lockTimeout),
+		// A transaction that stands still would hold the strongest locks there are.
+		"idle_in_transaction_session_timeout": "1min",
+	}}
 }
 
-// isConcurrentUpdate tells an error that goes away when the statement is repeated: two sessions changed one catalogue row.
+// isConcurrentUpdate tells an error that goes away when the statement is repeated: two sessions changed one row of the
+// catalogue.
 func isConcurrentUpdate(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (pg.Code == "XX000" && pg.Message == "tuple concurrently updated" || pg.Code == "23505")

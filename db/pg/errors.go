@@ -28,29 +28,35 @@ func undoneByDatabase(err error) bool {
 // LockNotAvailable: a statement with NOWAIT has met a held row, or one without has waited for its lock time-out.
 func LockNotAvailable(err error) bool { return SQLSTATE(err) == "55P03" }
 
-// Undone tells errors after which nothing of a transaction has happened, by the word of the database. After any other error, as that of a
-// connection that was lost or of a session that was ended, the transaction may have been committed.
+// Undone tells errors after which nothing of a transaction has happened, by the word of the database. After any other
+// error, as that of a connection that was lost or of a session that was ended, the transaction may have been committed.
 func Undone(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.SeverityUnlocalized == "ERROR"
 }
 
-// ErrorOfData tells errors that follow from the values of a statement: classes 22 (data exception) and 23 (integrity constraint violation).
-// The same statement with the same values would fail again, and nothing of its transaction has happened.
+// ErrorOfData tells errors that follow from the values of a statement: classes 22 (data exception) and 23 (integrity
+// constraint violation). The same statement with the same values would fail again, and nothing of its transaction has
+// happened.
 func ErrorOfData(err error) bool {
 	return Undone(err) && slices.Contains([]string{"22", "23"}, SQLSTATE(err)[:2])
 }
 
-// Unavailable tells errors that have nothing to do with what was asked: the database cannot be reached, is going down, is full, takes no
-// writes, or a lock or a statement took too long. The same request may succeed later.
+// Unavailable tells errors that have nothing to do with what was asked: the database cannot be reached, its sessions
+// are not what the service relies on, it is going down, is full, takes no writes, or a lock or a statement took too
+// long. The same request may succeed later.
 func Unavailable(err error) bool {
+	var connecting *pgconn.ConnectError // whatever the reason is, nothing was asked yet
+	if errors.As(err, &connecting) || isFault(err) {
+		return true
+	}
 	if code := SQLSTATE(err); code != "" {
 		// connection, resources, undone, operator intervention (shutdown, time-outs)
 		return slices.Contains([]string{"08", "53", "40", "57"}, code[:2]) ||
-			// lock time-out, idle-in-transaction time-out, a standby's answers to a write
-			slices.Contains([]string{"55P03", "25P03", "25006", "0A000"}, code)
+			// lock time-out, time-outs of a transaction, a standby's answers to a write
+			slices.Contains([]string{"55P03", "25P03", "25P04", "25006", "0A000"}, code)
 	}
-	var network net.Error // of a connection attempt or of a connection lost
+	var network net.Error // of a connection that was lost
 	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, ErrCrowded) || errors.Is(err, ErrHeld) || errors.Is(err, ErrNoConnection) ||

@@ -19,8 +19,8 @@ type Subscriber struct {
 	Lost  func(error)          // the connection is lost; another attempt follows after a second
 }
 
-// Listen tells a subscriber what is notified on a channel, until ctx ends. It has a connection of its own beside the pool, which may be in
-// use to the last.
+// Listen tells a subscriber what is notified on a channel, until ctx ends. It has a connection of its own beside the
+// pool, all of whose connections may be in use.
 func (d *DB) Listen(ctx context.Context, channel string, s Subscriber) {
 	listener := pgxlisten.Listener{
 		Connect: func(ctx context.Context) (*pgx.Conn, error) {
@@ -50,9 +50,10 @@ func (s subscription) HandleBacklog(context.Context, string, *pgx.Conn) error {
 	return nil
 }
 
-// Notify sends notifications to all listeners of a channel, one a payload. It is a transaction of its own: a NOTIFY inside other transactions
-// would make their commits wait for each other.
+// Notify sends notifications to all listeners of a channel, one a payload. It is a transaction of its own: a NOTIFY
+// inside other transactions would make their commits wait for each other.
 func (d *DB) Notify(ctx context.Context, channel string, payloads ...string) error {
-	_, err := d.pool.Exec(ctx, "SELECT pg_catalog.pg_notify($1, payload) FROM pg_catalog.unnest($2::text[]) AS payload", channel, payloads)
+	const notify = "SELECT pg_catalog.pg_notify($1, payload) FROM pg_catalog.unnest($2::text[]) AS payload"
+	_, err := d.pool.Exec(ctx, notify, channel, payloads)
 	return err
 }

@@ -1,5 +1,5 @@
-// Package pg carries statements to PostgreSQL and brings their results back: sessions and their pool, transactions, pipelines, batches of
-// simultaneous commands, codecs, statement names, notifications. It knows no table.
+// Package pg carries statements to PostgreSQL and brings their results back: sessions and their pool, transactions,
+// pipelines, batches of simultaneous commands, codecs, statement names, notifications. It knows no table.
 package pg
 
 import (
@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/reiestr/reiestr/internal/session"
 )
 
 // acquireTimeout bounds the wait for a connection of the pool.
@@ -23,17 +25,18 @@ type Config struct {
 	URL      string // a PostgreSQL URL or key-value string; several hosts allowed
 	Role     Role
 	Name     string // application_name, shown in pg_stat_activity
-	MaxConns int32  // 0: the pool's own default, the number of cores but at least 4
+	MaxConns int32  // 0: pool_max_conns of the URL, or else the number of cores but at least 4
 	Waiters  int    // commands that may wait for held rows at a time; 0: DefaultWaiters
 
 	Observer Observer        // nil: nothing is observed
 	Tracer   pgx.QueryTracer // is told of every statement; nil: none
 }
 
-// Observer watches transactions, for metrics, traces and logs. Many goroutines call it at once, in the course of every transaction.
+// Observer watches transactions, for metrics, traces and logs. Many goroutines call it at once, in the course of every
+// transaction.
 type Observer interface {
-	// Transaction: a transaction of that name begins. Its statements run with the context that is returned. end is called once, with the
-	// number of tries and the outcome.
+	// Transaction: a transaction of that name begins. Its statements run with the context that is returned. end is called
+	// once, with the number of tries and the outcome.
 	Transaction(ctx context.Context, name string) (_ context.Context, end func(tries int, err error))
 
 	// Trace answers the traceparent of the context's trace; "": there is none.
@@ -52,6 +55,7 @@ type DBTX interface {
 // DB is the database as one role sees it. It is safe for concurrent use.
 type DB struct {
 	pool     *pgxpool.Pool
+	session  session.Wanted
 	pipeline *pipeline
 	room     *waitingRoom
 	observer Observer
@@ -59,7 +63,8 @@ type DB struct {
 
 // Open makes a pool of connections. It does not connect yet.
 func Open(ctx context.Context, c Config) (*DB, error) {
-	config, err := sessionConfig(c)
+	wanted := wantedSession(c)
+	config, err := poolConfig(c, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +78,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{pool: pool, room: newWaitingRoom(c.Waiters), observer: c.Observer}
+	d := &DB{pool: pool, session: wanted, room: newWaitingRoom(c.Waiters), observer: c.Observer}
 	d.pipeline = newPipeline(d)
 	return d, nil
 }
@@ -93,11 +98,11 @@ func (d *DB) QueuedReads() int { return d.pipeline.group.Queued() }
 // Waiters tells how many commands wait for held rows now, how many may, and how many were refused for want of a place.
 func (d *DB) Waiters() (now, most int, refused int64) { return d.room.state() }
 
-// Statements are for statements that are a transaction each. The snapshot of a statement is that of its transaction.
+// Statements are for statements that are a transaction each: the snapshot of a statement is that of its transaction.
 func (d *DB) Statements() DBTX { return named{d.pool, d.observer} }
 
-// Pipeline is for short queries of one statement each, as Statements. Queries that are asked at the same moment share a round trip: a system
-// call and a change of process cost as much as the look-up of a row.
+// Pipeline is for short queries of one statement each, as Statements. Queries that are asked at the same moment share a
+// round trip: a system call and a change of process cost as much as the look-up of a row.
 func (d *DB) Pipeline() DBTX { return pipelined{pipeline: d.pipeline} }
 
 // acquire takes a connection of the pool. ErrNoConnection: all are in use and none was given back in time.

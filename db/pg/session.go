@@ -2,18 +2,16 @@ package pg
 
 import (
 	"context"
-	"fmt"
-	"strconv"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/reiestr/reiestr/internal/session"
 )
 
-// connectTimeout bounds the attempt to open a connection, where the URL does not say it.
-const connectTimeout = 5 * time.Second
-
-// Role is a database role that every connection of a pool takes on, whatever login it came in with (see migrations/roles.sql).
+// Role is a database role that every connection of a pool takes on, whatever its login is (see migrations/roles.sql).
 type Role string
 
 const (
@@ -21,45 +19,40 @@ const (
 	Owner Role = "reiestr_owner" // the operator's commands
 )
 
-// timeouts of a session, by the role it takes on; 0: none. They travel with each connection, as settings of a role in the database count
-// only for sessions that log in as that role.
+// timeouts of a session, by the role it takes on; 0: none. They travel with each connection, as settings of a role in
+// the database count only for sessions that log in as that role.
 var timeouts = map[Role]struct{ statement, lock, idleInTransaction time.Duration }{
 	App: {10 * time.Second, lockPatience, 10 * time.Second},
-	// Whole registries are loaded in one transaction, whose statements take what they take, one load after the other; but one that stands
-	// still holds up the service.
+	// A registry is loaded in one transaction. Its statements may take long, and two loads run one after the other. But
+	// a transaction that stands still holds up the service.
 	Owner: {0, 10 * time.Minute, time.Minute},
 }
 
-// sessionConfig reads the URL and adds what each session is to be like. The defaults of the server or of the login never decide how a
-// statement of the service runs.
-func sessionConfig(c Config) (*pgxpool.Config, error) {
-	config, err := pgxpool.ParseConfig(c.URL)
+// wantedSession says what each session of a pool has to be.
+func wantedSession(c Config) session.Wanted {
+	of := timeouts[c.Role]
+	settings := map[string]string{
+		"statement_timeout":                   session.Duration(of.statement),
+		"lock_timeout":                        session.Duration(of.lock),
+		"idle_in_transaction_session_timeout": session.Duration(of.idleInTransaction),
+	}
+	if c.Role == App {
+		// No plan of the service depends on the values (sql/plans has them both ways), and planning costs as much as
+		// running them.
+		settings["plan_cache_mode"] = "force_generic_plan"
+	}
+	return session.Wanted{Name: c.Name, Role: string(c.Role), Settings: settings}
+}
+
+// poolConfig reads the URL and adds how the pool and its sessions have to be. MaxConns, where it is set, takes
+// precedence over pool_max_conns of the URL.
+func poolConfig(c Config, wanted session.Wanted) (*pgxpool.Config, error) {
+	config, err := wanted.Configure(c.URL)
 	if err != nil {
-		return nil, fmt.Errorf("the database URL cannot be read: %w", err)
+		return nil, err
 	}
 	if c.MaxConns > 0 {
 		config.MaxConns = c.MaxConns
-	}
-	if config.ConnConfig.ConnectTimeout == 0 {
-		config.ConnConfig.ConnectTimeout = connectTimeout
-	}
-	for name, value := range map[string]string{
-		"role":                                string(c.Role),
-		"application_name":                    c.Name,
-		"search_path":                         "",
-		"timezone":                            "UTC",
-		"default_transaction_isolation":       "read committed",
-		"default_transaction_read_only":       "off",
-		"synchronous_commit":                  "on", // what was acknowledged is durable
-		"statement_timeout":                   milliseconds(timeouts[c.Role].statement),
-		"lock_timeout":                        milliseconds(timeouts[c.Role].lock),
-		"idle_in_transaction_session_timeout": milliseconds(timeouts[c.Role].idleInTransaction),
-	} {
-		config.ConnConfig.RuntimeParams[name] = value
-	}
-	if c.Role == App {
-		// No plan of the service depends on the values (sql/plans has them both ways), and planning costs as much as running them.
-		config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 	}
 	config.ConnConfig.Tracer = c.Tracer
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
@@ -69,4 +62,23 @@ func sessionConfig(c Config) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+// Check tells whether sessions are what the service relies on. It looks at one of the pool: a server that reads its
+// configuration anew changes open sessions too. If the session is not as wanted, the connections of the pool are closed.
+// Requests then need new ones, which are refused (see Unavailable). The error says in one line what to do.
+func (d *DB) Check(ctx context.Context) error {
+	c, err := d.acquire(ctx)
+	if err != nil {
+		return session.Explain(err)
+	}
+	err = d.session.Check(ctx, c.Conn().PgConn())
+	c.Release()
+	if isFault(err) {
+		d.pool.Reset()
+	}
+	return err
+}
+
+func isFault(err error) bool {
+	var fault *session.Fault
+	return errors.As(err, &fault)
+}

@@ -29,14 +29,15 @@ var mayImport = map[string][]string{
 	"api":        {"api/rest", "db"},
 	"api/rest":   {"db", "internal/recent"},
 	"db":         {"db/pg", "db/sqlc"},
-	"db/pg":      {},
+	"db/pg":      {"internal/session"},
 	"db/sqlc":    {"db/pg"}, // types of columns
-	"migrations": {},
+	"migrations": {"internal/session"},
 	"client":     {},
 
 	"internal/bundle":    {"db"},
 	"internal/pgserver":  {},
 	"internal/recent":    {},
+	"internal/session":   {},
 	"internal/telemetry": {"api/rest", "db", "internal/recent"},
 }
 

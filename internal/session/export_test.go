@@ -1,0 +1,8 @@
+package session
+
+var (
+	ErrNoURL  = errNoURL
+	ErrPooler = errPooler
+)
+
+func (w Wanted) AllSettings() map[string]string { return w.settings() }
