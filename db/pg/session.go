@@ -63,8 +63,8 @@ func poolConfig(c Config, wanted session.Wanted) (*pgxpool.Config, error) {
 }
 
 // Check tells whether sessions are what the service relies on. It looks at one of the pool: a server that reads its
-// configuration anew changes open sessions too. If the session is not as wanted, the connections of the pool are closed.
-// Requests then need new ones, which are refused (see Unavailable). The error says in one line what to do.
+// configuration anew changes open sessions too. If the session is not as wanted, the connections of the pool are
+// closed. Requests then need new ones, which are refused (see Unavailable). The error says in one line what to do.
 func (d *DB) Check(ctx context.Context) error {
 	c, err := d.acquire(ctx)
 	if err != nil {

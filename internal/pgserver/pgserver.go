@@ -88,6 +88,9 @@ type backend struct {
 
 // Open joins the server that runs in the data directory, or starts one that ends with Close or with this process.
 //
+// It takes the variables of libpq (PGHOST, PGOPTIONS, …) out of the environment of this process: they are about another
+// server, and would change every connection to this one.
+//
 // Cancelling the context while Open runs ends everything it started. Errors: [ErrNoServer]; a cluster made by a major
 // version that is not installed; a server that does not come up, with the last lines of its log.
 func Open(ctx context.Context, cfg Config) (*Server, error) {
@@ -96,6 +99,9 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := forgetEnvironment(); err != nil {
+		return nil, err
 	}
 	home, err := openHome(cfg.DataDir)
 	if err != nil {

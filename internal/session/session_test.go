@@ -329,10 +329,11 @@ var leftAlone = []struct{ why, pattern string }{
 		`default_toast_compression|file_copy_method|wal_\w+|track_wal_io_timing`},
 	{"when the server writes, looks and gives up", `commit_delay|commit_siblings|deadlock_timeout|tcp_\w+|` +
 		`client_connection_check_interval|ssl_renegotiation_limit|synchronize_seqscans|createrole_self_grant|event_triggers`},
-	{"no statement uses numbers by locale, text search, XML", `lc_\w+|default_text_search_config|xml\w+|icu_validation_level`},
+	{"no statement uses numbers by locale, text search, XML", `lc_\w+|default_text_search_config|xml\w+|` +
+		`icu_validation_level`},
 	{"no table has a GIN index, large objects, row security", `gin_\w+|lo_compat_privileges|row_security`},
-	{"no statement sets a password or reads names of zones", `password_encryption|scram_iterations|md5_password_warnings|` +
-		`timezone_abbreviations`},
+	{"no statement sets a password or reads names of zones", `password_encryption|scram_iterations|` +
+		`md5_password_warnings|timezone_abbreviations`},
 	{"it only warns, or is about strings without standard rules", `backslash_quote|escape_string_warning|` +
 		`client_min_messages|check_function_bodies|quote_all_identifiers`},
 	{"libraries are the DBA's", `dynamic_library_path|local_preload_libraries|session_preload_libraries|` +

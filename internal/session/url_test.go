@@ -17,7 +17,8 @@ func TestURLOfSomethingElse(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{
 		"jdbc:postgresql://localhost:5432/reiestr", "jdbc:postgresql://localhost/reiestr?user=u&password=p",
-		"mysql://u:p@h/d", "http://localhost:8080", "https://h/d?a=b", "PostgreSQL://u:p@h/d", "localhost:5432/reiestr", "postgres:u@h/d",
+		"mysql://u:p@h/d", "http://localhost:8080",
+		"https://h/d?a=b", "PostgreSQL://u:p@h/d", "localhost:5432/reiestr", "postgres:u@h/d",
 		"reiestr", "%%%", "postgres", "sqlite:reiestr.db", "file:///tmp/x?mode=ro", `"jdbc:x"`,
 	} {
 		_, err := app.Configure(address)
@@ -36,8 +37,8 @@ func TestURLOfSomethingElse(t *testing.T) {
 	}
 }
 
-// The passwords hold everything that confuses a reader of URLs. No piece of one is shown, whether the URL can be read or
-// not, and whether a server is there or not.
+// The passwords hold everything that confuses a reader of URLs. No piece of one is shown, whether the URL can be read
+// or not, and whether a server is there or not.
 func TestNoErrorShowsAPassword(t *testing.T) {
 	t.Parallel()
 	const before, after = "S3CR", "TPW5"
