@@ -55,7 +55,8 @@ const completeReasons = "eHealth/service_request_complete_reasons"
 // dictionary has the code is a later check.
 func (c *ServiceRequestCompletion) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
 	var faults []error
-	faults = append(faults, checkResource(c.CompletedWith, prefix.With("completed_with"), "encounter", "diagnostic_report", "procedure")...)
+	faults = append(faults, checkResource(c.CompletedWith, prefix.With("completed_with"),
+		"encounter", "diagnostic_report", "procedure")...)
 	faults = append(faults, checkResource(c.ProgramService, prefix.With("program_service"), "program_service")...)
 	if c.StatusReason != nil && len(c.StatusReason.Coding) > 0 {
 		coding := prefix.With("status_reason.coding")
@@ -118,10 +119,10 @@ func (a actions) register() {
 		name:    db.Use,
 		scope:   "service_request:use",
 		summary: "Use: reserve a service request",
-		description: "Reserves a service request for the caller's legal entity. The rules are checked now and once more in the job. " +
-			"In this order: legal entity allowed; found; has a program; not expired; active; not used; not completed; employee of the " +
-			"legal entity, and of a fitting type; legal entity the caller's own; division given, and of the legal entity, where the " +
-			"category asks for it.",
+		description: "Reserves a service request for the caller's legal entity. The rules are checked now and " +
+			"once more in the job. In this order: legal entity allowed; found; has a program; not expired; " +
+			"active; not used; not completed; employee of the legal entity, and of a fitting type; legal entity " +
+			"the caller's own; division given, and of the legal entity, where the category asks for it.",
 		example:  exampleUse(),
 		conflict: "Service request is already used",
 	}.register(a)
@@ -129,9 +130,9 @@ func (a actions) register() {
 		name:    db.Release,
 		scope:   "service_request:use",
 		summary: "Release: give a reservation back",
-		description: "Gives a reserved service request back, so that it can be used again. The rules are checked now and once more in " +
-			"the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal entity, where the " +
-			"registry asks for it. No body is needed.",
+		description: "Gives a reserved service request back, so that it can be used again. The rules are checked " +
+			"now and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by " +
+			"the caller's legal entity, where the registry asks for it. No body is needed.",
 		example:  &ServiceRequestRelease{},
 		conflict: "Invalid program processing status",
 	}.register(a)
@@ -139,9 +140,9 @@ func (a actions) register() {
 		name:    db.Process,
 		scope:   "service_request:makeinprogress",
 		summary: "Process: begin to serve a reserved service request",
-		description: "Marks a service request that the caller's legal entity has reserved as in progress. The rules are checked now " +
-			"and once more in the job. In this order: legal entity allowed; found; active; in_queue; held by the caller's legal " +
-			"entity. No body is needed.",
+		description: "Marks a service request that the caller's legal entity has reserved as in progress. The " +
+			"rules are checked now and once more in the job. In this order: legal entity allowed; found; active; " +
+			"in_queue; held by the caller's legal entity. No body is needed.",
 		example:  &ServiceRequestProcess{},
 		conflict: "Invalid program processing status",
 	}.register(a)
@@ -149,9 +150,9 @@ func (a actions) register() {
 		name:    db.Complete,
 		scope:   "service_request:complete",
 		summary: "Complete a service request",
-		description: "Completes a service request for ever. The rules are checked now and once more in the job. In this order: legal " +
-			"entity allowed; found; active; with a program: held by the caller's legal entity, in_progress; completed_with comes " +
-			"with program_service; status_reason in its dictionary.",
+		description: "Completes a service request for ever. The rules are checked now and once more in the job. " +
+			"In this order: legal entity allowed; found; active; with a program: held by the caller's legal " +
+			"entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.",
 		example:  exampleCompletion(),
 		conflict: "Service request is used by another legal entity",
 	}.register(a)

@@ -19,8 +19,9 @@ var about = rest.About{
 	Info: &huma.Info{
 		Title:   "Reiestr",
 		Version: contractVersion,
-		Description: "Additional licences of legal entities and the reservation cycle of service requests, decided in SQL under row locks. " +
-			"An open implementation of a part of the central database of Ukraine's eHealth system (ЕСОЗ).",
+		Description: "Additional licences of legal entities and the reservation cycle of service requests, " +
+			"decided in SQL under row locks. An open implementation of a part of the central database of " +
+			"Ukraine's eHealth system (ЕСОЗ).",
 		License: &huma.License{Name: "Apache-2.0", URL: "https://www.apache.org/licenses/LICENSE-2.0"},
 	},
 	Tags: []*huma.Tag{

@@ -57,6 +57,8 @@ func (c Cursor) position() int64 {
 	return n
 }
 
+const eventsRemoved = "Events after this cursor are no longer kept"
+
 // EventFeed is a stretch of the feed.
 type EventFeed struct {
 	Meta   rest.Meta `json:"meta"`
@@ -85,10 +87,12 @@ func (e events) register() {
 			Path:        "/api/events",
 			Tags:        []string{"Events"},
 			Summary:     "Read events",
-			Description: "What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. " +
-				"Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id. " +
-				"Events are kept for a time, 90 days unless the operator has set another. A cursor behind which some have been removed since is answered 409: " +
-				"read without after, and look at the service requests and licences themselves for what was missed.",
+			Description: "What has happened to the service requests that the caller's legal entity holds, held " +
+				"or has requested, and to its licences. Whoever always goes on from the last cursor misses " +
+				"nothing; an event may come twice and is known by its id. Events are kept for a time, 90 days " +
+				"unless the operator has set another. A cursor behind which some have been removed since is " +
+				"answered 409: read without after, and look at the service requests and licences themselves for " +
+				"what was missed.",
 		},
 		Scope: "event:read",
 		Waits: true,
@@ -96,9 +100,12 @@ func (e events) register() {
 			Answer:       exampleEvents(),
 			AnswerCursor: cursorAt(42),
 			Refusals: map[int]string{
-				http.StatusConflict: "Events after this cursor are no longer kept",
+				http.StatusConflict: eventsRemoved,
 			},
-			Invalid: rest.Invalid{Entry: "$.after", EntryType: "query_parameter", Rules: []rest.Rule{rest.FormatRule(cursorPattern)}},
+			Invalid: rest.Invalid{
+				Entry: "$.after", EntryType: "query_parameter",
+				Rules: []rest.Rule{rest.FormatRule(cursorPattern)},
+			},
 		},
 		Do: e.list,
 	})
@@ -117,7 +124,7 @@ func (e events) list(ctx context.Context, caller db.Caller, in *listEventsInput)
 		found, last, err = e.DB.Events.After(ctx, caller.ClientID, in.After.position(), in.Limit)
 	}
 	if errors.Is(err, db.ErrEventsRemoved) {
-		return nil, rest.Fail(ctx, http.StatusConflict, rest.Fault{Type: typeOf[http.StatusConflict], Message: "Events after this cursor are no longer kept"})
+		return nil, rest.Fail(ctx, http.StatusConflict, rest.Fault{Type: typeOf[http.StatusConflict], Message: eventsRemoved})
 	}
 	if err != nil {
 		return nil, err
@@ -132,14 +139,22 @@ func (e events) list(ctx context.Context, caller db.Caller, in *listEventsInput)
 }
 
 func eventAnswer(e db.Event) (Event, error) {
-	a := Event{ID: e.ID, EventType: e.Type, EntityType: e.EntityType, EntityID: e.EntityID, ChangedBy: e.ChangedBy, EventTime: e.Time.UTC()}
+	a := Event{
+		ID: e.ID, EventType: e.Type, EntityType: e.EntityType, EntityID: e.EntityID,
+		ChangedBy: e.ChangedBy, EventTime: e.Time.UTC(),
+	}
 	return a, json.Unmarshal(e.Properties, &a.Properties)
 }
 
 func exampleEvents() []Event {
 	isNew, queued := "new", "in_queue"
 	return []Event{{
-		ID: uuid.MustParse("e2a4c6d8-1b3f-4a5c-9d7e-0f1a2b3c4d5e"), EventType: "StatusChangeEvent", EntityType: "ServiceRequest", EntityID: exampleRequest,
-		Properties: map[string]Change{"program_processing_status": {&isNew, &queued}}, ChangedBy: exampleUser, EventTime: exampleMoment,
+		ID:         uuid.MustParse("e2a4c6d8-1b3f-4a5c-9d7e-0f1a2b3c4d5e"),
+		EventType:  "StatusChangeEvent",
+		EntityType: "ServiceRequest",
+		EntityID:   exampleRequest,
+		Properties: map[string]Change{"program_processing_status": {&isNew, &queued}},
+		ChangedBy:  exampleUser,
+		EventTime:  exampleMoment,
 	}}
 }

@@ -47,7 +47,8 @@ func TestReadyzAsksTheDatabaseOnceASecond(t *testing.T) {
 		Log:   slog.New(slog.DiscardHandler),
 		Ready: func(ctx context.Context) error { return app.Ready(ctx, needed.Load()) },
 	})
-	// ask has 300 callers at once, and returns how long they took, how often the database was asked, and the codes they got.
+	// ask has 300 callers at once, and returns how long they took, how often the database was asked, and the codes they
+	// got.
 	ask := func() (took time.Duration, asked int64, codes map[int]int) {
 		start, before := time.Now(), queries.seen.Load()
 		codes = map[int]int{}

@@ -7,8 +7,9 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// TestHeldLegalEntityOverHTTP: while another session holds a legal entity, as many commands wait as may; each further one is answered 503
-// with Retry-After at once, and reads go on. When the row is free the waiting commands are answered.
+// TestHeldLegalEntityOverHTTP: while another session holds a legal entity, as many commands wait as may; each further
+// one is answered 503 with Retry-After at once, and reads go on. When the row is free the waiting commands are
+// answered.
 func TestHeldLegalEntityOverHTTP(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

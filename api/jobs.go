@@ -51,8 +51,9 @@ func (j jobs) register() {
 			Path:        "/api/jobs/{id}",
 			Tags:        []string{"Jobs"},
 			Summary:     "Read a job",
-			Description: "The state of an action that was accepted: 200 whatever the state. Only the client that made the job may know of it. " +
-				"An ended job can be read for 30 days after its end, unless the operator has set another time, which is a day at least; then it is answered 404.",
+			Description: "The state of an action that was accepted: 200 whatever the state. Only the client that " +
+				"made the job may know of it. An ended job can be read for 30 days after its end, unless the " +
+				"operator has set another time, which is a day at least; then it is answered 404.",
 		},
 		Scope: "job:read",
 		Waits: true,
@@ -99,7 +100,8 @@ func jobAnswer(j db.Job) Job {
 		a.Links = []Link{{"job", jobHref(j)}}
 	case db.Processed:
 		a.StatusCode = http.StatusOK
-		a.Links = []Link{{"service_request", "/api/patients/" + j.PatientID.String() + "/service_requests/" + j.ServiceRequestID.String()}}
+		href := "/api/patients/" + j.PatientID.String() + "/service_requests/" + j.ServiceRequestID.String()
+		a.Links = []Link{{"service_request", href}}
 	case db.Failed:
 		code, fault := refusalFault(j.Refusal, j.AllowedCodes)
 		a.StatusCode, a.Fault = code, &fault
@@ -122,5 +124,7 @@ func examplePendingJob() Job {
 }
 
 func exampleProcessedJob() Job {
-	return jobAnswer(db.Job{Status: db.Processed, ETA: exampleMoment, PatientID: examplePatient, ServiceRequestID: exampleRequest})
+	return jobAnswer(db.Job{
+		Status: db.Processed, ETA: exampleMoment, PatientID: examplePatient, ServiceRequestID: exampleRequest,
+	})
 }

@@ -50,7 +50,8 @@ type LicenseCreation struct {
 	OrderNo        *string    `json:"order_no,omitempty" maxLength:"255" pattern:"^[^\\x00]*$" example:"К-123"`
 }
 
-// LicenseUpdate is the body of PATCH /api/licenses/{id}: what is left out stays as it is. Unknown keys are ignored.
+// LicenseUpdate is the body of PATCH /api/licenses/{id}. A field that is left out keeps its value. Unknown keys are
+// ignored.
 type LicenseUpdate struct {
 	_              struct{}   `json:"-" additionalProperties:"true"`
 	Type           string     `json:"type" maxLength:"255" pattern:"^[^\\x00]*$" doc:"That of the licence: it cannot be changed" example:"PHARMACY_DRUGS"`
@@ -102,9 +103,10 @@ func (l licenses) register() {
 			DefaultStatus: http.StatusCreated,
 			Tags:          []string{"Licences"},
 			Summary:       "Create an additional licence",
-			Description: "Registers an additional licence for the caller's legal entity. Checks, in this order: schema; legal entity active or suspended; " +
-				"not primary; type in its dictionary; type allowed for the type of the legal entity; an active primary licence; no licence of the type yet; " +
-				"issued not after active from; active from not after expiry; not expired today.",
+			Description: "Registers an additional licence for the caller's legal entity. Checks, in this order: " +
+				"schema; legal entity active or suspended; not primary; type in its dictionary; type allowed for " +
+				"the type of the legal entity; an active primary licence; no licence of the type yet; issued not " +
+				"after active from; active from not after expiry; not expired today.",
 		},
 		Scope: "license:write",
 		Examples: rest.Examples{
@@ -114,7 +116,10 @@ func (l licenses) register() {
 				http.StatusNotFound: "No active primary license found for legal entity",
 				http.StatusConflict: "License with type PHARMACY_DRUGS is already present",
 			},
-			Invalid: rest.Invalid{Entry: "$.issued_date", EntryType: "json_data_property", Rules: []rest.Rule{rest.DateRule("2017-02-29")}},
+			Invalid: rest.Invalid{
+				Entry: "$.issued_date", EntryType: "json_data_property",
+				Rules: []rest.Rule{rest.DateRule("2017-02-29")},
+			},
 		},
 		Do: l.create,
 	})
@@ -125,13 +130,16 @@ func (l licenses) register() {
 			Path:        "/api/licenses",
 			Tags:        []string{"Licences"},
 			Summary:     "List licences",
-			Description: "The active licences of the caller's legal entity, in the order in which they were registered. All filters are exact, and all that are " +
-				"given have to fit.",
+			Description: "The active licences of the caller's legal entity, in the order in which they were " +
+				"registered. All filters are exact, and all that are given have to fit.",
 		},
 		Scope: "license:read",
 		Examples: rest.Examples{
-			Answer:  []License{exampleLicense()},
-			Invalid: rest.Invalid{Entry: "$.page", EntryType: "query_parameter", Rules: []rest.Rule{rest.CastRule("integer", "string")}},
+			Answer: []License{exampleLicense()},
+			Invalid: rest.Invalid{
+				Entry: "$.page", EntryType: "query_parameter",
+				Rules: []rest.Rule{rest.CastRule("integer", "string")},
+			},
 		},
 		Do: l.list,
 	})
@@ -142,9 +150,10 @@ func (l licenses) register() {
 			Path:        "/api/licenses/{id}",
 			Tags:        []string{"Licences"},
 			Summary:     "Update an additional licence",
-			Description: "Changes an additional licence of the caller's legal entity; what is left out stays as it is. Checks, in this order: schema; legal entity " +
-				"active or suspended; the licence exists; it is additional, and stays so; it is the legal entity's; type unchanged; an active primary licence; issued " +
-				"not after active from; active from not after expiry; not expired today.",
+			Description: "Changes an additional licence of the caller's legal entity; what is left out stays as " +
+				"it is. Checks, in this order: schema; legal entity active or suspended; the licence exists; it " +
+				"is additional, and stays so; it is the legal entity's; type unchanged; an active primary " +
+				"licence; issued not after active from; active from not after expiry; not expired today.",
 		},
 		Scope: "license:write",
 		Examples: rest.Examples{
@@ -154,7 +163,10 @@ func (l licenses) register() {
 				http.StatusNotFound: "License was not found",
 				http.StatusConflict: "Only additional license can be updated",
 			},
-			Invalid: rest.Invalid{Entry: "$.issued_date", EntryType: "json_data_property", Rules: []rest.Rule{rest.DateRule("2017-02-29")}},
+			Invalid: rest.Invalid{
+				Entry: "$.issued_date", EntryType: "json_data_property",
+				Rules: []rest.Rule{rest.DateRule("2017-02-29")},
+			},
 		},
 		Do: l.update,
 	})
@@ -190,7 +202,8 @@ func (l licenses) list(ctx context.Context, caller db.Caller, in *listLicensesIn
 	return &licensesOutput{answer}, err
 }
 
-// licensePresent names the type in the one refusal whose text speaks of it.
+// licensePresent puts the type of the licence into the text of LicenseTypePresent, the only refusal whose text has a
+// placeholder.
 func licensePresent(ctx context.Context, err error, licenseType string) error {
 	if !errors.Is(err, db.LicenseTypePresent) {
 		return err

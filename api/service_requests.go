@@ -133,15 +133,20 @@ func (s serviceRequests) register() {
 			Path:        "/api/service_requests",
 			Tags:        []string{"Service requests"},
 			Summary:     "Find service requests by requisition",
-			Description: "The service requests of a requisition, newest first. Whoever knows the requisition may find them, whatever the legal entity.",
+			Description: "The service requests of a requisition, newest first. Whoever knows the requisition may " +
+				"find them, whatever the legal entity.",
 		},
 		Scope: "service_request:read",
 		Examples: rest.Examples{
-			Answer:  []ServiceRequest{exampleServiceRequest()},
-			Invalid: rest.Invalid{Entry: "$.page", EntryType: "query_parameter", Rules: []rest.Rule{rest.CastRule("integer", "string")}},
+			Answer: []ServiceRequest{exampleServiceRequest()},
+			Invalid: rest.Invalid{
+				Entry: "$.page", EntryType: "query_parameter",
+				Rules: []rest.Rule{rest.CastRule("integer", "string")},
+			},
 		},
 		Do: func(ctx context.Context, _ db.Caller, in *listServiceRequestsInput) (*serviceRequestsOutput, error) {
-			list, err := s.DB.ServiceRequests.ByRequisition(ctx, in.Requisition, in.Status, db.Page{Number: in.Page, Size: in.PageSize})
+			page := db.Page{Number: in.Page, Size: in.PageSize}
+			list, err := s.DB.ServiceRequests.ByRequisition(ctx, in.Requisition, in.Status, page)
 			return serviceRequestsAnswer(ctx, list, err)
 		},
 	})
@@ -152,12 +157,16 @@ func (s serviceRequests) register() {
 			Path:        "/api/patients/{patient_id}/service_requests",
 			Tags:        []string{"Service requests"},
 			Summary:     "List the service requests of a patient",
-			Description: "The service requests of a patient, newest first. All filters that are given have to fit. A patient nobody knows has none.",
+			Description: "The service requests of a patient, newest first. All filters that are given have to " +
+				"fit. A patient nobody knows has none.",
 		},
 		Scope: "service_request:read",
 		Examples: rest.Examples{
-			Answer:  []ServiceRequest{exampleServiceRequest()},
-			Invalid: rest.Invalid{Entry: "$.page", EntryType: "query_parameter", Rules: []rest.Rule{rest.CastRule("integer", "string")}},
+			Answer: []ServiceRequest{exampleServiceRequest()},
+			Invalid: rest.Invalid{
+				Entry: "$.page", EntryType: "query_parameter",
+				Rules: []rest.Rule{rest.CastRule("integer", "string")},
+			},
 		},
 		Do: func(ctx context.Context, _ db.Caller, in *listPatientServiceRequestsInput) (*serviceRequestsOutput, error) {
 			list, err := s.DB.ServiceRequests.OfPatient(ctx, in.PatientID.Value(), db.ServiceRequestFilter{
@@ -188,7 +197,9 @@ func (s serviceRequests) register() {
 	})
 }
 
-func (s serviceRequests) get(ctx context.Context, _ db.Caller, in *getServiceRequestInput) (*serviceRequestOutput, error) {
+func (s serviceRequests) get(
+	ctx context.Context, _ db.Caller, in *getServiceRequestInput,
+) (*serviceRequestOutput, error) {
 	found, err := s.DB.ServiceRequests.Get(ctx, in.PatientID.Value(), in.ID.Value())
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, refused(ctx, db.ServiceRequestNotFound, nil)
@@ -203,13 +214,17 @@ func (s serviceRequests) get(ctx context.Context, _ db.Caller, in *getServiceReq
 	return &serviceRequestOutput{rest.Object(ctx, http.StatusOK, answer)}, nil
 }
 
-func serviceRequestsAnswer(ctx context.Context, list db.List[db.ServiceRequest], err error) (*serviceRequestsOutput, error) {
+func serviceRequestsAnswer(
+	ctx context.Context, list db.List[db.ServiceRequest], err error,
+) (*serviceRequestsOutput, error) {
 	if err != nil {
 		return nil, err
 	}
 	answer, err := rest.List(ctx, list, serviceRequestAnswer)
 	return &serviceRequestsOutput{answer}, err
 }
+
+const categories = "eHealth/SNOMED/service_request_categories"
 
 func serviceRequestAnswer(r db.ServiceRequest) (ServiceRequest, error) {
 	a := ServiceRequest{
@@ -225,7 +240,7 @@ func serviceRequestAnswer(r db.ServiceRequest) (ServiceRequest, error) {
 		UsedByDivision:                 optionalReference("division", r.UsedByDivisionID),
 		UsedByLegalEntityHistory:       []UsedByLegalEntityHistoryItem{},
 		UsedByEmployeeHistory:          []UsedByEmployeeHistoryItem{},
-		Category:                       CodeableConcept{Coding: []Coding{{"eHealth/SNOMED/service_request_categories", r.Category}}},
+		Category:                       CodeableConcept{Coding: []Coding{{categories, r.Category}}},
 		Subject:                        *reference("patient", r.PatientID),
 		RequesterLegalEntity:           optionalReference("legal_entity", r.RequesterLegalEntityID),
 		ExpirationDate:                 r.ExpirationDate.UTC(),
@@ -265,11 +280,14 @@ func serviceRequestAnswer(r db.ServiceRequest) (ServiceRequest, error) {
 		case h.Status != nil:
 			a.StatusHistory = append(a.StatusHistory, StatusHistoryItem{*h.Status, reason, stamp})
 		case h.ProgramProcessingStatus != nil:
-			a.ProgramProcessingStatusHistory = append(a.ProgramProcessingStatusHistory, ProcessingStatusHistoryItem{*h.ProgramProcessingStatus, reason, stamp})
+			a.ProgramProcessingStatusHistory = append(a.ProgramProcessingStatusHistory,
+				ProcessingStatusHistoryItem{*h.ProgramProcessingStatus, reason, stamp})
 		case h.UsedByLegalEntity != nil:
-			a.UsedByLegalEntityHistory = append(a.UsedByLegalEntityHistory, UsedByLegalEntityHistoryItem{*reference("legal_entity", *h.UsedByLegalEntity), stamp})
+			a.UsedByLegalEntityHistory = append(a.UsedByLegalEntityHistory,
+				UsedByLegalEntityHistoryItem{*reference("legal_entity", *h.UsedByLegalEntity), stamp})
 		case h.UsedByEmployee != nil:
-			a.UsedByEmployeeHistory = append(a.UsedByEmployeeHistory, UsedByEmployeeHistoryItem{*reference("employee", *h.UsedByEmployee), stamp})
+			a.UsedByEmployeeHistory = append(a.UsedByEmployeeHistory,
+				UsedByEmployeeHistoryItem{*reference("employee", *h.UsedByEmployee), stamp})
 		}
 	}
 	return a, nil

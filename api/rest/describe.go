@@ -39,10 +39,11 @@ var errorTexts = map[int]struct{ kind, description, message string }{
 	http.StatusRequestEntityTooLarge: {"request_too_large", "The body is larger than 1 MiB",
 		"The body is larger than 1048576 bytes"},
 	http.StatusUnsupportedMediaType: {"content_type_invalid", "The body is not sent as JSON", mediaTypeMessage},
-	http.StatusUnprocessableEntity: {"validation_failed", "Path, query or body does not fit, or a rule about a value says no",
-		schemaMessage},
-	http.StatusTooManyRequests: {"too_many_requests", "The client asks more than the limit allows, where the operator has set one, or it has too many pending jobs on a service request",
-		tooManyMessage},
+	http.StatusUnprocessableEntity: {"validation_failed",
+		"Path, query or body does not fit, or a rule about a value says no", schemaMessage},
+	http.StatusTooManyRequests: {"too_many_requests",
+		"The client asks more than the limit allows, where the operator has set one, " +
+			"or it has too many pending jobs on a service request", tooManyMessage},
 	http.StatusInternalServerError: {"internal_error", "Internal error; details are in the log only", internalMessage},
 	http.StatusServiceUnavailable: {"service_unavailable", "The database cannot be reached, or a lock took too long",
 		unavailableMessage},
@@ -60,9 +61,9 @@ var errorHeaders = map[int]map[string]string{
 
 // describeErrors documents every error answer of an operation, each with an example.
 func describeErrors(document *huma.OpenAPI, op *huma.Operation, e Examples) {
-	codes := append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotAcceptable, http.StatusUnprocessableEntity,
-		http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable},
-		slices.Collect(maps.Keys(e.Refusals))...)
+	codes := append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotAcceptable,
+		http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusInternalServerError,
+		http.StatusServiceUnavailable}, slices.Collect(maps.Keys(e.Refusals))...)
 	if op.Method != http.MethodGet {
 		codes = append(codes, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
@@ -137,7 +138,9 @@ func exampleAnswer(op *huma.Operation, code int, data, cursor any) map[string]an
 }
 
 func exampleMeta(op *huma.Operation, code int) Meta {
-	return Meta{Code: code, URL: "http://127.0.0.1:8080" + op.Path, Type: "object", RequestID: "d3b07384-d9a0-4c9b-8f6d-2f1f6b1a7f11"}
+	return Meta{
+		Code: code, URL: "http://127.0.0.1:8080" + op.Path, Type: "object", RequestID: "d3b07384-d9a0-4c9b-8f6d-2f1f6b1a7f11",
+	}
 }
 
 var pathParameter = regexp.MustCompile(`\{(\w+)\}`)

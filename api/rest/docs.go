@@ -8,8 +8,8 @@ import (
 
 // docsPolicy lets the console run what is inside the binary and call this server, and nothing else. Its page has one
 // script of its own between the tags, and Swagger UI sets styles and shows images by data URLs.
-const docsPolicy = "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
-	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+const docsPolicy = "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; " +
+	"img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // docs serves a console for the API, out of files inside the binary.
 func docs(mux *http.ServeMux) {

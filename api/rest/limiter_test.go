@@ -30,7 +30,8 @@ func TestLimiterFills(t *testing.T) {
 	take(true, 3)
 }
 
-// TestLimiterBoundsItsMemory: of more clients than there is room for, the one that has called least recently is forgotten.
+// TestLimiterBoundsItsMemory: of more clients than there is room for, the one that has called least recently is
+// forgotten.
 func TestLimiterBoundsItsMemory(t *testing.T) {
 	t.Parallel()
 	l, now := newLimiter(1, 2), time.Now()

@@ -55,9 +55,18 @@ var commonHeaders = map[string]*huma.Header{
 		Required:    true,
 		Schema:      &huma.Schema{Type: huma.TypeString, Pattern: requestID.String()},
 	},
-	"RateLimit":        {Description: "Where clients are limited: what is left, and the seconds until it is whole again", Schema: &huma.Schema{Type: huma.TypeString}},
-	"RateLimit-Policy": {Description: "Where clients are limited: requests (q) in seconds (w)", Schema: &huma.Schema{Type: huma.TypeString}},
-	replayedHeader:     {Description: "true: the answer that this request was given before", Schema: &huma.Schema{Type: huma.TypeString}},
+	"RateLimit": {
+		Description: "Where clients are limited: what is left, and the seconds until it is whole again",
+		Schema:      &huma.Schema{Type: huma.TypeString},
+	},
+	"RateLimit-Policy": {
+		Description: "Where clients are limited: requests (q) in seconds (w)",
+		Schema:      &huma.Schema{Type: huma.TypeString},
+	},
+	replayedHeader: {
+		Description: "true: the answer that this request was given before",
+		Schema:      &huma.Schema{Type: huma.TypeString},
+	},
 }
 
 // tellHeaders adds the common headers to the answers that may have them, and says which headers never miss.

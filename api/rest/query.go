@@ -70,8 +70,8 @@ func parameterFault(values []string, s *huma.Schema) (message string, of any) {
 	return "", nil
 }
 
-// rangeMessage is the coded message with the limits of an integer. nearest is the value itself, or, where overflow says that an int64
-// cannot hold it, the int64 that is nearest to it: a limit too, if the schema has none on that side.
+// rangeMessage is the coded message with the limits of an integer. nearest is the value itself, or, where overflow says
+// that an int64 cannot hold it, the int64 that is nearest to it: a limit too, if the schema has none on that side.
 func rangeMessage(s *huma.Schema, nearest int64, overflow bool) string {
 	message := "range"
 	switch {
@@ -107,8 +107,8 @@ func schemaFailure(ctx context.Context, errs []error) *Failure {
 	}
 	for _, err := range errs {
 		var detail *huma.ErrorDetail
-		known := errors.As(err, &detail) && slices.ContainsFunc(found, func(f *huma.ErrorDetail) bool { return f.Location == detail.Location })
-		if !known {
+		same := func(f *huma.ErrorDetail) bool { return f.Location == detail.Location }
+		if !errors.As(err, &detail) || !slices.ContainsFunc(found, same) {
 			all = append(all, err)
 		}
 	}

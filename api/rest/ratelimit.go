@@ -13,11 +13,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// mostClients bounds the memory of a limiter. The client that has called least recently is forgotten first: it begins anew with a full
-// bucket, which it has got again by then unless more clients than these call at once.
+// mostClients bounds the memory of a limiter. The client that has called least recently is forgotten first: it begins
+// anew with a full bucket, which it has got again by then unless more clients than these call at once.
 const mostClients = 10_000
 
-// limiter bounds the requests of each client by a bucket of tokens: it holds burst of them, a request takes one, perSecond come back.
+// limiter bounds the requests of each client by a bucket of tokens: it holds burst of them, a request takes one,
+// perSecond come back.
 type limiter struct {
 	perSecond float64
 	burst     int

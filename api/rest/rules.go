@@ -32,7 +32,8 @@ func invalidOf(errs []error) []Invalid {
 			byEntry[entry] = at
 		}
 		// A format may be checked twice, by name and by pattern.
-		if !slices.ContainsFunc(at.Rules, func(r Rule) bool { return r.Rule == rule.Rule && r.Description == rule.Description }) {
+		same := func(r Rule) bool { return r.Rule == rule.Rule && r.Description == rule.Description }
+		if !slices.ContainsFunc(at.Rules, same) {
 			at.Rules = append(at.Rules, rule)
 		}
 	}
@@ -93,8 +94,8 @@ func uncodedRule(d *huma.ErrorDetail) Rule {
 	if d.Message == "unknown query parameter" {
 		return Rule{"schema", NoParams, "schema does not allow additional properties"}
 	}
-	if name, missing := strings.CutPrefix(d.Message, "required "); missing && strings.HasSuffix(name, " parameter is missing") {
-		_, name, _ = strings.Cut(d.Location, ".")
+	if strings.HasPrefix(d.Message, "required ") && strings.HasSuffix(d.Message, " parameter is missing") {
+		_, name, _ := strings.Cut(d.Location, ".")
 		return Rule{"required", NoParams, fmt.Sprintf("required property %s was not present", name)}
 	}
 	return Rule{"invalid", NoParams, "value is not allowed"}

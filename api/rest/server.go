@@ -85,7 +85,7 @@ func (s *Server) identify(next http.Handler) http.Handler {
 		w.Header().Set("X-Request-Id", id)
 		if r.ContentLength != 0 {
 			deadline := time.Now().Add(cmp.Or(s.BodyTimeout, bodyTimeout))
-			http.NewResponseController(w).SetReadDeadline(deadline) //nolint:errcheck // a connection without deadlines is a test's
+			http.NewResponseController(w).SetReadDeadline(deadline) //nolint:errcheck // only in tests it has no deadlines
 		}
 		timeout := cmp.Or(s.RequestTimeout, requestTimeout)
 		if r.Header.Get("Prefer") != "" {

@@ -16,7 +16,10 @@ type UUID string
 
 // Schema describes it to huma, which checks it.
 func (UUID) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Format: "uuid", Pattern: uuidPattern, Examples: []any{"8be63914-a278-470b-b868-1af5b9087332"}}
+	return &huma.Schema{
+		Type: huma.TypeString, Format: "uuid", Pattern: uuidPattern,
+		Examples: []any{"8be63914-a278-470b-b868-1af5b9087332"},
+	}
 }
 
 // Value is the uuid of a string that has passed the schema.
