@@ -70,7 +70,7 @@ func (c *ServiceRequestCompletion) Resolve(_ huma.Context, prefix *huma.PathBuff
 	return faults
 }
 
-// order makes of the body what the database reads of it.
+// order is the part of the body that the rules and effects in the database read.
 func (u ServiceRequestUse) order() any {
 	return db.UseBody{
 		UsedByLegalEntity: *u.UsedByLegalEntity.id(),
@@ -101,7 +101,8 @@ func (c *ServiceRequestCompletion) order() any {
 	return body
 }
 
-// acceptedOutput answers an action that has become a job: 202, or 200 if the caller has waited for its end.
+// acceptedOutput is the answer to an action that has become a job: 202, or 200 if the job has ended while the caller
+// waited.
 type acceptedOutput struct {
 	Status            int
 	Location          string `header:"Location" doc:"Where the job can be read"`
@@ -203,8 +204,8 @@ func (row action[B]) register(a actions) {
 	})
 }
 
-// accept takes an action and answers the job that it has become: as soon as it has ended, if the caller waits for that
-// long.
+// accept makes an action a job and answers the job. With Prefer: wait it answers when the job has ended, or when the
+// wait is over.
 func (a actions) accept(ctx context.Context, o db.Order) (*acceptedOutput, error) {
 	job, err := a.DB.Jobs.Accept(ctx, o)
 	if err != nil {
@@ -217,7 +218,7 @@ func (a actions) accept(ctx context.Context, o db.Order) (*acceptedOutput, error
 		if err == nil {
 			job = awaited
 		} else {
-			// It has been accepted all the same, which is what the caller must know.
+			// The action is accepted all the same, and the caller gets its job.
 			a.Log.WarnContext(ctx, "the end of a job could not be awaited", "request_id", rest.RequestID(ctx), "error", err)
 		}
 	}

@@ -28,7 +28,7 @@ var about = rest.About{
 		{Name: "Licences", Description: "Licences of the caller's legal entity; synchronous."},
 		{Name: "Service requests", Description: "Electronic referrals; actions are asynchronous: 202 and a job."},
 		{Name: "Jobs", Description: "How asynchronous actions end."},
-		{Name: "Events", Description: "What has happened, to be followed without missing anything."},
+		{Name: "Events", Description: "Changes of service requests and licences, to follow without missing one."},
 	},
 }
 

@@ -22,7 +22,7 @@ type Event struct {
 	EventType  string            `json:"event_type" enum:"StatusChangeEvent"`
 	EntityType string            `json:"entity_type" enum:"ServiceRequest,License"`
 	EntityID   uuid.UUID         `json:"entity_id" format:"uuid"`
-	Properties map[string]Change `json:"properties" doc:"status or program_processing_status, and what became of it"`
+	Properties map[string]Change `json:"properties" doc:"status or program_processing_status, with its old and new value"`
 	ChangedBy  uuid.UUID         `json:"changed_by" format:"uuid" doc:"User id"`
 	EventTime  time.Time         `json:"event_time"`
 }
@@ -63,7 +63,7 @@ const eventsRemoved = "Events after this cursor are no longer kept"
 type EventFeed struct {
 	Meta   rest.Meta `json:"meta"`
 	Data   []Event   `json:"data" nullable:"false" doc:"Oldest first; the events of one entity in the order of the changes"`
-	Cursor Cursor    `json:"cursor" doc:"To go on from: give it as after. Where there was nothing it is the one that was given"`
+	Cursor Cursor    `json:"cursor" doc:"Give it as after to read the next events. Without events it is the given one"`
 }
 
 type listEventsInput struct {
@@ -87,12 +87,11 @@ func (e events) register() {
 			Path:        "/api/events",
 			Tags:        []string{"Events"},
 			Summary:     "Read events",
-			Description: "What has happened to the service requests that the caller's legal entity holds, held " +
-				"or has requested, and to its licences. Whoever always goes on from the last cursor misses " +
-				"nothing; an event may come twice and is known by its id. Events are kept for a time, 90 days " +
-				"unless the operator has set another. A cursor behind which some have been removed since is " +
-				"answered 409: read without after, and look at the service requests and licences themselves for " +
-				"what was missed.",
+			Description: "Changes of the service requests that the caller's legal entity holds, held or has requested, " +
+				"and of its licences. A caller that always continues from the last cursor misses no event. An event " +
+				"may come twice; its id is the same. Events are kept for 90 days, unless the operator has set " +
+				"another time. If events after the cursor have been removed since, the answer is 409: read without " +
+				"after, and read the service requests and licences themselves for the changes that were missed.",
 		},
 		Scope: "event:read",
 		Waits: true,

@@ -66,7 +66,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("%+v %v", last, a.header)
 	}
 
-	// Who waits is told as soon as something happens.
+	// A waiting caller is answered as soon as there is an event.
 	woken := make(chan feed, 1)
 	go func() {
 		f, _ := s.events("?after="+second.Cursor, "wait=30")
@@ -88,8 +88,8 @@ func TestEvents(t *testing.T) {
 	s.invalid(call{method: "GET", path: "/api/events?before=1"}, "$.before schema schema does not allow additional properties")
 }
 
-// TestEventsNoLongerKept: who comes too late is told so, whether it waits or not, and begins anew with the oldest that
-// is kept.
+// TestEventsNoLongerKept: a cursor before removed events is answered 409, with and without waiting. Without a cursor the
+// list begins with the oldest event that is kept.
 func TestEventsNoLongerKept(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -117,8 +117,8 @@ func TestEventsNoLongerKept(t *testing.T) {
 	}
 }
 
-// TestEventsOfEveryEffect: whatever happens to a service request, its holder and its requester are told, and nobody
-// else.
+// TestEventsOfEveryEffect: the holder and the requester of a service request get the events of each of its changes, and
+// no other legal entity does.
 func TestEventsOfEveryEffect(t *testing.T) {
 	t.Parallel()
 	s := newService(t).work()

@@ -20,7 +20,7 @@ type Job struct {
 	Status     string      `json:"status" enum:"pending,processed,failed"`
 	StatusCode int         `json:"status_code,omitempty" doc:"Of an ended job: 200, or the code that its refusal has over HTTP" example:"200"`
 	ETA        time.Time   `json:"eta" doc:"Of a pending job the measured guess of its end; of an ended one its end"`
-	Links      []Link      `json:"links,omitempty" doc:"Of a pending job the job itself; of a processed one what it changed"`
+	Links      []Link      `json:"links,omitempty" doc:"Of a pending job: the job itself. Of a processed job: the changed resource"`
 	Fault      *rest.Fault `json:"error,omitempty" doc:"Of a failed job: why"`
 }
 

@@ -26,7 +26,7 @@ func (s *service) speak(request string) (net.Conn, *bufio.Reader) {
 	return conn, bufio.NewReader(conn)
 }
 
-// TestDrippingBody: whoever sends a body byte by byte is cut when its time is up, and holds no connection.
+// TestDrippingBody: a client that sends its body byte by byte is cut off when the time for bodies is over.
 func TestDrippingBody(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *rest.Config) { c.BodyTimeout = time.Second })

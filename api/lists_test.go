@@ -87,7 +87,7 @@ func TestListLicenses(t *testing.T) {
 		t.Errorf("second page: %v", got)
 	}
 
-	// Another legal entity sees its own; a licence that is no longer active nobody.
+	// Another legal entity sees its own licences. An inactive licence is in no list.
 	s.sql(`UPDATE prm.licenses SET is_active = false WHERE id = $1`, created.ID)
 	s.list("/api/licenses", paging(1, 50, 1, 1))
 	s.token = s.issue(neighbour, allScopes, time.Hour)
@@ -202,7 +202,7 @@ func TestListServiceRequests(t *testing.T) {
 	f, n, d := first.String(), second.String(), done.String()
 	ofPatient := "/api/patients/" + patient.String() + "/service_requests"
 
-	// Whoever knows the requisition finds it, whatever the legal entity.
+	// A caller of any legal entity finds it by the requisition.
 	stranger := uuid.New()
 	s.legalEntity(stranger, "PHARMACY", "ACTIVE")
 	for _, token := range []string{s.token, s.issue(stranger, "service_request:read", time.Hour)} {

@@ -25,7 +25,7 @@ type outcome struct {
 	data          string // of a success: exactly this; "": anything
 }
 
-// usages has every operation of the document, by operationId. Whoever adds an operation adds it here.
+// usages has every operation of the document, by operationId. A new operation is added here.
 var usages = map[string]usage{
 	"createLicense": {
 		prepare: func(s *service) call { s.primaryLicense(s.clinic); return license() },
@@ -88,7 +88,7 @@ var usages = map[string]usage{
 			return call{method: "GET", path: "/api/service_requests?requisition=R-1"}
 		},
 		code:    200,
-		another: outcome{code: 200}, // whoever knows the requisition may find it
+		another: outcome{code: 200}, // found by the requisition alone
 	},
 	"listPatientServiceRequests": {
 		prepare: func(s *service) call {
@@ -96,7 +96,7 @@ var usages = map[string]usage{
 			return call{method: "GET", path: "/api/patients/" + patient.String() + "/service_requests"}
 		},
 		code:    200,
-		another: outcome{code: 200}, // a service request may be read by whoever may use it
+		another: outcome{code: 200}, // any legal entity that may use it may read it
 	},
 	"listEvents": {
 		prepare: func(s *service) call {
@@ -113,7 +113,7 @@ var usages = map[string]usage{
 			return call{method: "GET", path: fmt.Sprintf("/api/patients/%s/service_requests/%s", patient, id)}
 		},
 		code:    200,
-		another: outcome{code: 200}, // a service request may be read by whoever may use it
+		another: outcome{code: 200}, // any legal entity that may use it may read it
 	},
 	"getJob": {
 		prepare: func(s *service) call {

@@ -27,7 +27,7 @@ func TestRateLimit(t *testing.T) {
 	if wait, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || wait < 1 || wait > 100 || a.header.Get("RateLimit") == "" {
 		t.Errorf("headers %v", a.header)
 	}
-	// Who is not known is told that, and others have their own.
+	// A request without a token gets 401, not 429. Another client has a limit of its own.
 	get.header = map[string]string{"Authorization": ""}
 	s.refused(get, 401, "access_denied", "Unauthorized: access token is not set")
 	other := uuid.New()

@@ -68,7 +68,8 @@ func optionalReference(resource string, id uuid.NullUUID) *Reference {
 	return reference(resource, id.UUID)
 }
 
-// checkResource finds what is wrong with the type of a reference in a request, which may be left out but must not lie.
+// checkResource returns the faults in the type of a reference of a request. The type may be left out; if it is given,
+// it must be one of those allowed.
 func checkResource(ref *Reference, path string, allowed ...string) []error {
 	if ref == nil || ref.Identifier.Type == nil || len(ref.Identifier.Type.Coding) == 0 {
 		return nil

@@ -8,7 +8,7 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// refusal is what a rule of the database means to a caller: the letter of the contract.
+// refusal is the answer of HTTP to a refusal of the database. Code and text are those of the contract.
 type refusal struct {
 	code    int
 	message string
@@ -87,8 +87,8 @@ var typeOf = map[int]string{
 	http.StatusInternalServerError: "internal_error",
 }
 
-// refusalFault is the status code and the fault that a refusal is answered with, at once or by a job. allowed are the
-// codes of the dictionary that it speaks of; nil: it speaks of none.
+// refusalFault is the status code and the fault of a refusal, for an answer or for a failed job. allowed holds the
+// codes of the dictionary that the refusal is about; nil: it is about no dictionary.
 func refusalFault(r db.Refusal, allowed []string) (code int, f rest.Fault) {
 	known, ok := refusals[r]
 	if !ok {
@@ -105,7 +105,7 @@ func refusalFault(r db.Refusal, allowed []string) (code int, f rest.Fault) {
 	return known.code, f
 }
 
-// refused answers a refusal at once.
+// refused is the answer to a request that a rule refuses.
 func refused(ctx context.Context, r db.Refusal, allowed []string) *rest.Failure {
 	rest.Note(ctx).Refusal = r
 	code, fault := refusalFault(r, allowed)

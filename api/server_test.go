@@ -163,7 +163,7 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
-// TestLockedTooLong: somebody else holds the legal entity's row for longer than a caller should wait.
+// TestLockedTooLong: another session holds the legal entity's row for longer than a caller waits.
 func TestLockedTooLong(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

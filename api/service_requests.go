@@ -42,7 +42,7 @@ type ServiceRequest struct {
 	ServiceRequestContent
 }
 
-// ServiceRequestContent is what the requester wrote and no rule reads.
+// ServiceRequestContent holds the elements that the requester wrote and that no rule reads.
 type ServiceRequestContent struct {
 	Intent             *string     `json:"intent"`
 	Priority           *string     `json:"priority"`
@@ -122,7 +122,7 @@ type serviceRequestOutput struct {
 	Body rest.Envelope[ServiceRequest]
 }
 
-// serviceRequests are the operations that read service requests. Those that change them are actions.
+// serviceRequests are the operations that read service requests. The actions, which change them, are in actions.go.
 type serviceRequests struct{ *rest.Server }
 
 func (s serviceRequests) register() {
@@ -133,8 +133,8 @@ func (s serviceRequests) register() {
 			Path:        "/api/service_requests",
 			Tags:        []string{"Service requests"},
 			Summary:     "Find service requests by requisition",
-			Description: "The service requests of a requisition, newest first. Whoever knows the requisition may " +
-				"find them, whatever the legal entity.",
+			Description: "The service requests of a requisition, newest first. A caller of any legal entity may " +
+				"find them by the requisition.",
 		},
 		Scope: "service_request:read",
 		Examples: rest.Examples{
@@ -158,7 +158,7 @@ func (s serviceRequests) register() {
 			Tags:        []string{"Service requests"},
 			Summary:     "List the service requests of a patient",
 			Description: "The service requests of a patient, newest first. All filters that are given have to " +
-				"fit. A patient nobody knows has none.",
+				"fit. For an unknown patient the list is empty.",
 		},
 		Scope: "service_request:read",
 		Examples: rest.Examples{
@@ -293,7 +293,7 @@ func serviceRequestAnswer(r db.ServiceRequest) (ServiceRequest, error) {
 	return a, nil
 }
 
-// concept reads a stored CodeableConcept; null and nothing are none.
+// concept reads a stored CodeableConcept. It returns nil for null and for no bytes.
 func concept(stored json.RawMessage) (*CodeableConcept, error) {
 	if len(stored) == 0 {
 		return nil, nil

@@ -363,7 +363,7 @@ type Event struct {
 	// Id Known already: the event was delivered before
 	Id openapi_types.UUID `json:"id"`
 
-	// Properties status or program_processing_status, and what became of it
+	// Properties status or program_processing_status, with its old and new value
 	Properties map[string]Change `json:"properties"`
 }
 
@@ -375,7 +375,7 @@ type EventEventType string
 
 // EventFeed defines model for EventFeed.
 type EventFeed struct {
-	// Cursor To go on from: give it as after. Where there was nothing it is the one that was given
+	// Cursor Give it as after to read the next events. Without events it is the given one
 	//
 	// Examples: 000000000000002a
 	Cursor string `json:"cursor"`
@@ -440,7 +440,7 @@ type Job struct {
 	// Eta Of a pending job the measured guess of its end; of an ended one its end
 	Eta time.Time `json:"eta"`
 
-	// Links Of a pending job the job itself; of a processed one what it changed
+	// Links Of a pending job: the job itself. Of a processed job: the changed resource
 	Links  *[]Link   `json:"links,omitempty"`
 	Status JobStatus `json:"status"`
 
@@ -608,7 +608,7 @@ type Meta struct {
 	// Examples: d3b07384-d9a0-4c9b-8f6d-2f1f6b1a7f11
 	RequestId string `json:"request_id"`
 
-	// Type What data is
+	// Type Kind of data
 	//
 	// Examples: object
 	Type MetaType `json:"type"`
@@ -619,7 +619,7 @@ type Meta struct {
 	Url string `json:"url"`
 }
 
-// MetaType What data is
+// MetaType Kind of data
 //
 // Examples: object
 type MetaType string
@@ -684,10 +684,10 @@ type ResourceType struct {
 
 // Rule defines model for Rule.
 type Rule struct {
-	// Description What is wrong, for people
+	// Description Text for people
 	Description string `json:"description"`
 
-	// Params What the rule asks for: a list, or an object of named limits
+	// Params Values or limits that the rule demands: a list, or an object of named limits
 	Params interface{} `json:"params"`
 
 	// Rule Kind of the rule
@@ -1597,7 +1597,7 @@ type ClientInterface interface {
 
 	// ListEvents Read events
 	//
-	// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id. Events are kept for a time, 90 days unless the operator has set another. A cursor behind which some have been removed since is answered 409: read without after, and look at the service requests and licences themselves for what was missed.
+	// Changes of the service requests that the caller's legal entity holds, held or has requested, and of its licences. A caller that always continues from the last cursor misses no event. An event may come twice; its id is the same. Events are kept for 90 days, unless the operator has set another time. If events after the cursor have been removed since, the answer is 409: read without after, and read the service requests and licences themselves for the changes that were missed.
 	//
 	// Corresponds with GET /api/events (the `ListEvents` operationId).
 	ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1654,7 +1654,7 @@ type ClientInterface interface {
 
 	// ListPatientServiceRequests List the service requests of a patient
 	//
-	// The service requests of a patient, newest first. All filters that are given have to fit. A patient nobody knows has none.
+	// The service requests of a patient, newest first. All filters that are given have to fit. For an unknown patient the list is empty.
 	//
 	// Corresponds with GET /api/patients/{patient_id}/service_requests (the `ListPatientServiceRequests` operationId).
 	ListPatientServiceRequests(ctx context.Context, patientId openapi_types.UUID, params *ListPatientServiceRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1666,7 +1666,7 @@ type ClientInterface interface {
 
 	// ListServiceRequests Find service requests by requisition
 	//
-	// The service requests of a requisition, newest first. Whoever knows the requisition may find them, whatever the legal entity.
+	// The service requests of a requisition, newest first. A caller of any legal entity may find them by the requisition.
 	//
 	// Corresponds with GET /api/service_requests (the `ListServiceRequests` operationId).
 	ListServiceRequests(ctx context.Context, params *ListServiceRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1746,7 +1746,7 @@ type ClientInterface interface {
 
 // ListEvents Read events
 //
-// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id. Events are kept for a time, 90 days unless the operator has set another. A cursor behind which some have been removed since is answered 409: read without after, and look at the service requests and licences themselves for what was missed.
+// Changes of the service requests that the caller's legal entity holds, held or has requested, and of its licences. A caller that always continues from the last cursor misses no event. An event may come twice; its id is the same. Events are kept for 90 days, unless the operator has set another time. If events after the cursor have been removed since, the answer is 409: read without after, and read the service requests and licences themselves for the changes that were missed.
 //
 // Corresponds with GET /api/events (the `ListEvents` operationId).
 func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1873,7 +1873,7 @@ func (c *Client) UpdateLicense(ctx context.Context, id openapi_types.UUID, param
 
 // ListPatientServiceRequests List the service requests of a patient
 //
-// The service requests of a patient, newest first. All filters that are given have to fit. A patient nobody knows has none.
+// The service requests of a patient, newest first. All filters that are given have to fit. For an unknown patient the list is empty.
 //
 // Corresponds with GET /api/patients/{patient_id}/service_requests (the `ListPatientServiceRequests` operationId).
 func (c *Client) ListPatientServiceRequests(ctx context.Context, patientId openapi_types.UUID, params *ListPatientServiceRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1905,7 +1905,7 @@ func (c *Client) GetServiceRequest(ctx context.Context, patientId openapi_types.
 
 // ListServiceRequests Find service requests by requisition
 //
-// The service requests of a requisition, newest first. Whoever knows the requisition may find them, whatever the legal entity.
+// The service requests of a requisition, newest first. A caller of any legal entity may find them by the requisition.
 //
 // Corresponds with GET /api/service_requests (the `ListServiceRequests` operationId).
 func (c *Client) ListServiceRequests(ctx context.Context, params *ListServiceRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3019,7 +3019,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListEventsWithResponse Read events
 	//
-	// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id. Events are kept for a time, 90 days unless the operator has set another. A cursor behind which some have been removed since is answered 409: read without after, and look at the service requests and licences themselves for what was missed.
+	// Changes of the service requests that the caller's legal entity holds, held or has requested, and of its licences. A caller that always continues from the last cursor misses no event. An event may come twice; its id is the same. Events are kept for 90 days, unless the operator has set another time. If events after the cursor have been removed since, the answer is 409: read without after, and read the service requests and licences themselves for the changes that were missed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3082,7 +3082,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListPatientServiceRequestsWithResponse List the service requests of a patient
 	//
-	// The service requests of a patient, newest first. All filters that are given have to fit. A patient nobody knows has none.
+	// The service requests of a patient, newest first. All filters that are given have to fit. For an unknown patient the list is empty.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3098,7 +3098,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListServiceRequestsWithResponse Find service requests by requisition
 	//
-	// The service requests of a requisition, newest first. Whoever knows the requisition may find them, whatever the legal entity.
+	// The service requests of a requisition, newest first. A caller of any legal entity may find them by the requisition.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5777,7 +5777,7 @@ func (r UseServiceRequestResponse) ContentType() string {
 
 // ListEventsWithResponse Read events
 //
-// What has happened to the service requests that the caller's legal entity holds, held or has requested, and to its licences. Whoever always goes on from the last cursor misses nothing; an event may come twice and is known by its id. Events are kept for a time, 90 days unless the operator has set another. A cursor behind which some have been removed since is answered 409: read without after, and look at the service requests and licences themselves for what was missed.
+// Changes of the service requests that the caller's legal entity holds, held or has requested, and of its licences. A caller that always continues from the last cursor misses no event. An event may come twice; its id is the same. Events are kept for 90 days, unless the operator has set another time. If events after the cursor have been removed since, the answer is 409: read without after, and read the service requests and licences themselves for the changes that were missed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5882,7 +5882,7 @@ func (c *ClientWithResponses) UpdateLicenseWithResponse(ctx context.Context, id 
 
 // ListPatientServiceRequestsWithResponse List the service requests of a patient
 //
-// The service requests of a patient, newest first. All filters that are given have to fit. A patient nobody knows has none.
+// The service requests of a patient, newest first. All filters that are given have to fit. For an unknown patient the list is empty.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5910,7 +5910,7 @@ func (c *ClientWithResponses) GetServiceRequestWithResponse(ctx context.Context,
 
 // ListServiceRequestsWithResponse Find service requests by requisition
 //
-// The service requests of a requisition, newest first. Whoever knows the requisition may find them, whatever the legal entity.
+// The service requests of a requisition, newest first. A caller of any legal entity may find them by the requisition.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -14,8 +14,8 @@ import (
 
 const bearerRealm = `Bearer realm="reiestr"`
 
-// authorize finds on whose behalf the request acts. An error says why it may not: token, expiry, api key and scope are
-// checked in this order (contract, section 1).
+// authorize returns the caller, or an error that says why the request may not be carried out. Token, expiry, api key
+// and scope are checked in this order (contract, section 1).
 func authorize(ctx huma.Context, c *Config, scope string) (db.Caller, error) {
 	r, _ := humago.Unwrap(ctx)
 	denied := func(challenge, message string) (db.Caller, error) {

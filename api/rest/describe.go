@@ -14,7 +14,7 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// Examples are what the OpenAPI document shows of an operation.
+// Examples are shown in the OpenAPI document of an operation.
 type Examples struct {
 	Body   any // of the request; nil: the operation has no body
 	Answer any // the data of a success; a slice: a list
@@ -27,7 +27,8 @@ type Examples struct {
 	Invalid Invalid
 }
 
-// errorTexts are the answers that every operation can give, and those of its rules.
+// errorTexts are the texts of error answers in the OpenAPI document, by status code. An empty message differs for each
+// operation.
 var errorTexts = map[int]struct{ kind, description, message string }{
 	http.StatusBadRequest: {"request_malformed", "The body is not JSON", "The body is not valid JSON: unexpected EOF"},
 	http.StatusUnauthorized: {"access_denied", "No token, or an invalid or expired one; no api key, or an unknown one",
@@ -99,7 +100,7 @@ func describeErrors(document *huma.OpenAPI, op *huma.Operation, e Examples) {
 	}
 }
 
-// describeExamples adds what a call that succeeds looks like.
+// describeExamples adds the examples of a request and of a success.
 func describeExamples(document *huma.OpenAPI, op *huma.Operation, e Examples) {
 	for _, added := range operations(document.Paths[op.Path]) {
 		if added.OperationID != op.OperationID {

@@ -6,12 +6,12 @@ import (
 	"github.com/swaggest/swgui/v5emb"
 )
 
-// docsPolicy lets the console run what is inside the binary and call this server, and nothing else. Its page has one
-// script of its own between the tags, and Swagger UI sets styles and shows images by data URLs.
+// docsPolicy lets the console run only scripts of the binary and call only this server. The page has one inline script,
+// and Swagger UI sets inline styles and shows images by data URLs.
 const docsPolicy = "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; " +
 	"img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// docs serves a console for the API, out of files inside the binary.
+// docs serves a console for the API from files in the binary.
 func docs(mux *http.ServeMux) {
 	console := v5emb.New("Reiestr", "/openapi.json", "/docs/")
 	handler := func(w http.ResponseWriter, r *http.Request) {

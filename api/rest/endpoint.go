@@ -10,7 +10,7 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// Endpoint is one operation: who may call it, how the OpenAPI document shows it, and the function that does the work.
+// Endpoint is one operation: its scope, its part of the OpenAPI document, and the function that does the work.
 type Endpoint[I, O any] struct {
 	huma.Operation
 	Scope string

@@ -8,11 +8,11 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// Meta stands in every answer, of success and of failure (contract, section 2).
+// Meta is in every answer, of success and of failure (contract, section 2).
 type Meta struct {
 	Code      int    `json:"code" doc:"The HTTP status code once more" example:"200"`
 	URL       string `json:"url" doc:"The URL that was asked" example:"http://127.0.0.1:8080/api/licenses"`
-	Type      string `json:"type" enum:"object,list" doc:"What data is" example:"object"`
+	Type      string `json:"type" enum:"object,list" doc:"Kind of data" example:"object"`
 	RequestID string `json:"request_id" doc:"X-Request-Id of the request, or one made for it; also in the answer's header" example:"d3b07384-d9a0-4c9b-8f6d-2f1f6b1a7f11"`
 }
 
@@ -22,7 +22,7 @@ type Envelope[T any] struct {
 	Data T    `json:"data"`
 }
 
-// Paging says which part of a list an answer holds.
+// Paging is the place of the answered page in the list.
 type Paging struct {
 	PageNumber   int64 `json:"page_number" minimum:"1" doc:"The page that was asked for" example:"1"`
 	PageSize     int64 `json:"page_size" minimum:"1" doc:"Entries of a full page" example:"50"`
@@ -75,14 +75,14 @@ type Failure struct {
 	header http.Header
 }
 
-// Fault says what is wrong.
+// Fault describes an error.
 type Fault struct {
 	Type    string    `json:"type" enum:"access_denied,forbidden,not_found,request_malformed,method_not_allowed,content_type_invalid,request_too_large,request_conflict,validation_failed,too_many_requests,service_unavailable,internal_error" doc:"Kind of the fault"`
 	Message string    `json:"message" doc:"Text of the rule that refused"`
 	Invalid []Invalid `json:"invalid,omitempty" doc:"With validation_failed: every fault, by place"`
 }
 
-// Invalid is one place of the request and what is wrong with it.
+// Invalid is one place of the request with the rules that it breaks.
 type Invalid struct {
 	Entry     string `json:"entry" doc:"Place of the fault" example:"$.issued_date"`
 	EntryType string `json:"entry_type" enum:"json_data_property,query_parameter,path_parameter" doc:"Kind of the place"`
@@ -92,11 +92,12 @@ type Invalid struct {
 // Rule is a rule that is broken.
 type Rule struct {
 	Rule        string `json:"rule" enum:"required,schema,inclusion,cast,date,length,format,range,invalid" doc:"Kind of the rule"`
-	Params      any    `json:"params" doc:"What the rule asks for: a list, or an object of named limits"`
-	Description string `json:"description" doc:"What is wrong, for people"`
+	Params      any    `json:"params" doc:"Values or limits that the rule demands: a list, or an object of named limits"`
+	Description string `json:"description" doc:"Text for people"`
 }
 
-// Error, GetStatus, GetHeaders and ContentType make a Failure what huma writes as an error, as plain JSON.
+// Error, GetStatus, GetHeaders and ContentType are the methods by which huma writes a Failure as an error, as plain
+// JSON.
 func (f *Failure) Error() string                { return f.Fault.Message }
 func (f *Failure) GetStatus() int               { return f.Meta.Code }
 func (f *Failure) GetHeaders() http.Header      { return f.header }

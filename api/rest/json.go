@@ -11,9 +11,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// jsonFormat reads bodies strictly: names as they are written, no name twice, valid UTF-8 only. The bodies have been
-// checked to be JSON before (see body), so what fails here is a schema that lets through what its Go type does not
-// take.
+// jsonFormat reads bodies strictly: exact names, no name twice, valid UTF-8 only. readBody has found the body to be
+// JSON before. An error here means that the schema allows a value that the Go type does not take.
 var jsonFormat = huma.Format{
 	Marshal: huma.DefaultJSONFormat.Marshal,
 	Unmarshal: func(data []byte, v any) error {
@@ -27,7 +26,7 @@ var jsonFormat = huma.Format{
 	},
 }
 
-// null stands for JSON's null in what the validator sees, which would take a nil for an absent property.
+// null replaces the null of JSON in the values that the validator gets: it takes a nil for an absent property.
 type null struct{}
 
 func markNulls(value any) any {

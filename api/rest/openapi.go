@@ -11,15 +11,15 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// complete adds to the document of all operations what huma does not see in their types: which properties of an answer
-// can be null, and the headers that every answer has.
+// complete adds to the document the facts that huma does not derive from the Go types: properties that can be null, and
+// the headers of all answers.
 func complete(o *huma.OpenAPI) {
 	tellNulls(o.Components.Schemas)
 	tellHeaders(o)
 }
 
-// tellNulls makes those properties nullable whose Go field is a pointer that is written also when it is nil. Of itself
-// huma knows that of plain scalars only.
+// tellNulls makes a property nullable if its Go field is a pointer without omitempty. huma itself does so for plain
+// scalars only.
 func tellNulls(schemas huma.Registry) {
 	for name, schema := range schemas.Map() {
 		t := schemas.TypeFromRef("#/components/schemas/" + name)
@@ -45,10 +45,10 @@ func tellNulls(schemas huma.Registry) {
 	}
 }
 
-// requiredHeaders never miss where they are described.
+// requiredHeaders are always sent where they are described.
 var requiredHeaders = []string{"Location", "WWW-Authenticate", "X-Request-Id"}
 
-// commonHeaders are those that more than one operation answers with.
+// commonHeaders are the headers of several operations. The document defines them once.
 var commonHeaders = map[string]*huma.Header{
 	"X-Request-Id": {
 		Description: "That of the request, or one made for it; also in meta.request_id",
@@ -69,7 +69,7 @@ var commonHeaders = map[string]*huma.Header{
 	},
 }
 
-// tellHeaders adds the common headers to the answers that may have them, and says which headers never miss.
+// tellHeaders adds the common headers to the answers that can have them, and marks the headers that are always sent.
 func tellHeaders(o *huma.OpenAPI) {
 	o.Components.Headers = commonHeaders
 	for _, path := range o.Paths {
@@ -84,11 +84,11 @@ func tellHeaders(o *huma.OpenAPI) {
 						name == "Retry-After" && (code == "429" || code == "503")
 				}
 				common := []string{"X-Request-Id"}
-				if code != "401" && code != "403" { // who calls, and may, is limited
+				if code != "401" && code != "403" { // the limit comes after authentication
 					common = append(common, "RateLimit", "RateLimit-Policy")
 				}
 				decided := code[0] == '2' || code == "404" || code == "409" || code == "422"
-				if decided && op.Method != http.MethodGet { // what an idempotency key keeps
+				if decided && op.Method != http.MethodGet { // an idempotency key keeps these answers
 					common = append(common, replayedHeader)
 				}
 				for _, name := range common {
@@ -100,14 +100,14 @@ func tellHeaders(o *huma.OpenAPI) {
 	}
 }
 
-// operations are those of a path, whatever their methods.
+// operations are the operations of a path, of all methods.
 func operations(p *huma.PathItem) []*huma.Operation {
 	all := []*huma.Operation{p.Get, p.Put, p.Post, p.Delete, p.Options, p.Head, p.Patch, p.Trace}
 	return slices.DeleteFunc(all, func(op *huma.Operation) bool { return op == nil })
 }
 
-// downgrade makes an OpenAPI 3.0 document of one of 3.1 where huma leaves forms that 3.0 has not: siblings of a $ref,
-// which it ignores, and the type null.
+// downgrade makes an OpenAPI 3.0 document of one of version 3.1. huma does most of it; 3.0 also ignores the siblings of
+// a $ref and has no type null.
 func downgrade(o *huma.OpenAPI) ([]byte, error) {
 	text, err := o.Downgrade()
 	if err != nil {
@@ -135,7 +135,7 @@ func downgraded(value any) any {
 			delete(v, "$ref")
 		}
 		for name := range v {
-			if name != "example" { // what stands there is no schema
+			if name != "example" { // an example is no schema
 				v[name] = downgraded(v[name])
 			}
 		}

@@ -20,9 +20,9 @@ const (
 	queryPattern = `^([^%;]|%[0-9A-Fa-f]{2})*$`
 )
 
-// queryFaults finds what is wrong with the query by what the operation documents, and what huma does not look at: it
-// drops what it cannot decode, skips an empty value, takes the first of repeated ones, knows more booleans than true
-// and false, and passes on text that PostgreSQL does not take. Unknown and missing parameters are huma's to find.
+// queryFaults returns the faults of the query that huma does not find: huma drops parts that it cannot decode, skips an
+// empty value, takes the first of repeated values, takes other booleans than true and false, and passes on text that
+// PostgreSQL does not store. huma finds unknown and missing parameters.
 func queryFaults(rawQuery string, documented []*huma.Param) []*huma.ErrorDetail {
 	values, err := url.ParseQuery(rawQuery)
 	if err != nil {
@@ -39,8 +39,8 @@ func queryFaults(rawQuery string, documented []*huma.Param) []*huma.ErrorDetail 
 	return faults
 }
 
-// parameterFault is the coded message of what is wrong with the values of one parameter (see ruleOf), and what it
-// speaks of; empty: nothing.
+// parameterFault checks the values of one parameter. It returns the coded message (see ruleOf) and the value that is
+// wrong; an empty message: no fault.
 func parameterFault(values []string, s *huma.Schema) (message string, of any) {
 	if len(values) > 1 {
 		return "cast|" + s.Type, []any{}
@@ -91,14 +91,14 @@ func rangeMessage(s *huma.Schema, nearest int64, overflow bool) string {
 
 type queryFaultsKey struct{}
 
-// queryFaultsOf are the faults that register has found.
+// queryFaultsOf are the faults of the query that Register has found.
 func queryFaultsOf(ctx context.Context) []*huma.ErrorDetail {
 	faults, _ := ctx.Value(queryFaultsKey{}).([]*huma.ErrorDetail)
 	return faults
 }
 
-// schemaFailure answers all faults of the schema. Of what is wrong with one place of the query, queryFaults speaks
-// rather than huma.
+// schemaFailure is the answer with all faults of the schema. Where huma and queryFaults both found a fault at one place
+// of the query, only that of queryFaults is kept.
 func schemaFailure(ctx context.Context, errs []error) *Failure {
 	all := make([]error, 0, len(errs))
 	found := queryFaultsOf(ctx)
@@ -124,10 +124,10 @@ type OptionalBool struct {
 // Schema describes it to huma.
 func (OptionalBool) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: huma.TypeBoolean} }
 
-// Receiver is where huma writes the value.
+// Receiver is the field into which huma writes the value.
 func (o *OptionalBool) Receiver() reflect.Value { return reflect.ValueOf(o).Elem().Field(0) }
 
-// OnParamSet learns from huma whether there is one.
+// OnParamSet is called by huma, also for a parameter that was left out.
 func (o *OptionalBool) OnParamSet(isSet bool, _ any) { o.isSet = isSet }
 
 // Pointer is nil for a parameter that was left out.

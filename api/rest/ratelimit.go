@@ -13,12 +13,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// mostClients bounds the memory of a limiter. The client that has called least recently is forgotten first: it begins
-// anew with a full bucket, which it has got again by then unless more clients than these call at once.
+// mostClients bounds the memory of a limiter. A client beyond it replaces the one whose last request is the oldest,
+// which then begins with a full bucket again.
 const mostClients = 10_000
 
-// limiter bounds the requests of each client by a bucket of tokens: it holds burst of them, a request takes one,
-// perSecond come back.
+// limiter bounds the requests of each client by a bucket of tokens. A bucket holds up to burst tokens, a request takes
+// one, and perSecond are added each second.
 type limiter struct {
 	perSecond float64
 	burst     int
@@ -30,7 +30,7 @@ func newLimiter(perSecond float64, burst int) *limiter {
 	return &limiter{perSecond, max(burst, int(math.Ceil(perSecond)), 1), clients}
 }
 
-// take tells whether the client may have its request, and how many tokens it has left.
+// take takes a token of the client. It returns whether there was one and how many are left.
 func (l *limiter) take(client uuid.UUID, now time.Time) (left float64, ok bool) {
 	bucket, known := l.clients.Get(client)
 	if !known {
@@ -43,7 +43,7 @@ func (l *limiter) take(client uuid.UUID, now time.Time) (left float64, ok bool) 
 	return bucket.TokensAt(now), ok
 }
 
-// limit takes a request from what the client may ask, and tells it how much that is
+// limit takes a token for a request and sets the headers that tell the client its limit
 // (draft-ietf-httpapi-ratelimit-headers).
 func (l *limiter) limit(ctx context.Context, client uuid.UUID, w http.ResponseWriter) *Failure {
 	if l == nil {

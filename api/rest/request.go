@@ -30,7 +30,7 @@ type Answered struct {
 	Took      time.Duration
 }
 
-// request is what the handlers know of the request that they answer.
+// request describes the request under way to the handlers.
 type request struct {
 	id   string
 	url  string
@@ -53,7 +53,8 @@ func Note(ctx context.Context) *Answered { return requestOf(ctx).note }
 // RequestID is the id of the request under way, for logs.
 func RequestID(ctx context.Context) string { return requestOf(ctx).id }
 
-// Quiet reports whether a path is asked by machines every few seconds: such a request gets no log line and no trace.
+// Quiet reports whether a path is one that machines ask every few seconds. Such a request gets no log line at the usual
+// level and no trace.
 func Quiet(path string) bool { return path == "/healthz" || path == "/readyz" || path == "/metrics" }
 
 // logAnswer writes the log line of an answered request.

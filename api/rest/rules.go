@@ -13,7 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// invalidOf translates the validator's findings, one entry a place, sorted by place.
+// invalidOf makes of the findings of the validator one entry for each place, sorted by place.
 func invalidOf(errs []error) []Invalid {
 	byEntry := map[string]*Invalid{}
 	for _, err := range errs {
@@ -89,7 +89,7 @@ func ruleOf(d *huma.ErrorDetail) Rule {
 	return Rule{"invalid", NoParams, "value is not allowed"}
 }
 
-// uncodedRule is for the texts of huma that are no variables: those about parameters.
+// uncodedRule reads the texts of huma about parameters, which are no variables and therefore not coded.
 func uncodedRule(d *huma.ErrorDetail) Rule {
 	if d.Message == "unknown query parameter" {
 		return Rule{"schema", NoParams, "schema does not allow additional properties"}
@@ -116,12 +116,12 @@ func DateRule(value any) Rule {
 	return Rule{"date", []string{"YYYY-MM-DD"}, fmt.Sprintf("expected %q to be an existing date", value)}
 }
 
-// InclusionRule says that a value is none of those that are allowed.
+// InclusionRule says that a value is not one of the allowed values.
 func InclusionRule(values []string) Rule {
 	return Rule{"inclusion", map[string][]string{"values": values}, "value is not allowed in enum"}
 }
 
-// NotOneOf is the fault of a place whose value is none of those that are allowed. A Resolve method returns it to huma.
+// NotOneOf is the fault of a place whose value is not one of the allowed values. A Resolve method returns it to huma.
 func NotOneOf(place string, allowed ...string) error {
 	return &huma.ErrorDetail{Message: "inclusion|" + strings.Join(allowed, ", "), Location: place}
 }

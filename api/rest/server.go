@@ -19,12 +19,12 @@ import (
 const (
 	bodyTimeout = 15 * time.Second // to send all of a body
 
-	// requestTimeout bounds a request, waitTimeout what it may take in addition if the caller asks to wait (Prefer).
+	// requestTimeout bounds a request. waitTimeout is added to it if the caller asks to wait (Prefer).
 	requestTimeout = 25 * time.Second
 	waitTimeout    = 30 * time.Second
 )
 
-// Server is what all endpoints share.
+// Server holds the things that all endpoints share.
 type Server struct {
 	Config
 	api         huma.API
@@ -75,7 +75,7 @@ func (s *Server) serve(mux *http.ServeMux) http.Handler {
 	return s.identify(s.recover(exact(mux)))
 }
 
-// identify gives the request its id, and the layers below what they may know of it.
+// identify gives the request its id, its deadlines and the description that the handlers add to.
 func (s *Server) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get("X-Request-Id")
@@ -125,7 +125,7 @@ func (r *statusRecorder) WriteHeader(status int) {
 // Unwrap lets http.ResponseController reach the connection.
 func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// recover answers a panic with a 500, and keeps the stack in the log.
+// recover answers a panic with 500 and logs its stack.
 func (s *Server) recover(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -139,8 +139,8 @@ func (s *Server) recover(next http.Handler) http.Handler {
 	})
 }
 
-// exact serves only paths that are written as they are routed: ServeMux would redirect the others. It answers in the
-// envelope where ServeMux answers in plain text.
+// exact serves only paths that are written exactly as they are routed; ServeMux would redirect others. It answers in
+// the envelope where ServeMux answers in plain text.
 func exact(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
@@ -164,7 +164,7 @@ func exact(mux *http.ServeMux) http.Handler {
 	})
 }
 
-// discarded takes an answer that is to be given in another form.
+// discarded takes the status and the headers of an answer of ServeMux, of which the envelope is made.
 type discarded struct {
 	header http.Header
 	status int

@@ -42,7 +42,7 @@ func init() {
 	}
 }
 
-// validatorFailure is the answer to what huma itself found wrong.
+// validatorFailure is the answer to the faults that huma itself finds.
 func validatorFailure(ctx context.Context, status int, errs []error) *Failure {
 	switch status {
 	case http.StatusUnprocessableEntity:
