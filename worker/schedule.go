@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/reiestr/reiestr/db"
@@ -17,6 +18,28 @@ const (
 	lookAtTheClock = time.Minute
 )
 
+// TimesOfDay are times of each day; none: never.
+type TimesOfDay []TimeOfDay
+
+// never is what turns a schedule off. An empty text does not.
+const never = "never"
+
+// UnmarshalText reads times with commas between them, like 00:00,04:00, or never.
+func (t *TimesOfDay) UnmarshalText(text []byte) error {
+	*t = nil
+	if string(text) == never {
+		return nil
+	}
+	for _, part := range strings.Split(string(text), ",") {
+		var time TimeOfDay
+		if err := time.UnmarshalText([]byte(strings.TrimSpace(part))); err != nil {
+			return err
+		}
+		*t = append(*t, time)
+	}
+	return nil
+}
+
 // TimeOfDay is a time on the clocks of the business time zone.
 type TimeOfDay struct{ Hour, Minute int }
 
@@ -24,7 +47,7 @@ type TimeOfDay struct{ Hour, Minute int }
 func (t *TimeOfDay) UnmarshalText(text []byte) error {
 	clock, err := time.Parse("15:04", string(text))
 	if err != nil {
-		return fmt.Errorf("%q is no time of day like 04:00", text)
+		return fmt.Errorf("%q is no time of day: give times like 00:00,04:00, or never", text)
 	}
 	t.Hour, t.Minute = clock.Hour(), clock.Minute()
 	return nil
@@ -32,7 +55,7 @@ func (t *TimeOfDay) UnmarshalText(text []byte) error {
 
 // Schedule is times of each day in a time zone.
 type Schedule struct {
-	Times []TimeOfDay
+	Times TimesOfDay
 	Zone  *time.Location
 }
 

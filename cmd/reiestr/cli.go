@@ -67,8 +67,8 @@ type Config struct {
 	LogLevel      slog.Level `env:"REIESTR_LOG_LEVEL" default:"info" help:"debug, info, warn or error." placeholder:"LEVEL"`
 	LogFormat     string     `env:"REIESTR_LOG_FORMAT" enum:",text,json" default:"" help:"text or json. Empty: text on a terminal, else json." placeholder:"FORMAT"`
 
-	ExpiryTimes []worker.TimeOfDay `env:"REIESTR_EXPIRY_TIMES" default:"00:00,04:00" help:"When expired service requests are recalled, by the business time zone." placeholder:"HH:MM,…"`
-	PruneTimes  []worker.TimeOfDay `env:"REIESTR_PRUNE_TIMES" default:"02:00" help:"When what is past its retention is removed, by the business time zone." placeholder:"HH:MM,…"`
+	ExpiryTimes worker.TimesOfDay `env:"REIESTR_EXPIRY_TIMES" default:"00:00,04:00" help:"When expired service requests are recalled, by the business time zone; never: not by this process." placeholder:"HH:MM,…"`
+	PruneTimes  worker.TimesOfDay `env:"REIESTR_PRUNE_TIMES" default:"02:00" help:"When rows past their retention are removed, by the business time zone; never: not by this process." placeholder:"HH:MM,…"`
 
 	JobRetention   time.Duration `env:"REIESTR_JOB_RETENTION" default:"720h" help:"How long jobs are kept after their end; 24h at least." placeholder:"DURATION"`
 	EventRetention time.Duration `env:"REIESTR_EVENT_RETENTION" default:"2160h" help:"How long events are kept, and so how long a reader of events may stay away; 24h at least." placeholder:"DURATION"`
@@ -89,14 +89,7 @@ type usageError struct{ error }
 func run(ctx context.Context, args []string, s streams) int {
 	var c cli
 	exit := -1
-	parser, err := kong.New(&c,
-		kong.Name("reiestr"),
-		kong.Description("Licences and service requests of an eHealth registry, decided in SQL."),
-		kong.Writers(s.out, s.err),
-		kong.Exit(func(code int) { exit = code }), // --help
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: false}),
-		kong.UsageOnError(),
-	)
+	parser, err := newParser(&c, s, kong.Exit(func(code int) { exit = code })) // --help
 	if err != nil {
 		return report(s, err)
 	}
@@ -115,6 +108,18 @@ func run(ctx context.Context, args []string, s streams) int {
 	env := &environment{streams: s, Config: c.Config, log: newLogger(s.err, c.LogLevel, c.LogFormat), app: parser.Model}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	return report(s, parsed.Run(env))
+}
+
+// newParser makes what reads a command line into c.
+func newParser(c *cli, s streams, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(c, append(options,
+		kong.Name("reiestr"),
+		kong.Description("Licences and service requests of an eHealth registry, decided in SQL."),
+		kong.Writers(s.out, s.err),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.UsageOnError(),
+		kong.PostBuild(emptyIsUnset),
+	)...)
 }
 
 // report prints the one line that a failed command leaves behind.

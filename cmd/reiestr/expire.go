@@ -13,11 +13,19 @@ import (
 )
 
 type expireCommand struct {
-	AsOf time.Time `help:"The moment, like 2026-03-01T00:00:00+02:00, that counts as now. Left out: now." placeholder:"TIME"`
+	AsOf *string `help:"The moment, like 2026-03-01T09:00:00+02:00, that counts as now; of a day, like 2026-03-01, its beginning in the business time zone. It must not lie in the future. Left out: now." placeholder:"TIME"`
 }
 
 // Run does what the service does at its times, with the service's rights.
 func (c expireCommand) Run(ctx context.Context, env *environment) error {
+	var asOf *time.Time // nil: now
+	if c.AsOf != nil {
+		at, err := pastMoment(*c.AsOf, env.TimeZone, time.Now())
+		if err != nil {
+			return usageError{fmt.Errorf("--as-of: %w", err)}
+		}
+		asOf = &at
+	}
 	return withDatabase(ctx, env, func(d *database) error {
 		app, err := d.connect(ctx, env, db.App, "reiestr expire")
 		if err != nil {
@@ -26,10 +34,6 @@ func (c expireCommand) Run(ctx context.Context, env *environment) error {
 		defer app.Close()
 		if err := app.Ready(ctx, migrations.Latest()); err != nil {
 			return err
-		}
-		var asOf *time.Time
-		if !c.AsOf.IsZero() {
-			asOf = &c.AsOf
 		}
 		done, err := app.ServiceRequests.Expire(ctx, asOf, notRecalled(ctx, env.log))
 		if err != nil {
@@ -47,4 +51,26 @@ func notRecalled(ctx context.Context, log *slog.Logger) func(uuid.UUID, error) {
 	return func(id uuid.UUID, err error) {
 		log.ErrorContext(ctx, "a service request could not be recalled, it is left to the next run", "service_request", id, "error", err)
 	}
+}
+
+// pastMoment reads a moment, or the beginning of a day in a time zone. A moment after now is refused: a recall cannot
+// be taken back, and would hit service requests that are still valid.
+func pastMoment(text, zone string, now time.Time) (time.Time, error) {
+	at, err := time.Parse(time.RFC3339, text)
+	if day, dayErr := time.Parse(time.DateOnly, text); dayErr == nil {
+		location, err := time.LoadLocation(zone)
+		if err != nil {
+			return at, err
+		}
+		at = time.Date(day.Year(), day.Month(), day.Day(), 0, 0, 0, 0, location)
+		if at.Day() != day.Day() { // the clocks of the zone skip midnight on that day
+			at = at.Add(time.Hour)
+		}
+	} else if err != nil {
+		return at, fmt.Errorf("%q is no moment like 2026-03-01T09:00:00+02:00 and no existing day like 2026-03-01", text)
+	}
+	if at.After(now) {
+		return at, fmt.Errorf("%s lies in the future: service requests that are still valid would be recalled for good", text)
+	}
+	return at, nil
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
@@ -25,6 +26,10 @@ func TestExpire(t *testing.T) {
 	must(t, os.WriteFile(file, []byte(`{"service_requests": [`+strings.Join(requests, ",")+`]}`), 0o600))
 	done(t, "load", file, "--database-url", url)
 	for _, c := range []struct{ asOf, want string }{
+		{"0001-01-01T00:00:00Z", "0 service requests expired"}, // the zero time of Go is a moment like any other
+		{"0001-01-01", "0 service requests expired"},
+		{"0000-01-01T00:00:00Z", "0 service requests expired"},
+		{"2026-01-01", "0 service requests expired"},                // it begins in Kyiv two hours earlier
 		{"2026-01-01T02:00:00+02:00", "0 service requests expired"}, // the very moment
 		{"2026-01-01T00:00:01Z", "1 service requests expired"},
 		{"", "1 service requests expired"},
@@ -38,9 +43,23 @@ func TestExpire(t *testing.T) {
 			t.Errorf("as of %q: %s, want %s", c.asOf, got, c.want)
 		}
 	}
-	for _, args := range []string{"expire --as-of yesterday", "version --expiry-times 25:00"} {
-		if code, _, errs := command(t, "", strings.Fields(args)...); code != 2 || strings.Count(errs, "\n") != 1 {
-			t.Errorf("%s: exit code %d: %s", args, code, errs)
+}
+
+// A bad --as-of is refused in words, before anything is recalled.
+func TestExpireRefusesBadMoments(t *testing.T) {
+	t.Parallel()
+	for asOf, want := range map[string]string{
+		"yesterday":                 `--as-of: "yesterday" is no moment like 2026-03-01T09:00:00+02:00 and no existing day`,
+		"2026-02-29":                "no existing day like 2026-03-01",
+		"2026-02-28T10:00":          "is no moment like",
+		"01.02.2026":                "is no moment like",
+		"":                          `"" is no moment like`,
+		"9999-01-01":                "lies in the future",
+		"2999-01-01T00:00:00+02:00": "lies in the future",
+	} {
+		code, _, errs := command(t, "", "expire", "--as-of="+asOf, "--database-url", "postgres://127.0.0.1:1/none")
+		if code != exitUsage || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, want) {
+			t.Errorf("--as-of=%s: exit code %d: %s", asOf, code, errs)
 		}
 	}
 }
@@ -71,5 +90,26 @@ func TestExpireTellsHowManyFailed(t *testing.T) {
 	must(t, err)
 	if got := done(t, "expire", "--database-url", r.url); got != "1 service requests expired" {
 		t.Errorf("the next run: %s", got)
+	}
+}
+
+// A day means its beginning in the business time zone, also where the clocks skip midnight.
+func TestDaysBeginInTheBusinessTimeZone(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct{ text, zone, want string }{
+		{"2026-02-28", "Europe/Kyiv", "2026-02-27T22:00:00Z"},
+		{"2026-06-30", "Europe/Kyiv", "2026-06-29T21:00:00Z"},
+		{"2026-03-29", "Europe/Kyiv", "2026-03-28T22:00:00Z"},       // the clocks go forward at three
+		{"2018-11-04", "America/Sao_Paulo", "2018-11-04T03:00:00Z"}, // the clocks go from midnight to one
+		{"2026-07-01", "UTC", "2026-07-01T00:00:00Z"},               // now
+	} {
+		got, err := pastMoment(c.text, c.zone, now)
+		if err != nil || got.UTC().Format(time.RFC3339) != c.want {
+			t.Errorf("%s in %s: %s, want %s (%v)", c.text, c.zone, got.UTC(), c.want, err)
+		}
+	}
+	if _, err := pastMoment("2026-07-01T00:00:01Z", "UTC", now); err == nil {
+		t.Error("a second after now is taken")
 	}
 }
