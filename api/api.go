@@ -5,6 +5,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -40,6 +41,20 @@ func New(c rest.Config) http.Handler {
 // Document is the OpenAPI document as YAML, in version 3.1 or 3.0. It needs no database.
 func Document(version string) ([]byte, error) {
 	return rest.RenderYAML(newServer(rest.Config{}).OpenAPI(), version)
+}
+
+// Scopes are all scopes that endpoints ask for, in alphabetical order.
+func Scopes() []string {
+	var scopes []string
+	for _, path := range newServer(rest.Config{}).OpenAPI().Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Post, path.Put, path.Patch, path.Delete} {
+			if op != nil {
+				scopes = append(scopes, rest.ScopeOf(op))
+			}
+		}
+	}
+	slices.Sort(scopes)
+	return slices.Compact(scopes)
 }
 
 // newServer makes a server with the endpoints of all resources.

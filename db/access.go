@@ -75,6 +75,11 @@ func (a *Access) KnowsAPIKey(ctx context.Context, apiKey string) (bool, error) {
 	return a.db.shared().CheckAPIKey(ctx, hashOf(apiKey))
 }
 
+// KnowsClient tells whether there is a legal entity for which a token can be issued. Owner only.
+func (a *Access) KnowsClient(ctx context.Context, legalEntity uuid.UUID) (bool, error) {
+	return a.db.read().CheckClient(ctx, legalEntity)
+}
+
 // IssueToken makes a token and tells when it expires. Owner only.
 func (a *Access) IssueToken(
 	ctx context.Context,

@@ -117,6 +117,7 @@ func calls() []call {
 			q.Authenticate(ctx, sqlc.AuthenticateParams{TokenHash: hash(population.Token(7)), KeyHash: hash(population.APIKey(7))})
 		}},
 		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.CheckAPIKey(ctx, hash(population.APIKey(7))) }},
+		{owner: true, reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.CheckClient(ctx, one) }},
 		{owner: true, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.IssueAPIKey(ctx, sqlc.IssueAPIKeyParams{KeyHash: hash("new"), Name: "MIS"})
 		}},

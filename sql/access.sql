@@ -23,6 +23,13 @@ WHERE t.token_hash = @token_hash AND t.revoked_at IS NULL;
 -- Refusals: none.
 SELECT EXISTS (SELECT FROM ops.api_keys WHERE key_hash = @key_hash AND revoked_at IS NULL) AS is_known;
 
+-- name: CheckClient :one
+-- Tells whether there is a legal entity for which a token can be issued. Run by the owner.
+-- Locks: none.
+-- Index: legal_entities_pkey.
+-- Refusals: none.
+SELECT EXISTS (SELECT FROM prm.legal_entities WHERE id = @id) AS is_known;
+
 -- name: IssueAPIKey :exec
 -- Makes an api key known. Run by the owner.
 -- Locks: the new row.

@@ -60,6 +60,15 @@ var errorHeaders = map[int]map[string]string{
 	http.StatusServiceUnavailable: {"Retry-After": "Seconds to wait before trying again"},
 }
 
+// scopeExtension is where the OpenAPI document has the scope of an operation.
+const scopeExtension = "x-required-scope"
+
+// ScopeOf is the scope that an operation asks for.
+func ScopeOf(op *huma.Operation) string {
+	scope, _ := op.Extensions[scopeExtension].(string)
+	return scope
+}
+
 // describeErrors documents every error answer of an operation, each with an example.
 func describeErrors(document *huma.OpenAPI, op *huma.Operation, e Examples) {
 	codes := append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotAcceptable,
@@ -70,7 +79,7 @@ func describeErrors(document *huma.OpenAPI, op *huma.Operation, e Examples) {
 	}
 	op.Responses = map[string]*huma.Response{}
 	schema := document.Components.Schemas.Schema(reflect.TypeFor[Failure](), true, "Failure")
-	scope, _ := op.Extensions["x-required-scope"].(string)
+	scope := ScopeOf(op)
 	for _, code := range codes {
 		text := errorTexts[code]
 		fault := Fault{Type: text.kind, Message: text.message}

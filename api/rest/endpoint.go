@@ -25,7 +25,7 @@ type callerKey struct{}
 func Register[I, O any](s *Server, e Endpoint[I, O]) {
 	op := e.Operation
 	op.Security = []map[string][]string{{"token": {e.Scope}, "apiKey": {}}}
-	op.Extensions = map[string]any{"x-required-scope": e.Scope}
+	op.Extensions = map[string]any{scopeExtension: e.Scope}
 	op.MaxBodyBytes = maxBodyBytes + 1 // huma refuses a body of exactly that size; readBody has refused larger ones
 	op.BodyReadTimeout = -1            // none: readBody has read the body, and a later deadline would cancel the request
 	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/reiestr/reiestr/api"
 	"github.com/reiestr/reiestr/db"
 )
 
@@ -22,17 +24,24 @@ type tokenCommand struct {
 type tokenIssue struct {
 	LegalEntity uuid.UUID     `required:"" help:"The legal entity on whose behalf the token acts." placeholder:"UUID"`
 	User        uuid.UUID     `required:"" help:"The person who acts." placeholder:"UUID"`
-	Scope       string        `required:"" help:"What the token allows, parted by spaces." placeholder:"\"license:write job:read\""`
+	Scope       string        `required:"" help:"What the token allows, separated by spaces: ${scopes}." placeholder:"\"license:write job:read\""`
 	TTL         time.Duration `name:"ttl" default:"1h" help:"How long it is valid."`
 	JSON        bool          `name:"json" help:"Print a JSON object."`
 }
 
 func (t tokenIssue) Run(ctx context.Context, env *environment) error {
 	scopes := strings.Fields(t.Scope)
-	if len(scopes) == 0 || t.TTL <= 0 {
-		return usageError{errors.New("a token needs at least one scope and a positive --ttl")}
+	if err := t.check(scopes); err != nil {
+		return usageError{err}
 	}
 	return asOwner(ctx, env, "reiestr token", func(d *db.DB) error {
+		known, err := d.Access.KnowsClient(ctx, t.LegalEntity)
+		if err != nil {
+			return err
+		}
+		if !known {
+			return fmt.Errorf("there is no legal entity %s: load it first, see 'reiestr load --help'", t.LegalEntity)
+		}
 		caller := db.Caller{UserID: t.User, ClientID: t.LegalEntity}
 		token, expiresAt, err := d.Access.IssueToken(ctx, caller, scopes, t.TTL)
 		if err != nil {
@@ -47,6 +56,26 @@ func (t tokenIssue) Run(ctx context.Context, env *environment) error {
 			"user_id":         t.User,
 		})
 	})
+}
+
+// check finds what is wrong with the flags. A token that is good for nothing would be found out much later.
+func (t tokenIssue) check(scopes []string) error {
+	switch {
+	case t.LegalEntity == uuid.Nil:
+		return errors.New("--legal-entity: the UUID of zeros names no legal entity")
+	case t.User == uuid.Nil:
+		return errors.New("--user: the UUID of zeros names no person")
+	case t.TTL < time.Second:
+		return errors.New("--ttl is a second or more, like 30m or 24h")
+	case len(scopes) == 0:
+		return fmt.Errorf("--scope: a token needs at least one of %s", strings.Join(api.Scopes(), ", "))
+	}
+	for _, scope := range scopes {
+		if !slices.Contains(api.Scopes(), scope) {
+			return fmt.Errorf("--scope: there is no %q%s", scope, instead(scope, api.Scopes()))
+		}
+	}
+	return nil
 }
 
 type tokenRevoke struct {
@@ -68,7 +97,7 @@ type apiKeyIssue struct {
 }
 
 func (k apiKeyIssue) Run(ctx context.Context, env *environment) error {
-	if k.Name == "" {
+	if strings.TrimSpace(k.Name) == "" {
 		return usageError{errors.New("an api key needs a --name")}
 	}
 	return asOwner(ctx, env, "reiestr apikey", func(d *db.DB) error {

@@ -68,7 +68,7 @@ func readBack(t *testing.T, url string) {
 	defer app.Close()
 	server := httptest.NewServer(api.New(rest.Config{DB: app, Log: slog.New(slog.DiscardHandler)}))
 	defer server.Close()
-	token := done(t, "token", "issue", "--legal-entity", uuid.NewString(), "--user", uuid.NewString(), "--scope", "service_request:read", "--database-url", url)
+	token := done(t, "token", "issue", "--legal-entity", readExample(t)["legal_entities"][0]["id"].(string), "--user", uuid.NewString(), "--scope", "service_request:read", "--database-url", url)
 	for _, loaded := range readExample(t)["service_requests"] {
 		patient := loaded["subject"].(map[string]any)["identifier"].(map[string]any)["value"]
 		request, err := http.NewRequestWithContext(t.Context(), "GET", fmt.Sprintf("%s/api/patients/%s/service_requests/%s", server.URL, patient, loaded["id"]), nil)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/reiestr/reiestr/api"
 	"github.com/reiestr/reiestr/worker"
 )
 
@@ -119,6 +120,7 @@ func newParser(c *cli, s streams, options ...kong.Option) (*kong.Kong, error) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.UsageOnError(),
 		kong.PostBuild(emptyIsUnset),
+		kong.Vars{"scopes": strings.Join(api.Scopes(), ", ")},
 	)...)
 }
 
@@ -185,10 +187,11 @@ type helpCommand struct {
 
 func (h helpCommand) Run(env *environment) error {
 	if h.Topic == "" {
-		_, err := kong.Must(&cli{}, kong.Name("reiestr"), kong.Description(env.app.Help), kong.Writers(env.out, env.err),
-			kong.Exit(func(int) {})).Parse([]string{"--help"})
-		_ = err // after the help, kong complains that no command was given
-		return nil
+		parser, err := newParser(&cli{}, env.streams, kong.Exit(func(int) {}))
+		if err == nil {
+			parser.Parse([]string{"--help"}) //nolint:errcheck // after the help, kong says that no command was given
+		}
+		return err
 	}
 	table := tabwriter.NewWriter(env.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "VARIABLE\tFLAG\tDEFAULT\tMEANING")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/reiestr/reiestr/api"
 	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
@@ -34,8 +35,7 @@ func TestExitCodes(t *testing.T) {
 		{"serve --oidc-audience reiestr --oidc-issuer issuer", 2, "reiestr: the OIDC issuer is no URL"},
 		{"serve --rate-limit=-1", 2, "reiestr: the rate limit"},
 		{"version --time-zone Mars/Base", 2, `reiestr: time zone "Mars/Base" is not known`},
-		{"token issue --legal-entity x --user " + id + " --scope a", 2, "reiestr: --legal-entity"},
-		{"token issue --legal-entity " + id + " --user " + id + " --scope a --ttl=-1h", 2, "reiestr: a token needs"},
+		{"token issue --legal-entity x --user " + id + " --scope job:read", 2, "reiestr: --legal-entity"},
 		{"token revoke nonsense --database-url " + url, 1, "reiestr: there is no such token"},
 		{"apikey revoke nonsense --database-url " + url, 1, "reiestr: there is no such api key"},
 		{"load /no/such/file --database-url " + url, 1, "reiestr: "},
@@ -71,10 +71,52 @@ func TestHelpConfig(t *testing.T) {
 	}
 }
 
+// A token that would be good for nothing is refused, with what would be right.
+func TestTokensAreRefused(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	all := strings.Join(api.Scopes(), ", ")
+	for _, c := range []struct {
+		change string // of a right call
+		code   int
+		want   string
+	}{
+		{"--legal-entity=" + uuid.Nil.String(), exitUsage, "--legal-entity: the UUID of zeros names no legal entity"},
+		{"--user=" + uuid.Nil.String(), exitUsage, "--user: the UUID of zeros names no person"},
+		{"--legal-entity=8be63914-a278-470b-b868-1af5b9087332", exitFailed, "there is no legal entity 8be63914-a278-470b-b868-1af5b9087332: load it first"},
+		{"--ttl=0", exitUsage, "--ttl is a second or more"},
+		{"--ttl=1ms", exitUsage, "--ttl is a second or more"},
+		{"--ttl=-1h", exitUsage, "--ttl is a second or more"},
+		{"--scope= ", exitUsage, "--scope: a token needs at least one of " + all},
+		{"--scope=job:read licence:write", exitUsage, `--scope: there is no "licence:write"; did you mean "license:write"?`},
+		{"--scope=Job:Read", exitUsage, `did you mean "job:read"?`},
+		{"--scope=service_requests:use", exitUsage, `did you mean "service_request:use"?`},
+		{"--scope=service_request:make_in_progress", exitUsage, `did you mean "service_request:makeinprogress"?`},
+		{"--scope=job:read,event:read", exitUsage, `--scope: there is no "job:read,event:read"`},
+		{"--scope=everything", exitUsage, "known are " + all},
+	} {
+		code, out, errs := command(t, "", "token", "issue", "--legal-entity", r.clinic.String(), "--user", r.user.String(),
+			"--scope", "job:read", "--database-url", r.url, c.change)
+		if code != c.code || out != "" || !strings.Contains(errs, c.want) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s: exit code %d: %s%s", c.change, code, out, errs)
+		}
+	}
+	var tokens int
+	must(t, r.conn.QueryRow(t.Context(), "SELECT count(*) FROM ops.access_tokens").Scan(&tokens))
+	if tokens != 1 { // the one of the registry
+		t.Errorf("%d tokens were issued", tokens)
+	}
+	for _, scope := range api.Scopes() {
+		done(t, "token", "issue", "--legal-entity", r.clinic.String(), "--user", r.user.String(), "--scope", scope, "--database-url", r.url)
+	}
+}
+
 func TestTokens(t *testing.T) {
 	t.Parallel()
-	url := testdb.New(t).URL
-	issue := []string{"token", "issue", "--legal-entity", uuid.NewString(), "--user", uuid.NewString(), "--scope", "a b", "--ttl", "2h", "--database-url", url}
+	r := newRegistry(t)
+	url := r.url
+	issue := []string{"token", "issue", "--legal-entity", r.clinic.String(), "--user", r.user.String(), "--scope", "job:read event:read",
+		"--ttl", "2h", "--database-url", url}
 	plain := done(t, issue...)
 	if len(plain) != 43 {
 		t.Errorf("token %q", plain)
@@ -85,7 +127,7 @@ func TestTokens(t *testing.T) {
 		Scope       string    `json:"scope"`
 	}
 	must(t, json.Unmarshal([]byte(done(t, append(issue, "--json")...)), &object))
-	if len(object.AccessToken) != 43 || object.AccessToken == plain || object.Scope != "a b" || time.Until(object.ExpiresAt).Round(time.Minute) != 2*time.Hour {
+	if len(object.AccessToken) != 43 || object.AccessToken == plain || object.Scope != "job:read event:read" || time.Until(object.ExpiresAt).Round(time.Minute) != 2*time.Hour {
 		t.Errorf("%+v", object)
 	}
 	done(t, "token", "revoke", plain, "--database-url", url)

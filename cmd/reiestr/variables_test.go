@@ -7,8 +7,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-
-	"github.com/alecthomas/kong"
 )
 
 // configured reads a command line as run does, and returns the configuration and the variables that it knows.
@@ -49,7 +47,8 @@ func TestEmptyVariablesCountAsUnset(t *testing.T) {
 			t.Errorf("with an empty %s: %+v, want %+v", field.Tag.Get("env"), got, want)
 		}
 	}
-	parser := kong.Must(&cli{})
+	parser, err := newParser(&cli{}, streams{nil, io.Discard, io.Discard})
+	must(t, err)
 	for _, flag := range parser.Model.Flags {
 		if len(flag.Envs) > 0 {
 			flags = append(flags, "--"+flag.Name+"=")

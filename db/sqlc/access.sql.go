@@ -75,6 +75,21 @@ func (q *Queries) CheckAPIKey(ctx context.Context, keyHash []byte) (bool, error)
 	return is_known, err
 }
 
+const checkClient = `-- name: CheckClient :one
+SELECT EXISTS (SELECT FROM prm.legal_entities WHERE id = $1) AS is_known
+`
+
+// Tells whether there is a legal entity for which a token can be issued. Run by the owner.
+// Locks: none.
+// Index: legal_entities_pkey.
+// Refusals: none.
+func (q *Queries) CheckClient(ctx context.Context, id uuid.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, checkClient, id)
+	var is_known bool
+	err := row.Scan(&is_known)
+	return is_known, err
+}
+
 const issueAPIKey = `-- name: IssueAPIKey :exec
 INSERT INTO ops.api_keys (key_hash, name) VALUES ($1, $2)
 `

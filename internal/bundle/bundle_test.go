@@ -154,6 +154,15 @@ func TestFaults(t *testing.T) {
 		{"infinite.yaml", "parameters: .inf", `infinite.yaml:1:13: .inf is no number that JSON has`},
 		{"sniffed", "parameters: [{name: 7, value: true}]", `sniffed:1:21: parameters[0].name: expected a string, got a number`},
 
+		{"marked.json", "\ufeff{\"licences\": []}", `marked.json:1:14: licences: unknown section`},
+		{"marked.json", "\ufeff{\"parameters\": [{\"name\": tru}]}", `marked.json:1:29: parameters[0].name: not JSON: invalid character '}' in literal true (expecting 'e')`},
+		{"marked.json", "\ufeff{} {}", `marked.json:1:4: something follows the end of the bundle`},
+		{"marked.json", "\ufeff", `marked.json:1:1: the file is empty`},
+		{"marked.json", "\ufeff[]", `marked.json:1:1: a bundle is an object of sections`},
+		{"marked.json", "\ufeff" + `{"parameters": [{"name": 7, "value": true}]}`, `marked.json:1:26: parameters[0].name: expected a string, got a number`},
+		{"cut.json", "\xef\xbb", `cut.json:1:1: not JSON: invalid character '\xef' at start of value`},
+		{"marked", "\ufeffparameters: [{name: 7, value: true}]", `marked:1:21: parameters[0].name: expected a string, got a number`},
+
 		// What every row may do wrong.
 		{"field.json", `{"parameters": [‸{"name": "a", "valeu": ‸true}]}`, "field.json:‸: parameters[0].value: is required\nfield.json:‸: parameters[0].valeu: unknown field"},
 		{"null.json", `{"parameters": [{"name": ‸null, "value": true}]}`, `null.json:‸: parameters[0].name: expected a string, got null`},
@@ -165,6 +174,7 @@ func TestFaults(t *testing.T) {
 		{"same.json", `{"parameters": [{"name": "a", "value": true}, {"name": ‸"a", "value": false}]}`, `same.json:‸: parameters[1].name: is given twice`},
 		{"code.json", `{"dictionaries": [{"name": "a", "values": ‸[{"code": "b"}, {"code": "b"}]}]}`, `code.json:‸: dictionaries[0].values: the code "b" is given twice`},
 		{"uuid.json", `{"divisions": [{"id": ‸"` + strings.ReplaceAll(id(2), "-", "") + `", "legal_entity_id": "` + id(1) + `", "name": "", "status": "ACTIVE"}]}`, `uuid.json:‸: divisions[0].id: "00000000000040008000000000000002" is no UUID`},
+		{"nobody.json", `{"divisions": [{"id": ‸"00000000-0000-0000-0000-000000000000", "legal_entity_id": "` + id(1) + `", "name": "", "status": "ACTIVE"}]}`, `nobody.json:‸: divisions[0].id: the UUID of zeros names nothing`},
 		{"status.json", `{"legal_entities": [` + strings.Replace(clinic, `"ACTIVE"`, `‸"active"`, 1) + `]}`, `status.json:‸: legal_entities[0].status: "active" is none of ACTIVE, SUSPENDED, CLOSED, REORGANIZED`},
 
 		// What only the database knows.
@@ -311,7 +321,7 @@ func TestKnownRowsAreReplacedWhole(t *testing.T) {
 		"service_requests": [` + full(20) + `]}`
 	second := `{
 		"dictionaries": [{"name": "LICENSE_TYPE", "is_active": false, "values": [{"code": "MSP", "is_active": false}]}],
-		"parameters": [{"name": "release_requires_holder", "value": ["a"]}],
+		"parameters": [{"name": "release_requires_holder", "value": true}],
 		"legal_entities": [{"id": "` + id(1) + `", "edrpou": "1", "name": "new", "type": "PHARMACY", "status": "CLOSED", ` + moment + `}],
 		"divisions": [{"id": "` + id(2) + `", "legal_entity_id": "` + id(1) + `", "name": "new", "status": "INACTIVE", ` + moment + `}],
 		"employees": [{"id": "` + id(3) + `", "legal_entity_id": "` + id(1) + `", "employee_type": "OWNER", "status": "DISMISSED", ` + moment + `}],

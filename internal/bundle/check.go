@@ -219,6 +219,8 @@ func aUUID(c *checker, n *node) uuid.UUID {
 	id, err := uuid.Parse(n.text)
 	if err != nil || len(n.text) != 36 {
 		c.fault(n, "%q is no UUID", n.text)
+	} else if id == uuid.Nil {
+		c.fault(n, "the UUID of zeros names nothing")
 	}
 	return id
 }

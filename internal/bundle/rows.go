@@ -3,6 +3,7 @@ package bundle
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -37,26 +38,58 @@ var readDictionaryValue = objectOf(func(c *checker, o *node) db.DictionaryValueR
 })
 
 var readParameter = objectOf(func(c *checker, o *node) db.ParameterRow {
+	name := required(c, o, "name", aName)
 	return db.ParameterRow{
-		Name:  required(c, o, "name", aName),
-		Value: required(c, o, "value", readParameterValue),
+		Name:  name,
+		Value: required(c, o, "value", parameterOf(parameterKind(name))),
 	}
 })
 
-func readParameterValue(c *checker, n *node) []byte {
-	switch n.kind {
-	case array:
-		list := listOf(aText)(c, n)
-		return asJSON(c, &list)
-	case boolean:
-		value := aBoolean(c, n)
-		return asJSON(c, &value)
-	case text:
-		value := aText(c, n)
-		return asJSON(c, &value)
+// parameterKind is the type of value that the rules expect of a parameter; empty: no rule reads it, and any type will
+// do. A rule would take a value of another type for a no, and refuse every command.
+func parameterKind(name string) kind {
+	middle, isPrefixed := strings.CutPrefix(name, "LEGAL_ENTITY_")
+	_, isTypes := strings.CutSuffix(middle, "_ADDITIONAL_LICENSE_TYPES")
+	switch {
+	case name == "me_allowed_transactions_le_types", isPrefixed && isTypes:
+		return array
+	case name == "release_requires_holder":
+		return boolean
 	}
-	c.fault(n, "expected a list of strings, a boolean or a string, got %s", n.kind)
-	return nil
+	return ""
+}
+
+// parameterOf reads the value of a parameter: a list of strings, a boolean or a string, if wanted of that type.
+func parameterOf(wanted kind) reader[[]byte] {
+	return func(c *checker, n *node) []byte {
+		switch {
+		case wanted == array && n.kind == text:
+			c.fault(n, "expected a list of strings, got a string: write [%q]", n.text)
+			return nil
+		case wanted == array && n.kind != array:
+			c.fault(n, "expected a list of strings, got %s", n.kind)
+			return nil
+		case wanted == boolean && n.kind == text:
+			c.fault(n, "expected true or false without quotes, got a string")
+			return nil
+		case wanted == boolean && n.kind != boolean:
+			c.fault(n, "expected true or false, got %s", n.kind)
+			return nil
+		}
+		switch n.kind {
+		case array:
+			list := listOf(aText)(c, n)
+			return asJSON(c, &list)
+		case boolean:
+			value := aBoolean(c, n)
+			return asJSON(c, &value)
+		case text:
+			value := aText(c, n)
+			return asJSON(c, &value)
+		}
+		c.fault(n, "expected a list of strings, a boolean or a string, got %s", n.kind)
+		return nil
+	}
 }
 
 var readLegalEntity = objectOf(func(c *checker, o *node) db.LegalEntityRow {

@@ -36,7 +36,7 @@ func open(name string, r io.ReadSeeker) (source, error) {
 	case ".yaml", ".yml":
 		return openYAML(r)
 	}
-	if _, err := r.Seek(0, io.SeekStart); err != nil {
+	if _, err := beginning(r); err != nil {
 		return nil, err
 	}
 	for b := bufio.NewReader(r); ; {
@@ -51,6 +51,25 @@ func open(name string, r io.ReadSeeker) (source, error) {
 			return nil, err
 		}
 	}
+}
+
+// byteOrderMark may stand in front of a text in UTF-8. Some editors write it; it is no part of the bundle.
+const byteOrderMark = "\ufeff"
+
+// beginning seeks to the first byte of a text, which stands behind a byte order mark, and returns its offset.
+func beginning(r io.ReadSeeker) (offset int64, err error) {
+	if _, err := r.Seek(0, io.SeekStart); err != nil {
+		return 0, err
+	}
+	first := make([]byte, len(byteOrderMark))
+	n, err := io.ReadFull(r, first)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return 0, err
+	}
+	if string(first[:n]) == byteOrderMark {
+		return int64(n), nil
+	}
+	return r.Seek(0, io.SeekStart)
 }
 
 const (
@@ -101,19 +120,24 @@ type part struct {
 // jsonFile streams: it keeps no more than one row and where the sections begin.
 type jsonFile struct {
 	r     io.ReadSeeker
+	begin int64 // of the JSON text in the file
 	index []part
 }
 
 func openJSON(r io.ReadSeeker) (*jsonFile, error) {
-	f := &jsonFile{r: r}
-	d, err := f.decode(0)
+	begin, err := beginning(r)
+	f := &jsonFile{r: r, begin: begin}
+	if err != nil {
+		return f, err
+	}
+	d, err := f.decode(begin)
 	if err != nil {
 		return f, err
 	}
 	if kind := d.PeekKind(); kind != jsontext.KindBeginObject && kind != jsontext.KindInvalid {
-		return f, faults{{text: noObject}}
+		return f, faults{{position: position{offset: begin}, text: noObject}}
 	}
-	return f, syntaxFault(f.readIndex(d))
+	return f, f.syntaxFault(f.readIndex(d))
 }
 
 func (f *jsonFile) readIndex(d *jsontext.Decoder) error {
@@ -125,11 +149,11 @@ func (f *jsonFile) readIndex(d *jsontext.Decoder) error {
 		if err != nil {
 			return err
 		}
-		p := part{name: name.String(), position: position{offset: d.InputOffset()}, kind: kindOf(d.PeekKind())}
+		p := part{name: name.String(), position: position{offset: f.begin + d.InputOffset()}, kind: kindOf(d.PeekKind())}
 		if p.kind != array {
 			err = d.SkipValue()
 		} else if _, err = d.ReadToken(); err == nil {
-			p.offset = d.InputOffset() - 1
+			p.offset = f.begin + d.InputOffset() - 1
 			for ; err == nil && d.PeekKind() != jsontext.KindEndArray; p.rows++ {
 				err = d.SkipValue()
 			}
@@ -147,7 +171,7 @@ func (f *jsonFile) readIndex(d *jsontext.Decoder) error {
 	}
 	switch _, err := d.ReadToken(); err {
 	case nil:
-		return faults{{position: position{offset: d.InputOffset() - 1}, text: "something follows the end of the bundle"}}
+		return faults{{position: position{offset: f.begin + d.InputOffset() - 1}, text: "something follows the end of the bundle"}}
 	case io.EOF:
 		return nil
 	default:
@@ -172,13 +196,13 @@ func (f *jsonFile) rows(section string, do func(*node) error) error {
 			return err
 		}
 		if _, err := d.ReadToken(); err != nil {
-			return syntaxFault(err)
+			return f.syntaxFault(err)
 		}
 		var stack []member
 		for d.PeekKind() != jsontext.KindEndArray {
 			raw, err := d.ReadValue()
 			if err != nil {
-				return syntaxFault(err)
+				return f.syntaxFault(err)
 			}
 			parse := parser{text: string(raw), offset: p.offset + d.InputOffset() - int64(len(raw)), stack: stack}
 			row := parse.value()
@@ -194,11 +218,11 @@ func (f *jsonFile) rows(section string, do func(*node) error) error {
 func (f *jsonFile) place(positions []*position) error {
 	positions = slices.Clone(positions)
 	slices.SortFunc(positions, func(a, b *position) int { return cmp.Compare(a.offset, b.offset) })
-	if _, err := f.r.Seek(0, io.SeekStart); err != nil {
+	if _, err := f.r.Seek(f.begin, io.SeekStart); err != nil {
 		return err
 	}
 	var c characters
-	var at int64
+	at := f.begin
 	for _, p := range positions {
 		n, err := io.CopyN(&c, f.r, p.offset-at)
 		if err != nil && err != io.EOF {
@@ -233,12 +257,12 @@ func (c *characters) count(b []byte) int {
 }
 
 // syntaxFault says what is no JSON, and where.
-func syntaxFault(err error) error {
+func (f *jsonFile) syntaxFault(err error) error {
 	var s *jsontext.SyntacticError
 	switch {
 	case errors.As(err, &s):
 	case errors.Is(err, io.EOF):
-		return faults{{text: emptyFile}}
+		return faults{{position: position{offset: f.begin}, text: emptyFile}}
 	default:
 		return err
 	}
@@ -253,7 +277,7 @@ func syntaxFault(err error) error {
 		}
 		path.WriteString(token)
 	}
-	return faults{{position: position{offset: s.ByteOffset}, path: path.String(), text: "not JSON: " + s.Err.Error()}}
+	return faults{{position: position{offset: f.begin + s.ByteOffset}, path: path.String(), text: "not JSON: " + s.Err.Error()}}
 }
 
 func kindOf(k jsontext.Kind) kind {

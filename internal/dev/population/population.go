@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/reiestr/reiestr/api"
 )
 
 // Size is how many rows there are. Divisions, employees, histories and idempotency keys come in proportion.
@@ -48,12 +50,6 @@ const scatter = 2654435761
 //go:embed fill.sql
 var fill string
 
-// scopes are all that operations ask for.
-var scopes = []string{
-	"event:read", "job:read", "license:read", "license:write", "service_request:complete", "service_request:makeinprogress",
-	"service_request:read", "service_request:use",
-}
-
 // Fill adds the rows in one transaction and has the database vacuum and analyze. The tables are empty before but for the base data of the
 // migrations, and the connection's login may become reiestr_owner.
 func Fill(ctx context.Context, conn *pgx.Conn, s Size) error {
@@ -76,7 +72,7 @@ func (s Size) Digest() string {
 }
 
 func (s Size) statements() string {
-	replaced := []string{"{scopes}", "ARRAY['" + strings.Join(scopes, "', '") + "']"}
+	replaced := []string{"{scopes}", "ARRAY['" + strings.Join(api.Scopes(), "', '") + "']"}
 	for name, n := range map[string]int{
 		"legal_entities": s.LegalEntities, "legal_entities_20": s.LegalEntities / 20, "licenses": s.Licenses, "tokens": s.Tokens,
 		"service_requests": s.ServiceRequests, "groups": s.groups(), "jobs": s.Jobs, "keys": s.Jobs / 10,

@@ -329,6 +329,9 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 
 	begin("Issue and revoke tokens and api keys", "")
 	part("By `reiestr token issue`", db.Owner, func(b *db.DB) error {
+		if _, err := b.Access.KnowsClient(ctx, s.caller.ClientID); err != nil {
+			return err
+		}
 		_, _, err := b.Access.IssueToken(ctx, s.caller, []string{}, time.Hour)
 		return err
 	})
