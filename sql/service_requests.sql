@@ -1,7 +1,7 @@
 -- Service requests: third in the lock order.
 --
 -- Every action has a ladder (Judge…) that takes any number of wanted actions and answers each: '' or the code of the first rule
--- that refuses. It runs at the request, without locks, and again in the job, under the locks of LockServiceRequests; the effect
+-- that refuses. It runs at the request, without locks, and again in the job, under the locks of ClaimJobs; the effect
 -- (Complete…, Process…, Release…, Use…) runs in the same transaction and asserts once more the state that was decided on.
 
 -- name: CompleteServiceRequests :execrows

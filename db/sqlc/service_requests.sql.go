@@ -62,7 +62,7 @@ type CompleteServiceRequestsParams struct {
 // Service requests: third in the lock order.
 //
 // Every action has a ladder (Judge…) that takes any number of wanted actions and answers each: ” or the code of the first rule
-// that refuses. It runs at the request, without locks, and again in the job, under the locks of LockServiceRequests; the effect
+// that refuses. It runs at the request, without locks, and again in the job, under the locks of ClaimJobs; the effect
 // (Complete…, Process…, Release…, Use…) runs in the same transaction and asserts once more the state that was decided on.
 // The effect of complete: the status is completed, and so is the processing status where there is a programme; the holder stays. The
 // histories of what changes, and one event. Fewer rows than asked: a state is not the one that was decided on, and the transaction must
