@@ -14,8 +14,8 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// A migration is looked through twice: by Squawk, whose rules are in tools/migration-lint, and by rules for what that does not see. What
-// either forbids is allowed by a reason that stands above the statement.
+// A migration is looked through twice: by Squawk, whose rules are in tools/migration-lint, and by rules for what that
+// does not see. What either forbids is allowed by a reason that stands above the statement.
 
 // finding is a statement of a migration that a rule forbids.
 type finding struct {
@@ -34,7 +34,8 @@ type part struct {
 func partsOf(content string) []part {
 	up, down, _ := strings.Cut(content, "-- +goose Down\n")
 	inTransaction := !strings.Contains(up, "-- +goose NO TRANSACTION\n")
-	return []part{{up, false, inTransaction}, {strings.Repeat("\n", strings.Count(up, "\n")) + "-- +goose Down\n" + down, true, inTransaction}}
+	return []part{{up, false, inTransaction}, {strings.Repeat("\n", strings.Count(up, "\n")) + "-- +goose Down\n" + down,
+		true, inTransaction}}
 }
 
 // squawk is the binary.
@@ -56,8 +57,8 @@ func lintWithSquawk(t *testing.T, binary string, p part) []finding {
 	var not []string
 	assume := "--assume-in-transaction"
 	if !p.inTransaction {
-		// Given up half-way an index is left invalid, so such a file waits as long as it takes. It begins by dropping what an interrupted run
-		// has left, where IF NOT EXISTS would keep that.
+		// Given up half-way an index is left invalid, so such a file waits as long as it takes. It begins by dropping what an
+		// interrupted run has left, where IF NOT EXISTS would keep that.
 		assume, not = "--no-assume-in-transaction", []string{"require-lock-timeout", "prefer-robust-stmts"}
 	}
 	if p.down { // takes back what the way up has added
@@ -66,7 +67,8 @@ func lintWithSquawk(t *testing.T, binary string, p part) []finding {
 	run := osexec.Command(binary, "--config", "../tools/migration-lint/squawk.toml", "--reporter", "gcc", assume)
 	run.Stdin = strings.NewReader(p.text)
 	output, err := run.Output()
-	if failed := (*osexec.ExitError)(nil); err != nil && (!errors.As(err, &failed) || failed.ExitCode() != 1 || len(output) == 0) {
+	if failed := (*osexec.ExitError)(nil); err != nil && (!errors.As(err, &failed) || failed.ExitCode() != 1 ||
+		len(output) == 0) {
 		t.Fatalf("%s: %v", run, err)
 	}
 	var found []finding
@@ -86,9 +88,12 @@ func lintWithSquawk(t *testing.T, binary string, p part) []finding {
 
 // forbidden are beginnings of statements that Squawk lets pass.
 var forbidden = []struct{ begins, rule, text string }{
-	{"update", "change-rows", "Changing the rows of a table in one transaction holds their locks and leaves as many dead ones: the program does it, in batches."},
-	{"delete", "change-rows", "Removing the rows of a table in one transaction holds their locks: the program does it, in batches."},
-	{"merge", "change-rows", "Changing the rows of a table in one transaction holds their locks: the program does it, in batches."},
+	{"update", "change-rows", "Changing the rows of a table in one transaction holds their locks and leaves as many " +
+		"dead ones: the program does it, in batches."},
+	{"delete", "change-rows", "Removing the rows of a table in one transaction holds their locks: the program does it, " +
+		"in batches."},
+	{"merge", "change-rows", "Changing the rows of a table in one transaction holds their locks: the program does it, " +
+		"in batches."},
 	{"truncate", "change-rows", "Truncating a table loses its rows and blocks readers."},
 	{"lock", "lock-table", "A statement takes the lock that it needs by itself."},
 	{"cluster", "rewrite-table", "Blocks readers while it rewrites the table."},
@@ -147,8 +152,10 @@ func lintByOwnRules(t *testing.T, p part) []finding {
 				found = append(found, finding{line, f.rule, f.text})
 			}
 		}
-		if regexp.MustCompile(` add (column )?[^,]* check \( `).MatchString(words) && !strings.Contains(words, " add constraint ") {
-			found = append(found, finding{line, "scan-table", "Blocks readers while it looks through all rows: add the constraint NOT VALID, and validate it in the next file."})
+		if regexp.MustCompile(` add (column )?[^,]* check \( `).MatchString(words) &&
+			!strings.Contains(words, " add constraint ") {
+			found = append(found, finding{line, "scan-table", "Blocks readers while it looks through all rows: add the " +
+				"constraint NOT VALID, and validate it in the next file."})
 		}
 	}
 	return found
@@ -156,14 +163,16 @@ func lintByOwnRules(t *testing.T, p part) []finding {
 
 var madeFunction = regexp.MustCompile(`(?m)^CREATE FUNCTION ([a-z_.]+)\(`)
 
-// isOfThisFile tells whether a right is taken from nobody who has it yet: all that the statement names is functions that the file makes.
+// isOfThisFile tells whether a right is taken from nobody who has it yet: all that the statement names is functions
+// that the file makes.
 func isOfThisFile(words string, p part) bool {
 	named := regexp.MustCompile(` ([a-z_]+\.[a-z_]+) `).FindAllStringSubmatch(words, -1)
 	var made []string
 	for _, m := range madeFunction.FindAllStringSubmatch(p.text, -1) {
 		made = append(made, m[1])
 	}
-	return len(named) > 0 && !slices.ContainsFunc(named, func(name []string) bool { return !slices.Contains(made, name[1]) })
+	return len(named) > 0 && !slices.ContainsFunc(named,
+		func(name []string) bool { return !slices.Contains(made, name[1]) })
 }
 
 // statementsOf has the statements of a part of a migration by the line where they begin.
@@ -181,7 +190,8 @@ func statementsOf(t *testing.T, p part) map[int]string {
 	return all
 }
 
-// lint has all that is forbidden in a part of a migration and has no reason above it: a line of comment that says "Allowed: " and why.
+// lint has all that is forbidden in a part of a migration and has no reason above it: a line of comment that says
+// "Allowed: " and why.
 func lint(t *testing.T, binary string, p part) []finding {
 	t.Helper()
 	if strings.Contains(p.text, "squawk-ignore") {
@@ -239,10 +249,12 @@ func TestLintFindsDangers(t *testing.T) {
 	for _, c := range []struct{ head, sql, rule string }{
 		{inTransaction, `ALTER TABLE prm.licenses ADD COLUMN a text NOT NULL;`, "adding-required-field"},
 		{inTransaction, `ALTER TABLE prm.licenses ADD COLUMN a uuid DEFAULT gen_random_uuid();`, "adding-field-with-default"},
-		{inTransaction, `ALTER TABLE prm.licenses ADD COLUMN a text GENERATED ALWAYS AS (type || 'x') STORED;`, "adding-field-with-default"},
+		{inTransaction, `ALTER TABLE prm.licenses ADD COLUMN a text GENERATED ALWAYS AS (type || 'x') STORED;`,
+			"adding-field-with-default"},
 		{inTransaction, `ALTER TABLE prm.licenses ADD COLUMN a text CHECK (a <> '');`, "scan-table"},
 		{inTransaction, `ALTER TABLE prm.licenses ADD COLUMN a text UNIQUE;`, "disallowed-unique-constraint"},
-		{inTransaction, `ALTER TABLE prm.licenses ADD COLUMN a uuid REFERENCES prm.legal_entities (id);`, "adding-foreign-key-constraint"},
+		{inTransaction, `ALTER TABLE prm.licenses ADD COLUMN a uuid REFERENCES prm.legal_entities (id);`,
+			"adding-foreign-key-constraint"},
 		{inTransaction, `ALTER TABLE prm.licenses ALTER COLUMN order_no SET NOT NULL;`, "adding-not-nullable-field"},
 		{inTransaction, `ALTER TABLE prm.licenses ALTER COLUMN issued_by DROP NOT NULL;`, "ban-drop-not-null"},
 		{inTransaction, `ALTER TABLE prm.licenses ALTER COLUMN is_active DROP DEFAULT;`, "take-away"},
@@ -253,23 +265,27 @@ func TestLintFindsDangers(t *testing.T) {
 		{inTransaction, `ALTER TABLE prm.licenses SET UNLOGGED;`, "rewrite-table"},
 		{inTransaction, `ALTER TABLE prm.licenses DROP COLUMN type;`, "ban-drop-column"},
 		{inTransaction, `ALTER TABLE prm.licenses ADD CONSTRAINT a CHECK (type <> '');`, "constraint-missing-not-valid"},
-		{inTransaction, `ALTER TABLE prm.licenses ADD CONSTRAINT a FOREIGN KEY (type) REFERENCES prm.dictionaries (name);`, "adding-foreign-key-constraint"},
+		{inTransaction, `ALTER TABLE prm.licenses ADD CONSTRAINT a FOREIGN KEY (type) REFERENCES prm.dictionaries (name);`,
+			"adding-foreign-key-constraint"},
 		{inTransaction, `ALTER TABLE prm.licenses ADD CONSTRAINT a UNIQUE (type);`, "disallowed-unique-constraint"},
-		{inTransaction, "ALTER TABLE prm.licenses ADD CONSTRAINT a CHECK (type <> '') NOT VALID;\nALTER TABLE prm.licenses VALIDATE CONSTRAINT a;", "constraint-missing-not-valid"},
+		{inTransaction, "ALTER TABLE prm.licenses ADD CONSTRAINT a CHECK (type <> '') NOT VALID;\nALTER TABLE prm.licenses " +
+			"VALIDATE CONSTRAINT a;", "constraint-missing-not-valid"},
 		{inTransaction, `DROP TABLE prm.licenses;`, "ban-drop-table"},
 		{inTransaction, `DROP FUNCTION ops.instant(timestamptz);`, "take-away"},
 		{inTransaction, `DROP SCHEMA prm CASCADE;`, "take-away"},
 		{inTransaction, `REVOKE SELECT ON prm.licenses FROM reiestr_app;`, "take-away"},
 		{inTransaction, `CREATE INDEX a ON prm.licenses (type);`, "require-concurrent-index-creation"},
 		{inTransaction, `DROP INDEX prm.divisions_legal_entity_id_idx;`, "require-concurrent-index-deletion"},
-		{inTransaction, `CREATE INDEX CONCURRENTLY a ON prm.licenses (type);`, "ban-concurrent-index-creation-in-transaction"},
+		{inTransaction, `CREATE INDEX CONCURRENTLY a ON prm.licenses (type);`,
+			"ban-concurrent-index-creation-in-transaction"},
 		{inTransaction, `REINDEX TABLE prm.licenses;`, "require-concurrent-reindex"},
 		{inTransaction, `UPDATE prm.licenses SET order_no = '';`, "change-rows"},
 		{inTransaction, `DELETE FROM prm.licenses;`, "change-rows"},
 		{inTransaction, `TRUNCATE prm.licenses;`, "change-rows"},
 		{inTransaction, `LOCK TABLE prm.licenses;`, "lock-table"},
 		{inTransaction, `CLUSTER prm.licenses USING licenses_pkey;`, "rewrite-table"},
-		{inTransaction, "-- +goose StatementBegin\nDO $$ BEGIN DELETE FROM prm.licenses; END $$;\n-- +goose StatementEnd", "hidden"},
+		{inTransaction, "-- +goose StatementBegin\nDO $$ BEGIN DELETE FROM prm.licenses; END $$;\n-- +goose StatementEnd",
+			"hidden"},
 		{inTransaction, `WITH gone AS (DELETE FROM prm.licenses RETURNING id) SELECT count(*) FROM gone;`, "hidden"},
 		{inTransaction, `COMMIT;`, "transaction-nesting"},
 		{inTransaction, `CREATE TABLE things (id bigint);`, "require-table-schema"},
@@ -284,15 +300,19 @@ func TestLintFindsDangers(t *testing.T) {
 		{inTransaction, `ALTER TABLE prm.licenses VALIDATE CONSTRAINT a;`, ""},
 		{inTransaction, "CREATE TABLE ops.things (id bigint);\nCREATE INDEX things_id_idx ON ops.things (id);", ""},
 		{inTransaction, `GRANT SELECT ON prm.licenses TO reiestr_app;`, ""},
-		{inTransaction, "CREATE FUNCTION ops.one() RETURNS bigint LANGUAGE sql RETURN 1;\nREVOKE ALL ON FUNCTION ops.one() FROM PUBLIC;", ""},
-		{inTransaction, "CREATE FUNCTION ops.one() RETURNS bigint LANGUAGE sql RETURN 1;\nREVOKE ALL ON FUNCTION ops.one(), ops.instant(timestamptz) FROM PUBLIC;", "take-away"},
+		{inTransaction, "CREATE FUNCTION ops.one() RETURNS bigint LANGUAGE sql RETURN 1;\nREVOKE ALL ON FUNCTION ops.one() " +
+			"FROM PUBLIC;", ""},
+		{inTransaction, "CREATE FUNCTION ops.one() RETURNS bigint LANGUAGE sql RETURN 1;\nREVOKE ALL ON FUNCTION " +
+			"ops.one(), ops.instant(timestamptz) FROM PUBLIC;", "take-away"},
 		{outside, "DROP INDEX CONCURRENTLY IF EXISTS prm.a;\nCREATE INDEX CONCURRENTLY a ON prm.licenses (type);", ""},
 	} {
 		found := lint(t, binary, partsOf(c.head + c.sql + "\n")[0])
-		if c.rule == "" && len(found) > 0 || c.rule != "" && !slices.ContainsFunc(found, func(f finding) bool { return f.rule == c.rule }) {
+		if c.rule == "" && len(found) > 0 || c.rule != "" &&
+			!slices.ContainsFunc(found, func(f finding) bool { return f.rule == c.rule }) {
 			t.Errorf("%s: found %+v, want %q", c.sql, found, c.rule)
 		}
-		if found := lint(t, binary, partsOf(c.head + "-- Allowed: this is\n-- a test.\n" + c.sql + "\n")[0]); len(found) > 0 && !strings.Contains(c.sql, "\n") {
+		if found := lint(t, binary, partsOf(c.head + "-- Allowed: this is\n-- a test.\n" + c.sql +
+			"\n")[0]); len(found) > 0 && !strings.Contains(c.sql, "\n") {
 			t.Errorf("%s: found %+v in spite of the reason", c.sql, found)
 		}
 	}

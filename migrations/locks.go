@@ -24,7 +24,8 @@ const (
 )
 
 // strength has the modes in the order of what they exclude, the weakest first.
-var strength = []Mode{AccessShare, RowShare, RowExclusive, ShareUpdateExclusive, Share, ShareRowExclusive, Exclusive, AccessExclusive}
+var strength = []Mode{AccessShare, RowShare, RowExclusive, ShareUpdateExclusive, Share, ShareRowExclusive, Exclusive,
+	AccessExclusive}
 
 // Blocks says whom a lock holds up.
 func (m Mode) Blocks() string {
@@ -76,7 +77,10 @@ var rules = []struct {
 	{"drop procedure", lockUnlessCascade},
 	{"drop schema", lockUnlessCascade},
 	{"comment on table", func(r *reading) { r.lock(r.words[3], ShareUpdateExclusive) }},
-	{"comment on column", func(r *reading) { r.lock(r.words[3][:strings.LastIndex(r.words[3], ".")], ShareUpdateExclusive) }},
+	{"comment on column", func(r *reading) {
+		r.lock(r.words[3][:strings.LastIndex(r.words[3], ".")],
+			ShareUpdateExclusive)
+	}},
 	{"comment on constraint", lockAfterOn(AccessShare)},
 	{"comment on trigger", lockAfterOn(AccessShare)},
 	{"comment on index", lockNothing}, // locks the index alone
@@ -122,7 +126,8 @@ func (known *catalogue) read(sql string) PlannedStatement {
 		}
 	}
 	for _, table := range slices.Sorted(maps.Keys(r.locks)) {
-		planned.Locks = append(planned.Locks, PlannedLock{Table: table, Mode: r.locks[table], Blocks: r.locks[table].Blocks(), Assumed: r.unknown})
+		planned.Locks = append(planned.Locks, PlannedLock{Table: table, Mode: r.locks[table], Blocks: r.locks[table].Blocks(),
+			Assumed: r.unknown})
 	}
 	switch {
 	case len(planned.Locks) > 0:
@@ -134,8 +139,8 @@ func (known *catalogue) read(sql string) PlannedStatement {
 	return planned
 }
 
-// lock notes a lock on a table, if it stood before the plan, unless a stronger one is noted. Names are qualified, as migrations run with
-// an empty search_path.
+// lock notes a lock on a table, if it stood before the plan, unless a stronger one is noted. Names are qualified, as
+// migrations run with an empty search_path.
 func (r *reading) lock(table string, mode Mode) {
 	switch {
 	case r.tables[table]:
@@ -265,7 +270,8 @@ func (r *reading) alter(table string, action []string) {
 			}
 		}
 	case (begins(action, "set (") || begins(action, "reset (")) && !slices.Contains(action, "user_catalog_table"),
-		begins(action, "alter") && (begins(target[1:], "set statistics") || begins(target[1:], "set (") || begins(target[1:], "reset (")),
+		begins(action, "alter") && (begins(target[1:], "set statistics") || begins(target[1:], "set (") ||
+			begins(target[1:], "reset (")),
 		begins(action, "cluster on"), begins(action, "set without cluster"):
 		mode = ShareUpdateExclusive
 	case (begins(action, "enable") || begins(action, "disable")) && slices.Contains(action, "trigger"):
@@ -276,7 +282,8 @@ func (r *reading) alter(table string, action []string) {
 		}
 	case begins(action, "drop"), begins(action, "alter") && slices.Contains(action, "type"):
 		for _, key := range r.keys {
-			r.lockPartner(table, key, slices.Contains(key.Columns, target[0]), cascade || slices.Contains(key.ReferencedColumns, target[0]))
+			r.lockPartner(table, key, slices.Contains(key.Columns, target[0]), cascade ||
+				slices.Contains(key.ReferencedColumns, target[0]))
 		}
 	case begins(action, "attach"), begins(action, "detach"), begins(action, "inherit"), begins(action, "no inherit"):
 		r.unknown = true
@@ -351,7 +358,8 @@ func lockForDroppedIndexes(r *reading) {
 
 func lockForData(r *reading) { r.lockRead(r.words) }
 
-// lockRead is for what reads and changes rows: the tables it names, and those that foreign keys look into or change then.
+// lockRead is for what reads and changes rows: the tables it names, and those that foreign keys look into or change
+// then.
 func (r *reading) lockRead(words []string) {
 	reads := AccessShare
 	for i, word := range words {

@@ -90,30 +90,36 @@ func count(t *testing.T) int {
 	return len(files)
 }
 
-// portrait is all that makes up a schema, a line each: what there is, whose it is, who may do what, what is said of it, and the base data.
+// portrait is all that makes up a schema, a line each: what there is, whose it is, who may do what, what is said of it,
+// and the base data.
 func portrait(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()
 	lines := column(t, conn, `
-		WITH own AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'public'))
+		WITH own AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_'
+			AND nspname NOT IN ('information_schema', 'public'))
 		SELECT format('schema %s %s %s %s', nspname, nspowner::regrole, nspacl, obj_description(oid, 'pg_namespace'))
 		FROM pg_namespace WHERE oid IN (SELECT oid FROM own)
 		UNION ALL
-		SELECT format('relation %s.%s %s %s %s %s %s', n.nspname, c.relname, c.relkind, c.relowner::regrole, c.relacl, c.reloptions, obj_description(c.oid, 'pg_class'))
+		SELECT format('relation %s.%s %s %s %s %s %s', n.nspname, c.relname, c.relkind, c.relowner::regrole, c.relacl,
+			c.reloptions, obj_description(c.oid, 'pg_class'))
 		FROM pg_class c JOIN own n ON n.oid = c.relnamespace WHERE c.relkind <> 'i'
 		UNION ALL
-		SELECT format('column %s.%s.%s %s %s %s %s %s %s', n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
+		SELECT format('column %s.%s.%s %s %s %s %s %s %s', n.nspname, c.relname, a.attname, format_type(a.atttypid,
+			a.atttypmod), a.attnotnull, a.attidentity,
 			pg_get_expr(d.adbin, d.adrelid), a.attacl, col_description(c.oid, a.attnum))
 		FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN own n ON n.oid = c.relnamespace
 		LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
 		UNION ALL
-		SELECT format('constraint %s %s %s', x.conrelid::regclass, pg_get_constraintdef(x.oid), obj_description(x.oid, 'pg_constraint'))
+		SELECT format('constraint %s %s %s', x.conrelid::regclass, pg_get_constraintdef(x.oid), obj_description(x.oid,
+			'pg_constraint'))
 		FROM pg_constraint x JOIN own n ON n.oid = x.connamespace
 		UNION ALL
 		SELECT format('index %s %s', pg_get_indexdef(i.indexrelid), obj_description(i.indexrelid, 'pg_class'))
 		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN own n ON n.oid = c.relnamespace
 		UNION ALL
-		SELECT format('function %s %s %s %s', p.proowner::regrole, -- a right given back is written out, where it was only the default before
+		SELECT format('function %s %s %s %s', p.proowner::regrole, -- a right given back is written out,
+			where it was only the default before
 			ARRAY(SELECT acl::text FROM unnest(coalesce(p.proacl, acldefault('f', p.proowner))) AS acl ORDER BY 1),
 			pg_get_functiondef(p.oid), obj_description(p.oid, 'pg_proc'))
 		FROM pg_proc p JOIN own n ON n.oid = p.pronamespace
@@ -281,7 +287,8 @@ func TestMigratorsAtOnce(t *testing.T) {
 	if n := applied(t, address); n != count(t) {
 		t.Errorf("%d applied", n)
 	}
-	if rows := column(t, connect(t, address), `SELECT version_id::text FROM ops.schema_versions GROUP BY 1 HAVING count(*) > 1`); len(rows) != 0 {
+	if rows := column(t, connect(t, address), `SELECT version_id::text FROM ops.schema_versions GROUP BY 1
+		HAVING count(*) > 1`); len(rows) != 0 {
 		t.Errorf("applied twice: %v", rows)
 	}
 }
@@ -325,8 +332,10 @@ func TestRolesPreparedByAnotherMeanwhile(t *testing.T) {
 	other := connect(t, address)
 	exec(t, other, fmt.Sprintf(`
 		CREATE FUNCTION public.wait_at_the_gate() RETURNS event_trigger LANGUAGE plpgsql AS 
-			$$ BEGIN PERFORM pg_advisory_xact_lock(%d); PERFORM FROM pg_class LIMIT 1; END $$; -- looking, it learns of the other's schema
-		CREATE EVENT TRIGGER gate ON ddl_command_start WHEN TAG IN ('CREATE SCHEMA') EXECUTE FUNCTION public.wait_at_the_gate();
+			$$ BEGIN PERFORM pg_advisory_xact_lock(%d); PERFORM FROM pg_class
+				LIMIT 1; END $$; -- looking, it learns of the other's schema
+		CREATE EVENT TRIGGER gate ON ddl_command_start WHEN TAG IN ('CREATE SCHEMA')
+			EXECUTE FUNCTION public.wait_at_the_gate();
 		SELECT pg_advisory_lock(%[1]d)`, gate))
 	answer := make(chan error, 1)
 	go func() { answer <- migrations.PrepareRoles(t.Context(), address) }()
@@ -350,19 +359,23 @@ func TestEverythingHasAComment(t *testing.T) {
 	conn := connect(t, testdb.New(t).URL)
 	for what, sql := range map[string]string{
 		"schema": `SELECT n.nspname, obj_description(n.oid, 'pg_namespace') FROM own n`,
-		"relation": `SELECT c.oid::regclass::text, obj_description(c.oid, 'pg_class') FROM pg_class c JOIN own n ON n.oid = c.relnamespace
+		"relation": `SELECT c.oid::regclass::text, obj_description(c.oid, 'pg_class') FROM pg_class c JOIN own n
+			ON n.oid = c.relnamespace
 			WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')`,
 		"column": `SELECT c.oid::regclass || '.' || a.attname, col_description(c.oid, a.attnum)
 			FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN own n ON n.oid = c.relnamespace
 			WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped`,
-		"constraint": `SELECT x.conname, obj_description(x.oid, 'pg_constraint') FROM pg_constraint x JOIN own n ON n.oid = x.connamespace WHERE x.contype <> 'n'`,
+		"constraint": `SELECT x.conname, obj_description(x.oid, 'pg_constraint') FROM pg_constraint x JOIN own n
+			ON n.oid = x.connamespace WHERE x.contype <> 'n'`,
 		// The index of a constraint is spoken of by the constraint.
 		"index": `SELECT i.indexrelid::regclass::text, obj_description(i.indexrelid, 'pg_class')
 			FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN own n ON n.oid = c.relnamespace
 			WHERE NOT EXISTS (SELECT FROM pg_constraint x WHERE x.conindid = i.indexrelid AND x.contype IN ('p', 'u', 'x'))`,
-		"function": `SELECT p.oid::regprocedure::text, obj_description(p.oid, 'pg_proc') FROM pg_proc p JOIN own n ON n.oid = p.pronamespace`,
+		"function": `SELECT p.oid::regprocedure::text, obj_description(p.oid, 'pg_proc') FROM pg_proc p JOIN own n
+			ON n.oid = p.pronamespace`,
 		"trigger": `SELECT g.tgname, obj_description(g.oid, 'pg_trigger')
-			FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid JOIN own n ON n.oid = c.relnamespace WHERE NOT g.tgisinternal`,
+			FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid JOIN own n ON n.oid = c.relnamespace
+				WHERE NOT g.tgisinternal`,
 	} {
 		objects := column(t, conn, `
 			WITH own AS (SELECT oid, nspname FROM pg_namespace WHERE nspname IN ('prm', 'medical_events', 'ops')),
@@ -379,10 +392,12 @@ func TestEverythingHasAComment(t *testing.T) {
 	}
 	if others := column(t, conn, `
 		SELECT nspname::text FROM pg_namespace
-		WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'public', 'prm', 'medical_events', 'ops')`); len(others) != 0 {
+		WHERE nspname !~ '^pg_'
+			AND nspname NOT IN ('information_schema', 'public', 'prm', 'medical_events', 'ops')`); len(others) != 0 {
 		t.Errorf("schemas nobody knows of: %v", others)
 	}
-	if strays := column(t, conn, `SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'public'::regnamespace`); len(strays) != 0 {
+	if strays := column(t, conn,
+		`SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'public'::regnamespace`); len(strays) != 0 {
 		t.Errorf("in schema public: %v", strays)
 	}
 }
@@ -406,7 +421,8 @@ func TestEveryFileBoundsItsLocks(t *testing.T) {
 			if concurrently {
 				// Outside a transaction SET LOCAL bounds nothing: only what holds up nobody may stand there.
 				for statement := range strings.SplitSeq(regexp.MustCompile(`(?m)^--.*$`).ReplaceAllString(part, ""), ";\n") {
-					if !regexp.MustCompile(`(?s)\A\s*((CREATE|DROP) INDEX CONCURRENTLY .*|COMMENT ON INDEX .*)?\z`).MatchString(statement) {
+					if !regexp.MustCompile(
+						`(?s)\A\s*((CREATE|DROP) INDEX CONCURRENTLY .*|COMMENT ON INDEX .*)?\z`).MatchString(statement) {
 						t.Errorf("%s: %s holds up others: %s", file, direction, statement)
 					}
 				}
@@ -445,7 +461,8 @@ func TestALoginWithoutSuperuserMigrates(t *testing.T) {
 			login := "reiestr_login_" + strings.ReplaceAll(uuid.NewString(), "-", "")
 			exec(t, dba, `CREATE ROLE `+login+` LOGIN PASSWORD 'secret' NOSUPERUSER NOCREATEROLE NOCREATEDB`)
 			t.Cleanup(func() {
-				for _, sql := range []string{`REASSIGN OWNED BY ` + login + ` TO CURRENT_USER`, `DROP OWNED BY ` + login, `DROP ROLE ` + login} {
+				for _, sql := range []string{`REASSIGN OWNED BY ` + login + ` TO CURRENT_USER`, `DROP OWNED BY ` + login,
+					`DROP ROLE ` + login} {
 					if _, err := dba.Exec(context.Background(), sql); err != nil {
 						t.Errorf("%s: %v", sql, err)
 					}
@@ -471,7 +488,8 @@ func TestALoginWithoutSuperuserMigrates(t *testing.T) {
 			if n := applied(t, as); n != count(t) {
 				t.Errorf("%d applied", n)
 			}
-			if owned := column(t, dba, `SELECT oid::regclass::text FROM pg_class WHERE relowner = $1::regrole`, login); len(owned) != 0 {
+			if owned := column(t, dba, `SELECT oid::regclass::text FROM pg_class WHERE relowner = $1::regrole`,
+				login); len(owned) != 0 {
 				t.Errorf("the login owns %v", owned)
 			}
 			must(t, migrations.Down(t.Context(), as))
@@ -486,7 +504,8 @@ func TestUpUnderHostileDefaults(t *testing.T) {
 	address := empty(t)
 	conn := connect(t, address)
 	for _, setting := range []string{
-		`default_transaction_isolation = 'serializable'`, `default_transaction_read_only = on`, `search_path = 'nowhere'`, `timezone = 'Asia/Tokyo'`,
+		`default_transaction_isolation = 'serializable'`, `default_transaction_read_only = on`, `search_path = 'nowhere'`,
+		`timezone = 'Asia/Tokyo'`,
 		`statement_timeout = '1ms'`,
 	} {
 		exec(t, conn, `ALTER DATABASE `+conn.Config().Database+` SET `+setting)
@@ -498,7 +517,8 @@ func TestUpUnderHostileDefaults(t *testing.T) {
 	}
 }
 
-// An index that is built concurrently waits for the transactions under way as long as they take: given up, it would be left invalid.
+// An index that is built concurrently waits for the transactions under way as long as they take: given up, it would be
+// left invalid.
 func TestConcurrentIndexWaits(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
@@ -519,11 +539,13 @@ func TestConcurrentIndexWaits(t *testing.T) {
 		}
 		waits = column(t, other, `
 			SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
-			WHERE locktype = 'virtualxid' AND NOT granted AND datname = current_database() AND waitstart < clock_timestamp() - interval '20 ms')::text`)[0]
+			WHERE locktype = 'virtualxid' AND NOT granted AND datname = current_database()
+				AND waitstart < clock_timestamp() - interval '20 ms')::text`)[0]
 	}
 	exec(t, writer, "COMMIT")
 	must(t, <-end)
-	if invalid := column(t, other, `SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid`); len(invalid) != 0 {
+	if invalid := column(t, other,
+		`SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid`); len(invalid) != 0 {
 		t.Errorf("invalid: %v", invalid)
 	}
 }
@@ -549,7 +571,8 @@ func TestUpGivesUpALock(t *testing.T) {
 	must(t, migrations.Up(t.Context(), address))
 }
 
-// A program meets the schema of a newer release: it has nothing to do there, tells what it sees, and takes back nothing it does not know.
+// A program meets the schema of a newer release: it has nothing to do there, tells what it sees, and takes back nothing
+// it does not know.
 func TestASchemaOfANewerRelease(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
@@ -558,7 +581,8 @@ func TestASchemaOfANewerRelease(t *testing.T) {
 	exec(t, conn, fmt.Sprintf(`INSERT INTO ops.schema_versions (version_id, is_applied) VALUES (%d, true)`, newer))
 	before := portrait(t, conn)
 	must(t, migrations.Up(t.Context(), address))
-	if err := migrations.Down(t.Context(), address); err == nil || !strings.Contains(err.Error(), "newer than this program") {
+	if err := migrations.Down(t.Context(), address); err == nil ||
+		!strings.Contains(err.Error(), "newer than this program") {
 		t.Errorf("down: %v", err)
 	}
 	compare(t, "up and down", portrait(t, conn), before)
@@ -567,12 +591,14 @@ func TestASchemaOfANewerRelease(t *testing.T) {
 	if len(plan) != 0 {
 		t.Errorf("planned: %+v", plan)
 	}
-	if _, err := migrations.PlanDown(t.Context(), address); err == nil || !strings.Contains(err.Error(), "newer than this program") {
+	if _, err := migrations.PlanDown(t.Context(), address); err == nil ||
+		!strings.Contains(err.Error(), "newer than this program") {
 		t.Errorf("plan of down: %v", err)
 	}
 	steps, err := migrations.Status(t.Context(), address)
 	must(t, err)
-	if last := steps[len(steps)-1]; len(steps) != count(t)+1 || last.Version != newer || last.Name != "" || last.AppliedAt.IsZero() {
+	if last := steps[len(steps)-1]; len(steps) != count(t)+1 || last.Version != newer || last.Name != "" ||
+		last.AppliedAt.IsZero() {
 		t.Errorf("%d steps, the last is %+v", len(steps), last)
 	}
 }

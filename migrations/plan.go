@@ -34,11 +34,13 @@ type PlannedLock struct {
 	Assumed bool   `json:"assumed"` // true: the kind of statement is not known, so the worst is said of it
 }
 
-// Plan tells, for each pending migration, what Up would run and the locks that it would take. It reads the catalogue and changes
-// nothing; the locks come from rules about kinds of statements, as to try the statements would take the very locks.
+// Plan tells, for each pending migration, what Up would run and the locks that it would take. It reads the catalogue
+// and changes nothing; the locks come from rules about kinds of statements, as to try the statements would take the
+// very locks.
 //
-// A table that does not exist yet is none that anybody could wait for. What triggers and called functions do is not seen, and neither
-// are partitions, which this schema does not have. Before the migrations Up runs roles.sql, which locks no table.
+// A table that does not exist yet is none that anybody could wait for. What triggers and called functions do is not
+// seen, and neither are partitions, which this schema does not have. Before the migrations Up runs roles.sql, which
+// locks no table.
 func Plan(ctx context.Context, url string) ([]PlannedMigration, error) {
 	steps, err := Status(ctx, url)
 	if err != nil {
@@ -102,8 +104,9 @@ func (known *catalogue) plan(step Step, way string) (PlannedMigration, error) {
 	return migration, nil
 }
 
-// split answers the statements of one way of a migration, up or down, by the rules of goose, which keeps its own parser to itself: a
-// statement ends with a line that ends with a semicolon, or stands between StatementBegin and StatementEnd.
+// split answers the statements of one way of a migration, up or down, by the rules of goose, which keeps its own parser
+// to itself: a statement ends with a line that ends with a semicolon, or stands between StatementBegin and
+// StatementEnd.
 func split(content []byte, way string) (statements []string, inTransaction bool, err error) {
 	inTransaction = true
 	var wanted, whole bool
@@ -117,7 +120,8 @@ func split(content []byte, way string) (statements []string, inTransaction bool,
 		line := lines.Text()
 		comment := strings.HasPrefix(strings.TrimSpace(line), "--")
 		if comment && strings.Contains(line, "+goose") {
-			switch annotation := strings.TrimSpace(strings.Replace(strings.ReplaceAll(line, "--", ""), "+goose", "", 1)); strings.ToLower(annotation) {
+			switch annotation := strings.TrimSpace(strings.Replace(strings.ReplaceAll(line, "--", ""), "+goose", "",
+				1)); strings.ToLower(annotation) {
 			case "up", "down":
 				wanted = strings.EqualFold(annotation, way)
 			case "no transaction":
@@ -162,7 +166,8 @@ func endsStatement(line string) bool {
 	return strings.HasSuffix(last, ";")
 }
 
-// catalogue is what the rules must know of a database: what stands there, and what the statements read so far add to it.
+// catalogue is what the rules must know of a database: what stands there, and what the statements read so far add to
+// it.
 type catalogue struct {
 	serverVersion int               // as in server_version_num
 	tables        map[string]bool   // those that exist before the plan
@@ -184,18 +189,22 @@ func readCatalogue(ctx context.Context, url string) (*catalogue, error) {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	known := &catalogue{tables: map[string]bool{}, made: map[string]bool{versionTable: true}, indexes: map[string]string{}}
-	if err := conn.QueryRow(ctx, `SELECT pg_catalog.current_setting('server_version_num')::int`).Scan(&known.serverVersion); err != nil {
+	if err := conn.QueryRow(ctx, `SELECT pg_catalog.current_setting('server_version_num')::int`).
+		Scan(&known.serverVersion); err != nil {
 		return nil, err
 	}
-	const name = `(SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = `
+	const name = `(SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n
+		ON n.oid = c.relnamespace WHERE c.oid = `
 	var table, index string
 	rows, _ := conn.Query(ctx, `SELECT `+name+`r.oid) FROM pg_catalog.pg_class r
-		WHERE r.relkind IN ('r', 'p') AND r.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)`)
+		WHERE r.relkind IN ('r', 'p') AND r.relnamespace NOT IN ('pg_catalog'::regnamespace,
+			'information_schema'::regnamespace)`)
 	if _, err := pgx.ForEachRow(rows, []any{&table}, func() error { known.tables[table] = true; return nil }); err != nil {
 		return nil, err
 	}
 	rows, _ = conn.Query(ctx, `SELECT `+name+`i.indexrelid), `+name+`i.indrelid) FROM pg_catalog.pg_index i`)
-	if _, err := pgx.ForEachRow(rows, []any{&index, &table}, func() error { known.indexes[index] = table; return nil }); err != nil {
+	if _, err := pgx.ForEachRow(rows, []any{&index, &table},
+		func() error { known.indexes[index] = table; return nil }); err != nil {
 		return nil, err
 	}
 	const columns = `ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = `

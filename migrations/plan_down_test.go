@@ -9,7 +9,8 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// Every statement of every way down is carried out where the migrations behind it are taken back, and takes the locks that the plan tells.
+// Every statement of every way down is carried out where the migrations behind it are taken back, and takes the locks
+// that the plan tells.
 func TestWaysDownTakeTheLocksOfThePlan(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL

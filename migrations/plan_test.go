@@ -38,12 +38,14 @@ func TestPlanChangesNothing(t *testing.T) {
 			t.Errorf("%d migrations planned, %d are pending", len(plan), left)
 		}
 		for i, migration := range plan {
-			if want := int64(all - left + i + 1); migration.Version != want || !strings.HasPrefix(migration.Name, fmt.Sprintf("%05d_", want)) {
+			if want := int64(all - left + i + 1); migration.Version != want ||
+				!strings.HasPrefix(migration.Name, fmt.Sprintf("%05d_", want)) {
 				t.Errorf("%d pending, the plan's number %d is %+v", left, i+1, migration)
 			}
 		}
 		if left > 0 && left < all {
-			must(t, migrations.WithProvider(t.Context(), address, func(p *goose.Provider) error { _, err := p.UpByOne(t.Context()); return err }))
+			must(t, migrations.WithProvider(t.Context(), address,
+				func(p *goose.Provider) error { _, err := p.UpByOne(t.Context()); return err }))
 		}
 	}
 }
@@ -85,7 +87,8 @@ SELECT 8;
 `)
 	statements, inTransaction, err := migrations.Split(file, "up")
 	must(t, err)
-	want := []string{"SELECT 1; -- said behind", "SELECT 2 -- not yet;\n    ; SELECT 3;", "SELECT 4;\nSELECT 5;", "SELECT 6;"}
+	want := []string{"SELECT 1; -- said behind", "SELECT 2 -- not yet;\n    ; SELECT 3;", "SELECT 4;\nSELECT 5;",
+		"SELECT 6;"}
 	if inTransaction || !slices.Equal(statements, want) {
 		t.Errorf("in a transaction: %t; %q", inTransaction, statements)
 	}
@@ -94,7 +97,8 @@ SELECT 8;
 	if want := []string{"SELECT 7", "SELECT 8;"}; inTransaction || !slices.Equal(statements, want) {
 		t.Errorf("down, in a transaction: %t; %q", inTransaction, statements)
 	}
-	for _, faulty := range []string{"-- +goose Up\nSELECT 1", "-- +goose Up\nSELECT 1\n-- +goose Down\n", "-- +goose ENVSUB ON\n-- +goose Up\nSELECT 1;\n", "-- +goose Up\n-- +goose StatementBegin\nSELECT 1;\n"} {
+	for _, faulty := range []string{"-- +goose Up\nSELECT 1", "-- +goose Up\nSELECT 1\n-- +goose Down\n",
+		"-- +goose ENVSUB ON\n-- +goose Up\nSELECT 1;\n", "-- +goose Up\n-- +goose StatementBegin\nSELECT 1;\n"} {
 		if statements, _, err := migrations.Split([]byte(faulty), "up"); err == nil {
 			t.Errorf("%q: no error but %q", faulty, statements)
 		}
@@ -230,13 +234,15 @@ func check(t *testing.T, planned migrations.PlannedStatement, taken map[string]m
 	}
 }
 
-// Every statement of every migration is carried out where the migrations before it are applied, and takes the locks that the plan tells.
+// Every statement of every migration is carried out where the migrations before it are applied, and takes the locks
+// that the plan tells.
 func TestMigrationsTakeTheLocksOfThePlan(t *testing.T) {
 	t.Parallel()
 	address := empty(t)
 	conn := connect(t, address)
 	must(t, migrations.PrepareRoles(t.Context(), address))
-	must(t, migrations.WithProvider(t.Context(), address, func(p *goose.Provider) error { _, err := p.GetDBVersion(t.Context()); return err }))
+	must(t, migrations.WithProvider(t.Context(), address,
+		func(p *goose.Provider) error { _, err := p.GetDBVersion(t.Context()); return err }))
 	exec(t, conn, `SET ROLE reiestr_owner`)
 	plan, err := migrations.Plan(t.Context(), address)
 	must(t, err)
@@ -266,7 +272,8 @@ func TestMigrationsTakeTheLocksOfThePlan(t *testing.T) {
 		pending, err := migrations.Plan(t.Context(), address)
 		must(t, err)
 		carryOut(pending[0])
-		exec(t, conn, fmt.Sprintf(`INSERT INTO ops.schema_versions (version_id, is_applied) VALUES (%d, true)`, migration.Version))
+		exec(t, conn, fmt.Sprintf(`INSERT INTO ops.schema_versions (version_id, is_applied) VALUES (%d, true)`,
+			migration.Version))
 	}
 	// The one block of code, which comments on the table of the migrations.
 	if !slices.Equal(assumed, []string{"00001_schemas.sql"}) {
@@ -290,8 +297,10 @@ func TestMigrationsTakeTheLocksOfThePlan(t *testing.T) {
 	}
 }
 
-// takenConcurrently carries a statement out that waits, on its way, for the transactions that write to its tables: then its locks are seen.
-func takenConcurrently(t *testing.T, address string, conn *pgx.Conn, statement migrations.PlannedStatement, tables map[uint32]string) map[string]migrations.Mode {
+// takenConcurrently carries a statement out that waits, on its way, for the transactions that write to its tables: then
+// its locks are seen.
+func takenConcurrently(t *testing.T, address string, conn *pgx.Conn, statement migrations.PlannedStatement,
+	tables map[uint32]string) map[string]migrations.Mode {
 	t.Helper()
 	if len(statement.Locks) == 0 {
 		exec(t, conn, statement.SQL)
@@ -309,7 +318,8 @@ func takenConcurrently(t *testing.T, address string, conn *pgx.Conn, statement m
 			t.Fatalf("%s waited for nobody: %v", statement.SQL, err)
 		default:
 		}
-		waits = column(t, other, `SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1 AND locktype = 'virtualxid' AND NOT granted)::text`, pid)[0]
+		waits = column(t, other, `SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1 AND locktype = 'virtualxid'
+			AND NOT granted)::text`, pid)[0]
 	}
 	taken := held(t, other, pid, tables)
 	exec(t, other, "COMMIT")
@@ -324,7 +334,8 @@ func TestKindsOfStatementsTakeTheLocksOfThePlan(t *testing.T) {
 	exec(t, conn, `
 		SET ROLE reiestr_owner;
 		CREATE TABLE ops.parents (id int CONSTRAINT parents_pkey PRIMARY KEY, note text);
-		CREATE TABLE ops.children (id int PRIMARY KEY, parent int CONSTRAINT children_parent_fkey REFERENCES ops.parents ON DELETE CASCADE, note text);
+		CREATE TABLE ops.children (id int PRIMARY KEY, parent int CONSTRAINT children_parent_fkey REFERENCES ops.parents
+			ON DELETE CASCADE, note text);
 		CREATE TABLE ops.grandchildren (id int, child int REFERENCES ops.children ON DELETE CASCADE ON UPDATE CASCADE);
 		CREATE TABLE ops.pets (id int, owner int CONSTRAINT pets_owner_fkey REFERENCES ops.parents, age int);
 		ALTER TABLE ops.pets ADD CONSTRAINT pets_age CHECK (age > 0) NOT VALID;
@@ -402,11 +413,13 @@ func TestKindsOfStatementsTakeTheLocksOfThePlan(t *testing.T) {
 		`CREATE OR REPLACE FUNCTION ops.nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$`,
 		`CREATE FUNCTION ops.pet_count() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM ops.pets'`,
 		`CREATE FUNCTION ops.pet_count() RETURNS bigint LANGUAGE sql RETURN (SELECT count(*) FROM ops.pets)`,
-		`CREATE FUNCTION ops.pets_go() RETURNS void LANGUAGE sql AS $go$ DELETE FROM ops.parents; UPDATE ops.pets SET age = 4 $go$`,
+		`CREATE FUNCTION ops.pets_go() RETURNS void LANGUAGE sql AS $go$ DELETE FROM ops.parents; UPDATE ops.pets
+			SET age = 4 $go$`,
 		`DROP FUNCTION ops.schema_version()`,
 		`CREATE VIEW ops.old_pets AS SELECT p.* FROM ops.pets p JOIN ops.parents o ON o.id = p.owner`,
 		`CREATE TABLE ops.fleas (id int, pet int, parent int REFERENCES ops.parents (id) ON DELETE SET NULL)`,
-		`CREATE TABLE ops.fleas (id int GENERATED ALWAYS AS IDENTITY, child int, CONSTRAINT c FOREIGN KEY (child) REFERENCES ops.children (id))`,
+		`CREATE TABLE ops.fleas (id int GENERATED ALWAYS AS IDENTITY, child int,
+			CONSTRAINT c FOREIGN KEY (child) REFERENCES ops.children (id))`,
 		`CREATE TYPE ops.size AS ENUM ('small')`,
 		`SET LOCAL lock_timeout = '2s'`,
 	} {

@@ -46,7 +46,8 @@ func queriesOfTheService(t *testing.T) map[string]string {
 			if i+1 < len(heads) {
 				end = heads[i+1][0]
 			}
-			ofOwner[text[head[2]:head[3]]] = strings.Contains(text[:heads[0][0]], owners) || strings.Contains(text[head[0]:end], owners)
+			ofOwner[text[head[2]:head[3]]] = strings.Contains(text[:heads[0][0]], owners) ||
+				strings.Contains(text[head[0]:end], owners)
 		}
 	}
 	queries := map[string]string{}
@@ -67,24 +68,29 @@ func queriesOfTheService(t *testing.T) map[string]string {
 	return queries
 }
 
-// privileges are what a role has been granted on what is in the database, "" being everybody, a line each: the statement that takes it back.
-// What PostgreSQL grants by default counts as granted. Row types come with their tables and are nobody's own.
+// privileges are what a role has been granted on what is in the database, "" being everybody, a line each: the
+// statement that takes it back. What PostgreSQL grants by default counts as granted. Row types come with their tables
+// and are nobody's own.
 const privileges = `
-	WITH own AS (SELECT oid, nspname, nspowner, nspacl FROM pg_namespace WHERE nspname IN ('prm', 'medical_events', 'ops')),
+	WITH own AS (SELECT oid, nspname, nspowner, nspacl FROM pg_namespace
+		WHERE nspname IN ('prm', 'medical_events', 'ops')),
 	granted (acl, object, owner) AS (
 		SELECT coalesce(nspacl, acldefault('n', nspowner)), format('%%s ON SCHEMA %I', nspname), nspowner FROM own
 		UNION ALL
 		SELECT coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner)),
-			format('%%s ON %s %I.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, own.nspname, c.relname), c.relowner
+			format('%%s ON %s %I.%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+				own.nspname, c.relname), c.relowner
 		FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 		UNION ALL
 		SELECT a.attacl, format('%%s (%I) ON TABLE %I.%I', a.attname, own.nspname, c.relname), c.relowner
-		FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN own ON own.oid = c.relnamespace WHERE NOT a.attisdropped
+		FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN own ON own.oid = c.relnamespace
+			WHERE NOT a.attisdropped
 		UNION ALL
 		SELECT coalesce(p.proacl, acldefault('f', p.proowner)), format('%%s ON ROUTINE %s', p.oid::regprocedure), p.proowner
 		FROM pg_proc p JOIN own ON own.oid = p.pronamespace
 		UNION ALL
-		SELECT coalesce(y.typacl, acldefault('T', y.typowner)), format('%%s ON TYPE %I.%I', own.nspname, y.typname), y.typowner
+		SELECT coalesce(y.typacl, acldefault('T', y.typowner)), format('%%s ON TYPE %I.%I', own.nspname, y.typname),
+			y.typowner
 		FROM pg_type y JOIN own ON own.oid = y.typnamespace WHERE y.typrelid = 0 AND y.typelem = 0
 	)
 	SELECT 'REVOKE ' || format(object, privilege_type) FROM granted, aclexplode(acl)
@@ -121,8 +127,8 @@ func TestTheServiceHasTheGrantsItNeeds(t *testing.T) {
 		must(t, savepoint.Rollback(t.Context()))
 		return err
 	}
-	// run is the error of a query that the service runs where a grant is missing ("": none is). A plan without a run tells what the query
-	// itself needs; to run it without values, tells what its triggers need, and may end at a constraint.
+	// run is the error of a query that the service runs where a grant is missing ("": none is). A plan without a run tells
+	// what the query itself needs; to run it without values, tells what its triggers need, and may end at a constraint.
 	run := func(name, revoke string) error {
 		statement, err := tx.Prepare(t.Context(), name, queries[name])
 		must(t, err)
@@ -192,9 +198,10 @@ func TestTheRolesHaveNothingButTheirGrants(t *testing.T) {
 		for what, sql := range map[string]string{
 			"attributes": `SELECT rolname::text FROM pg_roles WHERE rolname = $1
 				AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolcanlogin OR rolreplication OR rolbypassrls)`,
-			"roles":             `SELECT roleid::regrole::text FROM pg_auth_members WHERE member = $1::regrole`,
-			"things of its own": `SELECT classid::regclass || ' ' || objid FROM pg_shdepend WHERE refobjid = $1::regrole AND deptype = 'o'`,
-			"default rights":    `SELECT defaclacl::text FROM pg_default_acl WHERE defaclacl::text ~ ($1 || '=')`,
+			"roles": `SELECT roleid::regrole::text FROM pg_auth_members WHERE member = $1::regrole`,
+			"things of its own": `SELECT classid::regclass || ' ' || objid FROM pg_shdepend WHERE refobjid = $1::regrole
+				AND deptype = 'o'`,
+			"default rights": `SELECT defaclacl::text FROM pg_default_acl WHERE defaclacl::text ~ ($1 || '=')`,
 		} {
 			if found := column(t, conn, sql, role); len(found) != 0 {
 				t.Errorf("%s has %s: %v", role, what, found)
@@ -203,7 +210,8 @@ func TestTheRolesHaveNothingButTheirGrants(t *testing.T) {
 	}
 }
 
-// seenByReaders has every column of the database: what reiestr_readonly sees, then what it does not, and 00013 says why.
+// seenByReaders has every column of the database: what reiestr_readonly sees, then what it does not, and 00013 says
+// why.
 var seenByReaders = map[string][2]string{
 	"prm.dictionaries":      {"name is_active", ""},
 	"prm.dictionary_values": {"dictionary code description is_active", ""},
@@ -211,19 +219,25 @@ var seenByReaders = map[string][2]string{
 	"prm.legal_entities":    {"id type status nhs_verified inserted_at updated_at", "edrpou name inserted_by updated_by"},
 	"prm.divisions":         {"id legal_entity_id status inserted_at updated_at", "name inserted_by updated_by"},
 	"prm.employees":         {"legal_entity_id employee_type status inserted_at updated_at", "id inserted_by updated_by"},
-	"prm.licenses": {"id legal_entity_id type is_active is_primary issued_date issuer_status expiry_date active_from_date inserted_at updated_at",
+	"prm.licenses": {"id legal_entity_id type is_active is_primary issued_date issuer_status expiry_date " +
+		"active_from_date inserted_at updated_at",
 		"license_number issued_by what_licensed order_no inserted_by updated_by"},
-	"medical_events.service_requests": {"id status program_id program_processing_status used_by_legal_entity_id used_by_division_id category " +
+	"medical_events.service_requests": {"id status program_id program_processing_status used_by_legal_entity_id " +
+		"used_by_division_id category " +
 		"requester_legal_entity_id expiration_date inserted_at updated_at",
-		"requisition patient_id used_by_employee_id code_id completed_with program_service_id status_reason content inserted_by updated_by"},
-	"medical_events.service_request_history": {"sequence_number service_request_id status program_processing_status used_by_legal_entity_id inserted_at",
+		"requisition patient_id used_by_employee_id code_id completed_with program_service_id status_reason content " +
+			"inserted_by updated_by"},
+	"medical_events.service_request_history": {"sequence_number service_request_id status program_processing_status " +
+		"used_by_legal_entity_id inserted_at",
 		"used_by_employee_id status_reason inserted_by"},
 	"ops.access_tokens": {"client_id scopes expires_at inserted_at revoked_at", "token_hash user_id"},
 	"ops.access_epoch":  {"is_only_row epoch", ""},
 	"ops.api_keys":      {"name inserted_at revoked_at", "key_hash"},
-	"ops.jobs": {"id sequence_number action service_request_id client_id status refusal attempts not_before inserted_at ended_at trace_context",
+	"ops.jobs": {"id sequence_number action service_request_id client_id status refusal attempts not_before inserted_at " +
+		"ended_at trace_context",
 		"patient_id user_id body request_digest"},
-	"ops.events":              {"id sequence_number event_type entity_type entity_id event_time legal_entity_ids", "properties changed_by"},
+	"ops.events": {"id sequence_number event_type entity_type entity_id event_time legal_entity_ids",
+		"properties changed_by"},
 	"ops.unpublished_events":  {"sequence_number event_id", ""},
 	"ops.event_feed":          {"legal_entity_id position event_id", ""},
 	"ops.event_horizons":      {"legal_entity_id position", ""},
@@ -237,7 +251,8 @@ func TestReadersSeeNoSecretAndNoPerson(t *testing.T) {
 	columns := column(t, conn, `
 		SELECT format('%s.%s %s', n.nspname, c.relname, a.attname)
 		FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname IN ('prm', 'medical_events', 'ops') AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped`)
+		WHERE n.nspname IN ('prm', 'medical_events', 'ops') AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0
+			AND NOT a.attisdropped`)
 	known := 0
 	for _, both := range seenByReaders {
 		known += len(strings.Fields(both[0])) + len(strings.Fields(both[1]))
@@ -259,7 +274,8 @@ func TestReadersSeeNoSecretAndNoPerson(t *testing.T) {
 	}
 	for table := range seenByReaders {
 		for _, sql := range []string{
-			`INSERT INTO ` + table + ` DEFAULT VALUES`, `DELETE FROM ` + table, `TRUNCATE ` + table, `SELECT FROM ` + table + ` FOR KEY SHARE`,
+			`INSERT INTO ` + table + ` DEFAULT VALUES`, `DELETE FROM ` + table, `TRUNCATE ` + table, `SELECT FROM ` + table + `
+				FOR KEY SHARE`,
 		} {
 			if _, err := conn.Exec(t.Context(), sql); stateOf(err) != "42501" {
 				t.Errorf("%s: %v", sql, err)
@@ -268,7 +284,8 @@ func TestReadersSeeNoSecretAndNoPerson(t *testing.T) {
 	}
 	// And nothing else: no right to write a column, none to a function but the one that tells the version.
 	others := slices.DeleteFunc(column(t, conn, privileges, "reiestr_readonly"), func(revoke string) bool {
-		return regexp.MustCompile(`^REVOKE (SELECT \("?\w+"?\) ON TABLE|USAGE ON SCHEMA|EXECUTE ON ROUTINE ops.schema_version\(\)$)`).MatchString(revoke)
+		return regexp.MustCompile(`^REVOKE (SELECT \("?\w+"?\) ON TABLE|USAGE ON SCHEMA|EXECUTE
+			ON ROUTINE ops.schema_version\(\)$)`).MatchString(revoke)
 	})
 	if len(others) != 0 {
 		t.Errorf("readers have what this takes away: %v", others)
@@ -276,7 +293,8 @@ func TestReadersSeeNoSecretAndNoPerson(t *testing.T) {
 	column(t, conn, `SELECT ops.schema_version()::text`)
 }
 
-// The questions of the playbook have answers: for readers where they ask for our tables, for a superuser where for sessions and statements.
+// The questions of the playbook have answers: for readers where they ask for our tables, for a superuser where for
+// sessions and statements.
 func TestThePlaybookOfStatements(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testdb.New(t).URL)
@@ -302,13 +320,17 @@ func TestThePlaybookOfStatements(t *testing.T) {
 	}
 }
 
-// Settings of a role are those of the sessions that log in as it, and not of those that take it on: what the code says of time-outs.
+// Settings of a role are those of the sessions that log in as it, and not of those that take it on: what the code says
+// of time-outs.
 func TestSettingsOfARoleAreThoseOfItsLogin(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
 	dba := connect(t, address)
-	if settings := column(t, dba, `SELECT unnest(rolconfig) FROM pg_roles WHERE rolname = 'reiestr_readonly' ORDER BY 1`); !slices.Equal(settings, []string{
-		"default_transaction_read_only=on", "idle_in_transaction_session_timeout=1min", "lock_timeout=2s", "statement_timeout=5min",
+	if settings := column(t, dba,
+		`SELECT unnest(rolconfig) FROM pg_roles WHERE rolname = 'reiestr_readonly' ORDER BY 1`,
+	); !slices.Equal(settings, []string{
+		"default_transaction_read_only=on", "idle_in_transaction_session_timeout=1min", "lock_timeout=2s",
+		"statement_timeout=5min",
 	}) {
 		t.Errorf("settings of reiestr_readonly: %v", settings)
 	}
@@ -334,13 +356,15 @@ func TestSettingsOfARoleAreThoseOfItsLogin(t *testing.T) {
 	if got, plain := timeout(query(func(q url.Values) { q.Set("role", login) })), timeout(address); got != plain {
 		t.Errorf("taken on: %s, without: %s", got, plain)
 	}
-	as := change(t, query(func(q url.Values) { q.Del("user"); q.Del("password") }), func(u *url.URL) { u.User = url.UserPassword(login, "secret") })
+	as := change(t, query(func(q url.Values) { q.Del("user"); q.Del("password") }),
+		func(u *url.URL) { u.User = url.UserPassword(login, "secret") })
 	if got := timeout(as); got != "7s" {
 		t.Errorf("logged in: %s", got)
 	}
 }
 
-// What a migrator waits for at most, whatever the database has as defaults. That each file bounds its locks is tested beside.
+// What a migrator waits for at most, whatever the database has as defaults. That each file bounds its locks is tested
+// beside.
 func TestTimeoutsOfAMigrator(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
@@ -348,7 +372,8 @@ func TestTimeoutsOfAMigrator(t *testing.T) {
 	for _, setting := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
 		exec(t, dba, `ALTER DATABASE `+dba.Config().Database+` SET `+setting+` = '17ms'`)
 	}
-	const timeouts = `SELECT current_user || ' ' || current_setting('application_name') || ': ' || concat_ws(' ', current_setting('statement_timeout'),
+	const timeouts = `SELECT current_user || ' ' || current_setting('application_name') || ': ' || concat_ws(' ',
+		current_setting('statement_timeout'),
 		current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout'))`
 	conn, err := migrations.Connect(t.Context(), address)
 	must(t, err)

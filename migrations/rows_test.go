@@ -29,8 +29,8 @@ import (
 // baseData is the one migration that writes rows of its own, and takes back what is filed under their names.
 const baseData = 5
 
-// fill puts rows into every table of a schema at a version: those of testdata that are filed under a migration up to it. A column that can
-// be null is so in one row and not in another.
+// fill puts rows into every table of a schema at a version: those of testdata that are filed under a migration up to
+// it. A column that can be null is so in one row and not in another.
 func fill(t *testing.T, conn *pgx.Conn, version int64) {
 	t.Helper()
 	files, err := fs.Glob(os.DirFS("testdata"), "0*.sql")
@@ -50,7 +50,8 @@ func fill(t *testing.T, conn *pgx.Conn, version int64) {
 	}
 	for table, rows := range rowsOf(t, conn) {
 		if len(rows) == 0 {
-			t.Errorf("version %d: %s has no row: testdata needs some, in a file of the name of the migration that makes it", version, table)
+			t.Errorf("version %d: %s has no row: testdata needs some, in a file of the name of the migration that makes it",
+				version, table)
 		}
 	}
 	for _, c := range column(t, conn, `
@@ -74,7 +75,8 @@ func rowsOf(t *testing.T, conn *pgx.Conn) map[string][]row {
 	all := map[string][]row{}
 	for _, table := range column(t, conn, `
 		SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname IN ('prm', 'medical_events', 'ops') AND c.relname <> 'schema_versions'`) {
+		WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname IN ('prm', 'medical_events', 'ops')
+			AND c.relname <> 'schema_versions'`) {
 		all[table] = []row{}
 		for _, text := range column(t, conn, `SELECT row_to_json(r)::text FROM `+table+` r`) {
 			var r row
@@ -85,8 +87,8 @@ func rowsOf(t *testing.T, conn *pgx.Conn) map[string][]row {
 	return all
 }
 
-// missing are the rows that one state has and another lacks, by table. Tables that the other does not have do not count, and columns
-// that only one of them has neither.
+// missing are the rows that one state has and another lacks, by table. Tables that the other does not have do not
+// count, and columns that only one of them has neither.
 func missing(t *testing.T, these, others map[string][]row) map[string][]row {
 	t.Helper()
 	lacking := map[string][]row{}
@@ -115,8 +117,8 @@ func missing(t *testing.T, these, others map[string][]row) map[string][]row {
 	return lacking
 }
 
-// From every version, with rows in every table, up to the newest: nothing is lost or changed, nothing comes from nowhere, and the program
-// reads what is there and goes on with it.
+// From every version, with rows in every table, up to the newest: nothing is lost or changed, nothing comes from
+// nowhere, and the program reads what is there and goes on with it.
 func TestUpWithRows(t *testing.T) {
 	t.Parallel()
 	for version := int64(1); version <= migrations.Latest(); version++ {
@@ -146,7 +148,8 @@ func TestUpWithRows(t *testing.T) {
 	}
 }
 
-// Each step down and up again with rows in every table: what goes is what is in the tables and columns that the step has added.
+// Each step down and up again with rows in every table: what goes is what is in the tables and columns that the step
+// has added.
 func TestDownWithRows(t *testing.T) {
 	t.Parallel()
 	address := empty(t)
@@ -162,7 +165,8 @@ func TestDownWithRows(t *testing.T) {
 				t.Errorf("%d, down: lost from %s: %s", version, table, rows)
 			}
 		}
-		must(t, migrations.WithProvider(t.Context(), address, func(p *goose.Provider) error { _, err := p.UpByOne(t.Context()); return err }))
+		must(t, migrations.WithProvider(t.Context(), address,
+			func(p *goose.Provider) error { _, err := p.UpByOne(t.Context()); return err }))
 		for table, rows := range missing(t, below, rowsOf(t, conn)) {
 			t.Errorf("%d, up again: lost from %s: %s", version, table, rows)
 		}
@@ -178,14 +182,15 @@ func isBaseData(t *testing.T, table string, rows []row) bool {
 	t.Helper()
 	file, err := migrations.FS.ReadFile("00005_base_data.sql")
 	must(t, err)
-	key := map[string]string{"prm.dictionaries": "name", "prm.dictionary_values": "dictionary", "prm.parameters": "name"}[table]
+	key := map[string]string{"prm.dictionaries": "name", "prm.dictionary_values": "dictionary",
+		"prm.parameters": "name"}[table]
 	return key != "" && !slices.ContainsFunc(rows, func(r row) bool {
 		return !strings.Contains(string(file), "'"+strings.Trim(string(r[key]), `"`)+"'")
 	})
 }
 
-// readBack has the program of today, as the service, read what fill has written at a version, and go on with it. The answers of its API,
-// by the version from which on they hold, are in testdata/answers.json.
+// readBack has the program of today, as the service, read what fill has written at a version, and go on with it. The
+// answers of its API, by the version from which on they hold, are in testdata/answers.json.
 func readBack(t *testing.T, address string, from int64) {
 	t.Helper()
 	if from < 2 {
@@ -199,8 +204,10 @@ func readBack(t *testing.T, address string, from int64) {
 		return d
 	}
 	app, owner := open(db.App), open(db.Owner)
-	clinic := db.Caller{ClientID: uuid.MustParse("1e000000-0000-4000-8000-000000000001"), UserID: uuid.MustParse("05e00000-0000-4000-8000-000000000002")}
-	scopes := []string{"license:read", "license:write", "service_request:read", "service_request:use", "job:read", "event:read"}
+	clinic := db.Caller{ClientID: uuid.MustParse("1e000000-0000-4000-8000-000000000001"),
+		UserID: uuid.MustParse("05e00000-0000-4000-8000-000000000002")}
+	scopes := []string{"license:read", "license:write", "service_request:read", "service_request:use", "job:read",
+		"event:read"}
 	token, key := "live token", "live key"
 	if from >= 4 {
 		grant, err := app.Access.Check(t.Context(), token, key)
@@ -208,7 +215,8 @@ func readBack(t *testing.T, address string, from int64) {
 		if want := (db.Grant{Caller: clinic, Scopes: scopes, KnownAPIKey: true}); !reflect.DeepEqual(grant, want) {
 			t.Errorf("granted %+v, want %+v", grant, want)
 		}
-		if grant, err = app.Access.Check(t.Context(), "expired token", "revoked key"); err != nil || !grant.Expired || grant.KnownAPIKey {
+		if grant, err = app.Access.Check(t.Context(), "expired token", "revoked key"); err != nil || !grant.Expired ||
+			grant.KnownAPIKey {
 			t.Errorf("expired token and revoked key: %+v, %v", grant, err)
 		}
 		if grant, err = app.Access.Check(t.Context(), "revoked token", key); !errors.Is(err, db.ErrNotFound) {
@@ -258,11 +266,13 @@ func readBack(t *testing.T, address string, from int64) {
 	}
 
 	// Dictionaries and parameters, the operator's and the base data's.
-	if codes, err := app.AllowedCodes(t.Context(), db.LicenseTypeUnknown); err != nil || !slices.Equal(codes, []string{"MUD", "PHARMACY", "PHARMACY_DRUGS", "SPA"}) {
+	if codes, err := app.AllowedCodes(t.Context(), db.LicenseTypeUnknown); err != nil ||
+		!slices.Equal(codes, []string{"MUD", "PHARMACY", "PHARMACY_DRUGS", "SPA"}) {
 		t.Errorf("types of licences: %v, %v", codes, err)
 	}
 	_, err = app.Licenses.Create(t.Context(), clinic, map[string]any{
-		"type": "SPA", "is_primary": false, "issued_by": "Issuer", "issued_date": "1970-01-01", "active_from_date": "1970-01-01",
+		"type": "SPA", "is_primary": false, "issued_by": "Issuer", "issued_date": "1970-01-01",
+		"active_from_date": "1970-01-01",
 	})
 	if err != nil {
 		t.Errorf("a licence of a type that the operator allows: %v", err)
@@ -270,12 +280,14 @@ func readBack(t *testing.T, address string, from int64) {
 	if from >= 4 {
 		// The orders that were accepted then, by rules that the operator set.
 		for _, failedBefore := range []bool{false, true} {
-			if taken, err := app.Jobs.Run(t.Context(), db.Claim{Size: 10, Repeated: failedBefore}); err != nil || len(taken) != 1 {
+			if taken, err := app.Jobs.Run(t.Context(), db.Claim{Size: 10, Repeated: failedBefore}); err != nil ||
+				len(taken) != 1 {
 				t.Errorf("took %v: %v", taken, err)
 			}
 		}
 		for n, processing := range map[int]string{3: "new", 4: "in_queue"} {
-			job, err := app.Jobs.Get(t.Context(), clinic.ClientID, uuid.MustParse(fmt.Sprintf("0b000000-0000-4000-8000-%012d", n)))
+			job, err := app.Jobs.Get(t.Context(), clinic.ClientID,
+				uuid.MustParse(fmt.Sprintf("0b000000-0000-4000-8000-%012d", n)))
 			if err != nil || job.Status != db.Processed {
 				t.Errorf("%+v, %v", job, err)
 			}
@@ -288,13 +300,16 @@ func readBack(t *testing.T, address string, from int64) {
 	if from >= 7 {
 		digest := sha256.Sum256([]byte("a request"))
 		lease, answer, err := app.Idempotency.Claim(t.Context(), clinic.ClientID, "answered", digest)
-		if want := (&db.Answer{Code: 201, Header: http.Header{"Location": {"/there"}}, Body: []byte(`{"answer":1}`)}); err != nil || lease != nil || !reflect.DeepEqual(answer, want) {
+		if want := (&db.Answer{Code: 201, Header: http.Header{"Location": {"/there"}},
+			Body: []byte(`{"answer":1}`)}); err != nil || lease != nil || !reflect.DeepEqual(answer, want) {
 			t.Errorf("answered %+v, %v; want %+v", answer, err, want)
 		}
-		if _, _, err := app.Idempotency.Claim(t.Context(), clinic.ClientID, "running", digest); !errors.Is(err, db.ErrKeyRunning) {
+		if _, _, err := app.Idempotency.Claim(t.Context(), clinic.ClientID, "running", digest); !errors.Is(err,
+			db.ErrKeyRunning) {
 			t.Errorf("running: %v", err)
 		}
-		if _, _, err := app.Idempotency.Claim(t.Context(), clinic.ClientID, "answered", sha256.Sum256(nil)); !errors.Is(err, db.ErrKeyOfAnother) {
+		if _, _, err := app.Idempotency.Claim(t.Context(), clinic.ClientID, "answered", sha256.Sum256(nil)); !errors.Is(err,
+			db.ErrKeyOfAnother) {
 			t.Errorf("another request: %v", err)
 		}
 	}

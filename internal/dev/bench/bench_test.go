@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// runSmall runs the command, small, and answers what it printed. That nothing failed, and that what was measured is found in the database, the
-// command sees to itself.
+// runSmall runs the command, small, and answers what it printed. That nothing failed, and that what was measured is
+// found in the database, the command sees to itself.
 func runSmall(t *testing.T, args ...string) string {
 	t.Helper()
 	if _, err := findPgbench(""); err != nil {
@@ -22,7 +22,8 @@ func runSmall(t *testing.T, args ...string) string {
 		}
 	}
 	var out, log bytes.Buffer
-	args = append([]string{"--scale", "10000", "--rounds", "1", "--duration", "300ms", "--warm-up", "0s", "--clients", "8", "--crowd", "40",
+	args = append([]string{"--scale", "10000", "--rounds", "1", "--duration", "300ms", "--warm-up", "0s", "--clients", "8",
+		"--crowd", "40",
 		"--cache", cache}, args...)
 	if err := run(t.Context(), args, &out, &log); err != nil {
 		t.Fatalf("%v\n%s", err, log.String())

@@ -21,8 +21,8 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// settings are those of a small server of its own that keeps what it has acknowledged. A checkpoint comes before each measurement and not
-// in its middle.
+// settings are those of a small server of its own that keeps what it has acknowledged. A checkpoint comes before each
+// measurement and not in its middle.
 var settings = [][2]string{
 	{"fsync", "on"},
 	{"synchronous_commit", "on"},
@@ -37,7 +37,8 @@ var settings = [][2]string{
 // sessionOptions make a session of pgbench one as the service has.
 const sessionOptions = "-c role=reiestr_app -c search_path= -c timezone=UTC"
 
-// sentOptions are what the service sets beside for its own sake: a part of how it sends statements, and not of the floor.
+// sentOptions are what the service sets beside for its own sake: a part of how it sends statements, and not of the
+// floor.
 const sentOptions = sessionOptions + " -c plan_cache_mode=force_generic_plan"
 
 // stage lays out what the paths need beside the population, restore puts it back after a measurement.
@@ -64,7 +65,8 @@ type cluster struct {
 // sizeOf is the population for so many service requests. Each token has a legal entity of its own.
 func sizeOf(scale int) population.Size {
 	return population.Size{
-		ServiceRequests: scale, LegalEntities: scale / 5, Licenses: scale / 2, Tokens: min(10_000, scale/50), Jobs: scale * 3 / 10,
+		ServiceRequests: scale, LegalEntities: scale / 5, Licenses: scale / 2, Tokens: min(10_000, scale/50),
+		Jobs: scale * 3 / 10,
 	}
 }
 
@@ -104,10 +106,12 @@ func openCluster(ctx context.Context, root, cache string, scale int, log *slog.L
 	if err := population.Fill(ctx, c.conn, c.size); err != nil {
 		return nil, err
 	}
-	numbers := strings.NewReplacer("{tokens}", fmt.Sprint(c.size.Tokens), "{legal_entities_20}", fmt.Sprint(c.size.LegalEntities/20),
+	numbers := strings.NewReplacer("{tokens}", fmt.Sprint(c.size.Tokens), "{legal_entities_20}",
+		fmt.Sprint(c.size.LegalEntities/20),
 		"{groups}", fmt.Sprint(c.groups()), "{first_state}", fmt.Sprint(poolFirstState), "{states}", fmt.Sprint(poolStates),
 		"{types}", fmt.Sprint(benchTypes),
-		"{service_request}", "'"+population.ServiceRequest(1).String()[8:24]+"'", "{user}", "'"+population.User(1).String()[8:24]+"'",
+		"{service_request}", "'"+population.ServiceRequest(1).String()[8:24]+"'", "{user}",
+		"'"+population.User(1).String()[8:24]+"'",
 		"{legal_entity}", "'"+population.LegalEntity(1).String()[8:24]+"'")
 	if _, err := c.conn.PgConn().Exec(ctx, numbers.Replace(stage)).ReadAll(); err != nil {
 		return nil, fmt.Errorf("staging: %w", err)
@@ -122,7 +126,8 @@ func openCluster(ctx context.Context, root, cache string, scale int, log *slog.L
 func (c *cluster) start(ctx context.Context, folder string, log *slog.Logger) error {
 	for range 2 {
 		var err error
-		if c.server, err = pgserver.Open(ctx, pgserver.Config{DataDir: folder, Bin: os.Getenv("REIESTR_POSTGRES_BIN")}); err != nil {
+		if c.server, err = pgserver.Open(ctx, pgserver.Config{DataDir: folder,
+			Bin: os.Getenv("REIESTR_POSTGRES_BIN")}); err != nil {
 			return err
 		}
 		if c.server.Joined() {
@@ -136,7 +141,8 @@ func (c *cluster) start(ctx context.Context, folder string, log *slog.Logger) er
 		for _, s := range settings {
 			var is bool
 			// A comparison that knows units: that of the file with what is in force.
-			err := c.conn.QueryRow(ctx, "SELECT coalesce((SELECT applied FROM pg_file_settings WHERE name = $1 AND setting = $2), false)", s[0], s[1]).Scan(&is)
+			err := c.conn.QueryRow(ctx, "SELECT coalesce((SELECT applied FROM pg_file_settings WHERE name = $1 AND setting = "+
+				"$2), false)", s[0], s[1]).Scan(&is)
 			if err != nil {
 				return err
 			}
@@ -218,7 +224,8 @@ func (c *cluster) wearOut() error { return os.Remove(filepath.Join(c.folder, fil
 // warm has the operating system read the service requests and their histories, as far as it has memory.
 func (c *cluster) warm(ctx context.Context) error {
 	return c.statements(ctx, "CREATE EXTENSION IF NOT EXISTS pg_prewarm SCHEMA bench",
-		"SELECT sum(bench.pg_prewarm(oid, 'read')) FROM pg_class WHERE relnamespace = 'medical_events'::regnamespace AND relkind IN ('r', 'i')")
+		"SELECT sum(bench.pg_prewarm(oid, 'read')) FROM pg_class WHERE relnamespace = 'medical_events'::regnamespace AND "+
+			"relkind IN ('r', 'i')")
 }
 
 func (c *cluster) number(ctx context.Context, query string, args ...any) (n int, err error) {

@@ -19,9 +19,10 @@ import (
 // stormEvery is how often a crowd wants one service request while the others work undisturbed or not.
 const stormEvery = 2 * time.Second
 
-// contention measures what becomes of the throughput on other rows (released and used again, each time until the job has ended) when, every two seconds, a crowd wants to use one service request at the
-// same moment, each for a legal entity of its own, and waits for the outcome. One gets it; each of the others is told 409, at once or as the
-// end of its job.
+// contention measures what becomes of the throughput on other rows (released and used again, each time until the job
+// has ended) when, every two seconds, a crowd wants to use one service request at the same moment, each for a legal
+// entity of its own, and waits for the outcome. One gets it; each of the others is told 409, at once or as the end of
+// its job.
 func (b *bench) contention(ctx context.Context, c *cluster, r *report) (err error) {
 	if err := c.restore(ctx); err != nil {
 		return err
@@ -33,7 +34,8 @@ func (b *bench) contention(ctx context.Context, c *cluster, r *report) (err erro
 	defer func() { err = errors.Join(err, s.stop()) }()
 	duration := max(b.duration, stormEvery)
 	others := func() (float64, error) {
-		measured, err := load{address: s.address, clients: b.clients, request: c.cycle(b.clients), want: http.StatusOK}.run(ctx, b.warmUp, duration)
+		measured, err := load{address: s.address, clients: b.clients, request: c.cycle(b.clients),
+			want: http.StatusOK}.run(ctx, b.warmUp, duration)
 		return measured.perSecond, err
 	}
 	undisturbed, err := others()
@@ -76,17 +78,19 @@ func (b *bench) contention(ctx context.Context, c *cluster, r *report) (err erro
 	slices.Sort(losers)
 	r.contended.losers = append(r.contended.losers, milliseconds(percentile(losers, 0.99)))
 	r.contended.kept = append(r.contended.kept, disturbed/undisturbed)
-	b.log.Info("measured", "path", contentionName, "losers", len(losers), "p99", percentile(losers, 0.99), "kept", disturbed/undisturbed)
+	b.log.Info("measured", "path", contentionName, "losers", len(losers), "p99", percentile(losers, 0.99), "kept",
+		disturbed/undisturbed)
 	r.remember("all, contention", s)
 	return c.restore(ctx)
 }
 
-// storm has a crowd use one free service request, and tells how long the losers took. Not exactly one winner is an error, and so is any
-// answer that is neither success nor 409.
+// storm has a crowd use one free service request, and tells how long the losers took. Not exactly one winner is an
+// error, and so is any answer that is neither success nor 409.
 func (b *bench) storm(ctx context.Context, c *cluster, s *service) ([]time.Duration, error) {
 	var id uuid.UUID
 	err := c.conn.QueryRow(ctx, `SELECT id FROM medical_events.service_requests
-		WHERE status = 'active' AND program_processing_status = 'new' AND category = 'counselling' AND expiration_date > now() LIMIT 1`).Scan(&id)
+		WHERE status = 'active' AND program_processing_status = 'new' AND category = 'counselling' AND expiration_date > now()
+			LIMIT 1`).Scan(&id)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +139,8 @@ func (b *bench) storm(ctx context.Context, c *cluster, s *service) ([]time.Durat
 	if len(winners) != 1 {
 		return nil, fmt.Errorf("%d of %d got the service request", len(winners), crowd)
 	}
-	held, err := c.number(ctx, "SELECT count(*) FROM medical_events.service_requests WHERE id = $1 AND used_by_legal_entity_id = $2",
+	held, err := c.number(ctx, "SELECT count(*) FROM medical_events.service_requests WHERE id = $1 AND "+
+		"used_by_legal_entity_id = $2",
 		id, population.LegalEntity(c.size.Caller(winners[0])))
 	if err == nil && held != 1 {
 		err = errors.New("the service request is not held by the winner")
@@ -164,7 +169,8 @@ func judged(code int, answer []byte) (won bool, err error) {
 	switch {
 	case code == http.StatusOK && said.Data.Status == "processed":
 		return true, nil
-	case code == http.StatusOK && said.Data.Status == "failed" && said.Data.StatusCode == http.StatusConflict && said.Data.Error.Message == used,
+	case code == http.StatusOK && said.Data.Status == "failed" && said.Data.StatusCode == http.StatusConflict &&
+		said.Data.Error.Message == used,
 		code == http.StatusConflict && said.Error.Message == used:
 		return false, nil
 	}

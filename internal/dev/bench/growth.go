@@ -17,9 +17,9 @@ import (
 // growthClients are few: the latency of one request is wanted, not that of the queue in front of it.
 const growthClients = 2
 
-// measureGrowth measures the latency of one service request by id and by requisition at each scale. All databases and services run at the
-// same time and are asked one after the other, round by round; those that are not asked cost nothing. What is looked up has been read once
-// before, so that what is measured is the look-up and not the disk.
+// measureGrowth measures the latency of one service request by id and by requisition at each scale. All databases and
+// services run at the same time and are asked one after the other, round by round; those that are not asked cost
+// nothing. What is looked up has been read once before, so that what is measured is the look-up and not the disk.
 func (b *bench) measureGrowth(ctx context.Context) (r report, err error) {
 	tokens := math.MaxInt // as many everywhere: it is not the callers that grow
 	for _, scale := range b.growth {
@@ -83,12 +83,14 @@ func (b *bench) measureGrowth(ctx context.Context) (r report, err error) {
 					return r, fmt.Errorf("%s at %d: %w", lookup.name, s.cluster.size.ServiceRequests, err)
 				}
 				s.p50[l] = append(s.p50[l], milliseconds(measured.p50))
-				b.log.Info("measured", "round", round+1, "look-up", lookup.name, "scale", s.cluster.size.ServiceRequests, "p50", measured.p50)
+				b.log.Info("measured", "round", round+1, "look-up", lookup.name, "scale", s.cluster.size.ServiceRequests, "p50",
+					measured.p50)
 			}
 		}
 	}
 	var t strings.Builder
-	fmt.Fprintf(&t, "Latency over HTTP, %d clients, %d rounds of %s.\n\n| service requests | look-up | p50 ms | to %d |\n|---|---|---|---|\n",
+	fmt.Fprintf(&t, "Latency over HTTP, %d clients, %d rounds of %s.\n\n| service requests | look-up | p50 ms | to %d "+
+		"|\n|---|---|---|---|\n",
 		growthClients, b.rounds, b.duration, b.growth[0])
 	for l, lookup := range lookups {
 		for i, s := range sites {
@@ -96,9 +98,11 @@ func (b *bench) measureGrowth(ctx context.Context) (r report, err error) {
 			for round, p50 := range s.p50[l] {
 				ratio = append(ratio, p50/sites[0].p50[l][round])
 			}
-			fmt.Fprintf(&t, "| %d | %s | %s | %s |\n", s.cluster.size.ServiceRequests, lookup.name, spread(s.p50[l], 3), spread(ratio, 2))
+			fmt.Fprintf(&t, "| %d | %s | %s | %s |\n", s.cluster.size.ServiceRequests, lookup.name, spread(s.p50[l], 3),
+				spread(ratio, 2))
 			if i > 0 {
-				r.atMost(fmt.Sprintf("latency %s, %d to %d service requests", lookup.name, s.cluster.size.ServiceRequests, b.growth[0]), 1.2, ratio, "")
+				r.atMost(fmt.Sprintf("latency %s, %d to %d service requests", lookup.name, s.cluster.size.ServiceRequests,
+					b.growth[0]), 1.2, ratio, "")
 			}
 		}
 	}
@@ -107,7 +111,8 @@ func (b *bench) measureGrowth(ctx context.Context) (r report, err error) {
 	return r, nil
 }
 
-// measureSoak puts a mixed load on the service and watches what it holds: memory, once a second, and goroutines before and after.
+// measureSoak puts a mixed load on the service and watches what it holds: memory, once a second, and goroutines before
+// and after.
 func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 	c, err := openCluster(ctx, b.root, b.cache, b.scale, b.log)
 	if err != nil {
@@ -172,7 +177,8 @@ func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 	r.remember("all, mixed load", s)
 	r.atMost("goroutines left behind", 0, []float64{float64(after - before)}, "")
 	var t strings.Builder
-	fmt.Fprintf(&t, "Mixed load of %d clients for %s: %d requests, half of them actions whose end is waited for, no error. Goroutines: %d before, %d after.\n",
+	fmt.Fprintf(&t, "Mixed load of %d clients for %s: %d requests, half of them actions whose end is waited for, no "+
+		"error. Goroutines: %d before, %d after.\n",
 		b.clients, b.soak, measured.total, before, after)
 	if n := len(resident); n >= 3 {
 		// The first tenth is the warming up of caches; a tenth in front is compared with the last.

@@ -15,8 +15,8 @@ import (
 // waiters are more commands than the service has connections, and fewer than it lets wait (REIESTR_LOCK_WAITERS).
 const waiters = 60
 
-// heldPaths are what goes on beside commands that wait for a held legal entity: at rates at which an undisturbed service
-// is far from busy, so that p99 tells of waiting and not of the queue for the processor.
+// heldPaths are what goes on beside commands that wait for a held legal entity: at rates at which an undisturbed
+// service is far from busy, so that p99 tells of waiting and not of the queue for the processor.
 var heldPaths = []struct {
 	name    string
 	rate    float64 // requests a second
@@ -101,7 +101,8 @@ func (b *bench) beside(ctx context.Context, c *cluster, s *service) ([]sample, e
 	return measured, errors.Join(errs...)
 }
 
-// waitFor has clients create licences for the legal entity of a token until ctx ends. While it is held each answer is 503.
+// waitFor has clients create licences for the legal entity of a token until ctx ends. While it is held each answer is
+// 503.
 func (c *cluster) waitFor(ctx context.Context, address string, token int) error {
 	conns, err := dial(ctx, address, waiters)
 	if err != nil {

@@ -15,17 +15,19 @@ import (
 	"time"
 )
 
-// request appends the n-th request of a measurement, as it goes over the wire; client says which of the connections sends it.
+// request appends the n-th request of a measurement, as it goes over the wire; client says which of the connections
+// sends it.
 type request func(b []byte, client, n int) []byte
 
-// load is a stream of requests over connections that stay open. It speaks just as much HTTP as the service needs to hear, since it shares
-// the cores with what it measures.
+// load is a stream of requests over connections that stay open. It speaks just as much HTTP as the service needs to
+// hear, since it shares the cores with what it measures.
 type load struct {
 	address string // host:port
 	clients int
 	request request
-	want    int     // the only status that is no error
-	rate    float64 // requests a second, whether the answers come or not; 0: each client asks again as soon as it is answered
+	want    int // the only status that is no error
+	// requests a second, whether the answers come or not; 0: each client asks again as soon as it is answered
+	rate float64
 }
 
 // run sends requests for warm-up and duration and measures the latter. A status other than the wanted one is an error.

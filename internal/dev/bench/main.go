@@ -1,5 +1,5 @@
-// Command bench measures the service beside a floor: pgbench with the project's own statements on the same rows, in interleaved rounds.
-// docs/performance.md says how to read what it prints.
+// Command bench measures the service beside a floor: pgbench with the project's own statements on the same rows, in
+// interleaved rounds. docs/performance.md says how to read what it prints.
 package main
 
 import (
@@ -58,7 +58,8 @@ var names = []string{"accept", "license", "search", "job", "licenses", drainName
 func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.IntVar(&o.scale, "scale", 1_000_000, "service requests; legal entities, licences, tokens and jobs come in proportion")
+	flags.IntVar(&o.scale, "scale", 1_000_000, "service requests; legal entities, licences, tokens and jobs come in "+
+		"proportion")
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds, in each of which everything is measured once")
 	flags.DurationVar(&o.duration, "duration", 4*time.Second, "of each measurement")
 	flags.DurationVar(&o.warmUp, "warm-up", time.Second, "before each measurement, under the same load")
@@ -66,10 +67,13 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.IntVar(&o.crowd, "crowd", 1000, "clients that want one service request at the same moment")
 	only := flags.String("only", "", "measure only these, parted by commas: "+strings.Join(names, ", "))
 	quick := flags.Bool("quick", false, "three rounds of two seconds each")
-	flags.DurationVar(&o.soak, "soak", 0, "instead of the rounds: a mixed load for this long, and what the service holds in memory meanwhile")
-	growth := flags.String("growth", "", "instead of the rounds: latency at these scales, parted by commas, e.g. 10000,1000000,10000000")
+	flags.DurationVar(&o.soak, "soak", 0, "instead of the rounds: a mixed load for this long, and what the service holds "+
+		"in memory meanwhile")
+	growth := flags.String("growth", "", "instead of the rounds: latency at these scales, parted by commas, e.g. "+
+		"10000,1000000,10000000")
 	flags.StringVar(&o.cache, "cache", "", "where filled databases are kept (default .bench in the module's folder)")
-	flags.StringVar(&o.out, "out", "", "a Markdown file in which the tables take the place between the marks of their kind: <!-- bench --> and <!-- /bench -->, <!-- bench growth -->, <!-- bench soak -->")
+	flags.StringVar(&o.out, "out", "", "a Markdown file in which the tables take the place between the marks of their "+
+		"kind: <!-- bench --> and <!-- /bench -->, <!-- bench growth -->, <!-- bench soak -->")
 	flags.StringVar(&o.serviceLog, "service-log", os.DevNull, "where the service's log lines go")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -161,7 +165,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	text := r.markdown(fmt.Sprintf("%d CPUs, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version()))
+	text := r.markdown(fmt.Sprintf("%d CPUs, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH,
+		runtime.Version()))
 	if _, err := io.WriteString(stdout, text); err != nil {
 		return err
 	}

@@ -28,8 +28,8 @@ const benchTypes = 50
 // stride is prime: rows of a pool are taken in steps of it, so that neighbours in time are no neighbours in the table.
 const stride = 7919
 
-// path is what a caller can ask for, three times over: as pgbench does it with the statements one by one in a transaction (steps), as
-// pgbench does it the way the service sends them (sent), and over HTTP.
+// path is what a caller can ask for, three times over: as pgbench does it with the statements one by one in a
+// transaction (steps), as pgbench does it the way the service sends them (sent), and over HTTP.
 type path struct {
 	name  string
 	title string
@@ -40,7 +40,8 @@ type path struct {
 	connections, batch int
 	request            request
 	status             int
-	// done counts, for a path that writes, what has been carried out since the last restore; at most is how much there can be.
+	// done counts, for a path that writes, what has been carried out since the last restore; at most is how much there can
+	// be.
 	done   string
 	atMost int
 }
@@ -85,19 +86,22 @@ func (c *cluster) active() int {
 // activeStates is the number of states in which a service request is active, the first of a hundred.
 const activeStates = 50
 
-// sqlID is population's id of a row, in SQL; n is an expression for its ordinal, and first the id of the first of its kind.
+// sqlID is population's id of a row, in SQL; n is an expression for its ordinal, and first the id of the first of its
+// kind.
 func sqlID(first uuid.UUID, n string) string {
 	middle := first.String()[8:24]
-	return fmt.Sprintf("(lpad(to_hex((%s)::bigint * 2654435761 %% 4294967296), 8, '0') || '%s' || lpad(to_hex((%[1]s)::bigint), 12, '0'))::uuid", n, middle)
+	return fmt.Sprintf("(lpad(to_hex((%s)::bigint * 2654435761 %% 4294967296), 8, '0') || '%s' || "+
+		"lpad(to_hex((%[1]s)::bigint), 12, '0'))::uuid", n, middle)
 }
 
 // sqlCaller is the id of the legal entity for which the n-th token acts, in SQL.
 func (c *cluster) sqlCaller(n string) string {
-	return sqlID(population.LegalEntity(1), fmt.Sprintf("((%s) %% %d / 2) %% %d * 20 + 1 + (%[1]s) %% %[2]d %% 2", n, c.size.Tokens, c.size.LegalEntities/20))
+	return sqlID(population.LegalEntity(1), fmt.Sprintf("((%s) %% %d / 2) %% %d * 20 + 1 + (%[1]s) %% %[2]d %% 2", n,
+		c.size.Tokens, c.size.LegalEntities/20))
 }
 
-// sqlRequisition is population's requisition, in SQL: r is an expression for the place of the first service request that has it, a hundred a
-// group.
+// sqlRequisition is population's requisition, in SQL: r is an expression for the place of the first service request
+// that has it, a hundred a group.
 func sqlRequisition(r string) string {
 	return "to_char((" + r + `) * 2654435761 % 10000000000000000, 'FM0000"-"0000"-"0000"-"0000')`
 }
@@ -120,8 +124,10 @@ func (c *cluster) compare(ctx context.Context) error {
 		var request, job, user, caller uuid.UUID
 		var requisition string
 		err := c.conn.QueryRow(ctx, "SELECT "+strings.Join([]string{
-			sqlID(population.ServiceRequest(1), "n"), sqlID(population.Job(1), "n"), sqlID(population.User(1), "n"), c.sqlCaller("n"), sqlRequisition("r"),
-		}, ", ")+" FROM (SELECT $1::bigint AS n, $2::bigint AS r) AS asked", n, r).Scan(&request, &job, &user, &caller, &requisition)
+			sqlID(population.ServiceRequest(1), "n"), sqlID(population.Job(1), "n"), sqlID(population.User(1), "n"),
+			c.sqlCaller("n"), sqlRequisition("r"),
+		}, ", ")+" FROM (SELECT $1::bigint AS n, $2::bigint AS r) AS asked", n, r).Scan(&request, &job, &user, &caller,
+			&requisition)
 		if err != nil {
 			return err
 		}
@@ -133,8 +139,8 @@ func (c *cluster) compare(ctx context.Context) error {
 	return nil
 }
 
-// paths are all there are. Where the service comes to send its statements in another way, sent is to say so here. What a token allows the
-// service remembers, so its sent statements begin behind that.
+// paths are all there are. Where the service comes to send its statements in another way, sent is to say so here. What
+// a token allows the service remembers, so its sent statements begin behind that.
 func (c *cluster) paths(q queries, clients int) ([]path, error) {
 	s := scripts{queries: q}
 	authenticate := s.bound("Authenticate", binding{
@@ -164,7 +170,8 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 	// Acceptances that come while others are written are written together: one connection, as many as there are clients.
 	together := func(value string) string {
 		g := c.groups()
-		return fmt.Sprintf(`ARRAY(SELECT %s FROM (SELECT ((%d + k / %[3]d - k %% %[3]d) %% 100 + 100) %% 100 * %[3]d + k %% %[3]d + 1 AS n
+		return fmt.Sprintf(`ARRAY(SELECT %s FROM (SELECT ((%d + k / %[3]d - k %% %[3]d) %% 100 + 100) %% 100 * %[3]d + k %%
+			%[3]d + 1 AS n
 	FROM (SELECT (:i::bigint * %[4]d + m) * %[5]d %% %[6]d AS k FROM generate_series(0, %[4]d - 1) m) AS taken) AS taken)`,
 			value, poolFirstState, g, clients, stride, c.pool())
 	}
@@ -186,22 +193,28 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 	poolRow := c.poolRow(clients)
 
 	// Every client may have every type: the tokens one after the other, then the next type.
-	licenseRow := fmt.Sprintf("\\set i :i + 1\n\\set k :i * %d + :client_id\n\\set t :k %% %[2]d + 1\n\\set type :k / %[2]d\n", clients, c.size.Tokens)
+	licenseRow := fmt.Sprintf("\\set i :i + 1\n\\set k :i * %d + :client_id\n\\set t :k %% %[2]d + 1\n\\set type :k / "+
+		"%[2]d\n", clients, c.size.Tokens)
 	license := func(client, kind, user string) string {
-		return `'{"legal_entity_id": "' || ` + client + ` || '", "type": "BENCH_' || ` + kind + ` || '", "is_primary": false, "issued_by": "МОЗ України", ` +
-			`"issued_date": "2020-01-01", "active_from_date": "2020-01-01", "license_number": "АБ 1", "what_licensed": "Медична практика", ` +
-			`"order_no": "1", "user_id": "' || ` + user + ` || '"}'`
+		return `'{"legal_entity_id": "' || ` + client + ` || '", "type": "BENCH_' || ` + kind +
+			` || '", "is_primary": false, "issued_by": "МОЗ України", ` +
+			`"issued_date": "2020-01-01", "active_from_date": "2020-01-01", "license_number": "АБ 1", ` +
+			`"what_licensed": "Медична практика", "order_no": "1", "user_id": "' || ` + user + ` || '"}'`
 	}
 	create := func(licenses string) string {
-		return s.bound("CreateLicenses", binding{"licenses": "('[' || " + licenses + " || ']')", "as_of": "NULL", "time_zone": "'Europe/Kyiv'"})
+		return s.bound("CreateLicenses", binding{"licenses": "('[' || " + licenses + " || ']')", "as_of": "NULL",
+			"time_zone": "'Europe/Kyiv'"})
 	}
 	lock := s.bound("LockLegalEntities", binding{"ids": "ARRAY[:auth_client_id::uuid]"})
 	createOne := create(license(":auth_client_id", ":type::text", ":auth_user_id"))
 	// So are creations that come at the same time.
-	groupRows := fmt.Sprintf("(SELECT k %% %d + 1 AS t, k / %[1]d AS kind FROM (SELECT :i::bigint * %d + m AS k FROM generate_series(0, %[2]d - 1) m) AS taken) AS taken",
+	groupRows := fmt.Sprintf("(SELECT k %% %d + 1 AS t, k / %[1]d AS kind FROM (SELECT :i::bigint * %d + m AS k FROM "+
+		"generate_series(0, %[2]d - 1) m) AS taken) AS taken",
 		c.size.Tokens, clients)
-	lockTogether := s.bound("LockLegalEntities", binding{"ids": "ARRAY(SELECT " + c.sqlCaller("t") + " FROM " + groupRows + ")"})
-	createTogether := create("(SELECT string_agg(" + license(c.sqlCaller("t"), "kind", sqlID(population.User(1), "t")) + ", ',') FROM " + groupRows + ")")
+	lockTogether := s.bound("LockLegalEntities", binding{"ids": "ARRAY(SELECT " + c.sqlCaller("t") + " FROM " + groupRows +
+		")"})
+	createTogether := create("(SELECT string_agg(" + license(c.sqlCaller("t"), "kind", sqlID(population.User(1), "t")) +
+		", ',') FROM " + groupRows + ")")
 
 	// Reads that come at the same time travel together, on half of the service's connections.
 	togetherRead := func(row, query string) string {
@@ -299,15 +312,18 @@ func workerSteps(q queries) (string, error) {
 		s.bound("ClaimJobs", binding{"failed_before": "false", "batch_size": "1"})+" \\gset job_\n",
 		s.bound("LockServiceRequests", binding{"ids": "ARRAY[:job_service_request_id]"}),
 		s.bound("JudgeRelease", binding{
-			"ids": "ARRAY[:job_id]", "service_request_ids": "ARRAY[:job_service_request_id]", "client_ids": "ARRAY[:job_client_id]",
+			"ids": "ARRAY[:job_id]", "service_request_ids": "ARRAY[:job_service_request_id]",
+			"client_ids": "ARRAY[:job_client_id]",
 		})+" \\gset verdict_\n",
-		s.bound("ReleaseServiceRequests", binding{"service_request_ids": "ARRAY[:job_service_request_id]", "user_ids": "ARRAY[:job_user_id]"}),
+		s.bound("ReleaseServiceRequests", binding{"service_request_ids": "ARRAY[:job_service_request_id]",
+			"user_ids": "ARRAY[:job_user_id]"}),
 		s.bound("EndJobs", binding{"ids": "ARRAY[:job_id]", "refusals": "ARRAY[:verdict_refusal]"}),
 	), s.err
 }
 
-// verify checks that a measurement of a path that writes has done what it says. When more than half of what there can be is asked for, a
-// client of pgbench that is ahead of the others may come round to what is done already: then half of it must be done.
+// verify checks that a measurement of a path that writes has done what it says. When more than half of what there can
+// be is asked for, a client of pgbench that is ahead of the others may come round to what is done already: then half of
+// it must be done.
 func (p path) verify(ctx context.Context, c *cluster, s sample) error {
 	if p.done == "" {
 		return nil
@@ -352,11 +368,13 @@ func (c *cluster) releaseNext(b []byte, _, n int) []byte {
 func (c *cluster) use(b []byte, id uuid.UUID, token int) []byte {
 	holder := c.size.Caller(token)
 	b = append(c.by(action(b, id, "use"), token), "Prefer: wait=30\r\n"...)
-	return body(b, fmt.Sprintf(`{"used_by_legal_entity": {"identifier": {"value": %q}}, "used_by_division": {"identifier": {"value": %q}}}`,
+	return body(b, fmt.Sprintf(`{"used_by_legal_entity": {"identifier": {"value": %q}}, `+
+		`"used_by_division": {"identifier": {"value": %q}}}`,
 		population.LegalEntity(holder), population.Division(holder)))
 }
 
-// cycle has each client release a service request of its own, wait for the outcome, use it again, wait for that, and go on to its next one.
+// cycle has each client release a service request of its own, wait for the outcome, use it again, wait for that, and go
+// on to its next one.
 func (c *cluster) cycle(clients int) request {
 	asked := make([]int, clients)
 	return func(b []byte, client, _ int) []byte {
@@ -379,7 +397,8 @@ func (c *cluster) search(b []byte, row, token int) []byte {
 
 func (c *cluster) createLicense(b []byte, _, n int) []byte {
 	b = c.by(append(b, "POST /api/licenses"...), n%c.size.Tokens+1)
-	return body(b, `{"type": "BENCH_`+strconv.Itoa(n/c.size.Tokens)+`", "is_primary": false, "issued_by": "МОЗ України", "issued_date": "2020-01-01", `+
+	return body(b, `{"type": "BENCH_`+strconv.Itoa(n/c.size.Tokens)+
+		`", "is_primary": false, "issued_by": "МОЗ України", "issued_date": "2020-01-01", `+
 		`"active_from_date": "2020-01-01", "license_number": "АБ 1", "what_licensed": "Медична практика", "order_no": "1"}`)
 }
 

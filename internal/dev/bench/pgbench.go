@@ -33,13 +33,16 @@ func findPgbench(folder string) (string, error) {
 	}
 	path, err := exec.LookPath("pgbench")
 	if err != nil {
-		return "", errors.New("no pgbench to be had: it is in the package postgresql-contrib (on Debian and Ubuntu, with the server, in postgresql)")
+		return "", errors.New("no pgbench to be had: it is in the package postgresql-contrib (on Debian and Ubuntu, with " +
+			"the server, in postgresql)")
 	}
 	return path, nil
 }
 
-// run runs a script for warm-up and duration. With transactions > 0 it ends after so many, and all of them are measured.
-func (p pgbench) run(ctx context.Context, script string, warmUp, duration time.Duration, transactions int) (sample, error) {
+// run runs a script for warm-up and duration. With transactions > 0 it ends after so many, and all of them are
+// measured.
+func (p pgbench) run(ctx context.Context, script string, warmUp, duration time.Duration, transactions int) (sample,
+	error) {
 	folder, err := os.MkdirTemp(p.temp, "pgbench-")
 	if err != nil {
 		return sample{}, err
@@ -61,7 +64,8 @@ func (p pgbench) run(ctx context.Context, script string, warmUp, duration time.D
 		// Whole seconds are all it knows.
 		args = append(args, fmt.Sprintf("--time=%d", int((warmUp+duration+time.Second-1).Seconds())))
 	}
-	args = append(args, fmt.Sprintf("--client=%d", clients), fmt.Sprintf("--jobs=%d", min(clients, runtime.NumCPU())), p.cluster.url)
+	args = append(args, fmt.Sprintf("--client=%d", clients), fmt.Sprintf("--jobs=%d", min(clients, runtime.NumCPU())),
+		p.cluster.url)
 	cmd := exec.CommandContext(ctx, p.program, args...)
 	cmd.Dir = folder
 	cmd.Env = append(os.Environ(), "PGOPTIONS="+p.options)
@@ -99,7 +103,8 @@ func span(events []event) time.Duration {
 	return last - first
 }
 
-// readLog reads the files with a line for each transaction: client, number, microseconds, script, second, microsecond of its end.
+// readLog reads the files with a line for each transaction: client, number, microseconds, script, second, microsecond
+// of its end.
 func readLog(folder string) ([]event, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "log.*"))
 	if err != nil {

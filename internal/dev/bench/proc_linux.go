@@ -43,8 +43,8 @@ func cpuOf(pid int) (time.Duration, bool) {
 	return s.self, ok
 }
 
-// cpuOfFamily answers the CPU time of a process and its children, also of those that have ended. A child that ends while they are counted
-// would be lost or counted twice, so it counts again until none does.
+// cpuOfFamily answers the CPU time of a process and its children, also of those that have ended. A child that ends
+// while they are counted would be lost or counted twice, so it counts again until none does.
 func cpuOfFamily(pid int) (time.Duration, bool) {
 	for range 100 {
 		before, ok := statOf(pid)

@@ -51,8 +51,8 @@ func readQueries(folder string) (queries, error) {
 // binding is what stands in a query for its parameters, by name: SQL expressions, also of pgbench's variables.
 type binding map[string]string
 
-// scripts writes pgbench scripts out of queries. What does not fit (no such query, a parameter without an expression, an expression
-// without a parameter) is kept in err: a script that lags behind sql/ is never run.
+// scripts writes pgbench scripts out of queries. What does not fit (no such query, a parameter without an expression,
+// an expression without a parameter) is kept in err: a script that lags behind sql/ is never run.
 type scripts struct {
 	queries
 	err error

@@ -30,7 +30,8 @@ type goal struct {
 }
 
 func (r *report) header(c *cluster) {
-	r.about = append(r.about, fmt.Sprintf("%s; %d service requests, %d legal entities, %d licences, %d tokens, %d jobs.", c.version(),
+	r.about = append(r.about, fmt.Sprintf("%s; %d service requests, %d legal entities, %d licences, %d tokens, %d jobs.",
+		c.version(),
 		c.size.ServiceRequests, c.size.LegalEntities, c.size.Licenses, c.size.Tokens, c.size.Jobs))
 }
 
@@ -90,7 +91,8 @@ func ratios(a, b *series, value func(sample) float64) []float64 {
 
 func (r report) markdown(machine string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s. %s\n", time.Now().UTC().Format(time.DateOnly), strings.Join(append([]string{machine + "."}, r.about...), " "))
+	fmt.Fprintf(&b, "%s. %s\n", time.Now().UTC().Format(time.DateOnly),
+		strings.Join(append([]string{machine + "."}, r.about...), " "))
 	if len(r.goals) > 0 {
 		fmt.Fprint(&b, "\n| goal | wanted | measured | |\n|---|---|---|---|\n")
 		for _, g := range r.goals {
@@ -102,7 +104,8 @@ func (r report) markdown(machine string) string {
 		}
 	}
 	if len(r.rows) > 0 {
-		fmt.Fprint(&b, "\n| path | way | a second | to steps | p50 ms | p99 ms | p99 to steps | CPU service | CPU PostgreSQL | CPU client |\n",
+		fmt.Fprint(&b, "\n| path | way | a second | to steps | p50 ms | p99 ms | p99 to steps | CPU service | CPU "+
+			"PostgreSQL | CPU client |\n",
 			"|---|---|---|---|---|---|---|---|---|---|\n")
 		steps := map[string]*series{}
 		for _, s := range r.rows {
@@ -126,11 +129,14 @@ func (r report) markdown(machine string) string {
 		fmt.Fprint(&b, "\nCPU: milliseconds a thousand transactions or requests.\n")
 	}
 	if len(r.processed.p50) > 0 {
-		fmt.Fprintf(&b, "\n200 jobs accepted a second: p50 %s ms, p99 %s ms from acceptance to end; p50 %s ms, p99 %s ms for the 202.\n",
-			spread(r.processed.p50, 2), spread(r.processed.p99, 2), spread(r.processed.accepted50, 2), spread(r.processed.accepted99, 2))
+		fmt.Fprintf(&b, "\n200 jobs accepted a second: p50 %s ms, p99 %s ms from acceptance to end; p50 %s ms, p99 %s ms "+
+			"for the 202.\n",
+			spread(r.processed.p50, 2), spread(r.processed.p99, 2), spread(r.processed.accepted50, 2),
+			spread(r.processed.accepted99, 2))
 	}
 	if len(r.contended.kept) > 0 {
-		fmt.Fprintf(&b, "\nA crowd that wants one service request: one winner each time, every loser a 409; p99 of the losers %s ms.\n",
+		fmt.Fprintf(&b, "\nA crowd that wants one service request: one winner each time, every loser a 409; p99 of the "+
+			"losers %s ms.\n",
 			spread(r.contended.losers, 0))
 	}
 	if len(r.memory) > 0 {
@@ -198,7 +204,8 @@ func replaceBlock(name, kind, text string) error {
 	head, rest, begun := strings.Cut(string(was), begin)
 	_, tail, ended := strings.Cut(rest, end)
 	if !begun || !ended {
-		return fmt.Errorf("%s has no marks %q and %q between which the tables could stand", name, strings.TrimSpace(begin), end)
+		return fmt.Errorf("%s has no marks %q and %q between which the tables could stand", name, strings.TrimSpace(begin),
+			end)
 	}
 	return os.WriteFile(name, []byte(head+begin+text+end+tail), 0o644)
 }

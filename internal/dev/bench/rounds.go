@@ -21,8 +21,8 @@ type series struct {
 	samples []sample
 }
 
-// measureRounds measures everything that is wanted, once a round; what is compared is measured next to each other, in an order that turns
-// from round to round.
+// measureRounds measures everything that is wanted, once a round; what is compared is measured next to each other, in
+// an order that turns from round to round.
 func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 	c, err := openCluster(ctx, b.root, b.cache, b.scale, b.log)
 	if err != nil {
@@ -37,7 +37,8 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 		return r, err
 	}
 	r.header(c)
-	r.about = append(r.about, fmt.Sprintf("%d clients, %d rounds of %s after %s of warm-up each. Medians (lowest–highest).", b.clients, b.rounds, b.duration, b.warmUp))
+	r.about = append(r.about, fmt.Sprintf("%d clients, %d rounds of %s after %s of warm-up each. Medians "+
+		"(lowest–highest).", b.clients, b.rounds, b.duration, b.warmUp))
 	api, err := startService(ctx, b.program, "api", c.url, b.serviceLog)
 	if err != nil {
 		return r, err
@@ -92,7 +93,8 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 					return r, fmt.Errorf("%s, %s: %w", p.name, way, err)
 				}
 				row(p.name, p.title, way).samples = append(row(p.name, p.title, way).samples, s)
-				b.log.Info("measured", "round", round+1, "path", p.name, "way", way, "per_second", int(s.perSecond), "p50", s.p50, "p99", s.p99)
+				b.log.Info("measured", "round", round+1, "path", p.name, "way", way, "per_second", int(s.perSecond), "p50", s.p50,
+					"p99", s.p99)
 			}
 		}
 		if b.wants(drainName) {
@@ -125,7 +127,8 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 func (b *bench) overHTTP(ctx context.Context, c *cluster, s *service, p path) (sample, error) {
 	serviceBefore, _ := s.cpu()
 	postgresBefore, _ := c.cpu()
-	measured, err := load{address: s.address, clients: b.clients, request: p.request, want: p.status}.run(ctx, b.warmUp, b.duration)
+	measured, err := load{address: s.address, clients: b.clients, request: p.request, want: p.status}.run(ctx, b.warmUp,
+		b.duration)
 	serviceAfter, serviceKnown := s.cpu()
 	postgresAfter, postgresKnown := c.cpu()
 	measured.service = perThousand(serviceAfter-serviceBefore, serviceKnown, measured.total)
@@ -135,8 +138,10 @@ func (b *bench) overHTTP(ctx context.Context, c *cluster, s *service, p path) (s
 
 // accepted makes so many pending jobs to release the first of the pool, as if they had been accepted.
 func (c *cluster) accepted(ctx context.Context, jobs int) error {
-	_, err := c.conn.Exec(ctx, `INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
-		SELECT gen_random_uuid(), 'release', p.id, p.patient_id, p.holder_id, p.user_id, '{}', sha256(convert_to('release' || p.k, 'UTF8'))
+	_, err := c.conn.Exec(ctx, `INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body,
+		request_digest)
+		SELECT gen_random_uuid(), 'release', p.id, p.patient_id, p.holder_id, p.user_id, '{}',
+			sha256(convert_to('release' || p.k, 'UTF8'))
 		FROM bench.pool p ORDER BY p.k * $2 % (SELECT count(*) FROM bench.pool) LIMIT $1`, jobs, stride)
 	if err != nil {
 		return err
@@ -151,7 +156,8 @@ const (
 )
 
 // drain measures how fast workers end jobs: pgbench one by one, the service as it does.
-func (b *bench) drain(ctx context.Context, c *cluster, floor pgbench, round int, row func(name, title, way string) *series) error {
+func (b *bench) drain(ctx context.Context, c *cluster, floor pgbench, round int,
+	row func(name, title, way string) *series) error {
 	const title = "jobs drained (`release`)"
 	script, err := workerSteps(b.queries)
 	if err != nil {
@@ -184,7 +190,8 @@ func (b *bench) drain(ctx context.Context, c *cluster, floor pgbench, round int,
 		s.service, s.client = perThousand(used, known, jobs), 0
 		s.postgres = perThousand(after-before, postgresKnown, jobs)
 		var failed int
-		err = c.conn.QueryRow(ctx, `SELECT count(*) / extract(epoch FROM max(ended_at) - min(ended_at)), count(*) FILTER (WHERE status <> 'processed')
+		err = c.conn.QueryRow(ctx, `SELECT count(*) / extract(epoch FROM max(ended_at) - min(ended_at)),
+			count(*) FILTER (WHERE status <> 'processed')
 			FROM ops.jobs WHERE sequence_number > (SELECT jobs FROM bench.marks)`).Scan(&s.perSecond, &failed)
 		if err == nil && failed > 0 {
 			err = fmt.Errorf("%d jobs failed", failed)
@@ -211,12 +218,13 @@ func (b *bench) drain(ctx context.Context, c *cluster, floor pgbench, round int,
 	return nil
 }
 
-// awaitJobs waits until no job is pending. It looks at the latest first, by the index of the queue: what is asked every few milliseconds
-// must not read through the jobs that have ended.
+// awaitJobs waits until no job is pending. It looks at the latest first, by the index of the queue: what is asked every
+// few milliseconds must not read through the jobs that have ended.
 func (c *cluster) awaitJobs(ctx context.Context) error {
 	limit := time.Now().Add(5 * time.Minute)
 	for {
-		pending, err := c.number(ctx, "SELECT count(*) FROM (SELECT FROM ops.jobs WHERE ended_at IS NULL ORDER BY sequence_number DESC LIMIT 1) AS pending")
+		pending, err := c.number(ctx, "SELECT count(*) FROM (SELECT FROM ops.jobs WHERE ended_at IS NULL ORDER BY "+
+			"sequence_number DESC LIMIT 1) AS pending")
 		if err != nil || pending == 0 {
 			return err
 		}
@@ -231,7 +239,8 @@ func (c *cluster) awaitJobs(ctx context.Context) error {
 	}
 }
 
-// latency measures, at 200 accepted jobs a second, how long one takes from its acceptance to its end, by the clock of the database.
+// latency measures, at 200 accepted jobs a second, how long one takes from its acceptance to its end, by the clock of
+// the database.
 func (b *bench) latency(ctx context.Context, c *cluster, r *report) (err error) {
 	const rate = 200
 	if err := c.restore(ctx); err != nil {
@@ -242,7 +251,8 @@ func (b *bench) latency(ctx context.Context, c *cluster, r *report) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	accepted, err := load{address: s.address, clients: b.clients, request: c.releaseNext, want: 202, rate: rate}.run(ctx, b.warmUp, b.duration)
+	accepted, err := load{address: s.address, clients: b.clients, request: c.releaseNext, want: 202, rate: rate}.run(ctx,
+		b.warmUp, b.duration)
 	if err != nil {
 		return err
 	}
@@ -252,10 +262,13 @@ func (b *bench) latency(ctx context.Context, c *cluster, r *report) (err error) 
 	var p50, p99 float64
 	var failed int
 	err = c.conn.QueryRow(ctx, `SELECT
-			percentile_disc(0.50) WITHIN GROUP (ORDER BY extract(epoch FROM j.ended_at - j.inserted_at)) FILTER (WHERE j.inserted_at > begun.at),
-			percentile_disc(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM j.ended_at - j.inserted_at)) FILTER (WHERE j.inserted_at > begun.at),
+			percentile_disc(0.50) WITHIN GROUP (ORDER BY extract(epoch FROM j.ended_at - j.inserted_at)) FILTER (WHERE
+				j.inserted_at > begun.at),
+			percentile_disc(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM j.ended_at - j.inserted_at)) FILTER (WHERE
+				j.inserted_at > begun.at),
 			count(*) FILTER (WHERE j.status <> 'processed')
-		FROM ops.jobs j, (SELECT min(inserted_at) + make_interval(secs => $1) AS at FROM ops.jobs WHERE sequence_number > (SELECT jobs FROM bench.marks)) AS begun
+		FROM ops.jobs j, (SELECT min(inserted_at) + make_interval(secs => $1) AS at FROM ops.jobs
+			WHERE sequence_number > (SELECT jobs FROM bench.marks)) AS begun
 		WHERE j.sequence_number > (SELECT jobs FROM bench.marks)`, b.warmUp.Seconds()).Scan(&p50, &p99, &failed)
 	if err == nil && failed > 0 {
 		err = fmt.Errorf("%d jobs failed", failed)

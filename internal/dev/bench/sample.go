@@ -36,7 +36,8 @@ func window(events []event, warmUp, duration time.Duration) sample {
 	}
 	slices.Sort(took)
 	return sample{
-		count: len(took), perSecond: float64(len(took)) / duration.Seconds(), p50: percentile(took, 0.50), p99: percentile(took, 0.99),
+		count: len(took), perSecond: float64(len(took)) / duration.Seconds(), p50: percentile(took, 0.50),
+		p99:     percentile(took, 0.99),
 		service: math.NaN(), postgres: math.NaN(), client: math.NaN(),
 	}
 }

@@ -33,7 +33,8 @@ type service struct {
 	log     *os.File
 }
 
-// startService starts the program in a role and waits until it is ready. It writes its log lines as ever; they go to the log.
+// startService starts the program in a role and waits until it is ready. It writes its log lines as ever; they go to
+// the log.
 func startService(ctx context.Context, program, role, url, log string) (*service, error) {
 	s := &service{cmd: exec.Command(program, "serve", "--role", role, "--listen", "127.0.0.1:0")}
 	for _, variable := range os.Environ() { // a configuration of somebody's own would be measured
@@ -59,7 +60,8 @@ func startService(ctx context.Context, program, role, url, log string) (*service
 	line, err := lines.ReadString('\n')
 	address, found := strings.CutPrefix(strings.TrimSpace(line), "listening on http://")
 	if err != nil || !found {
-		return nil, errors.Join(fmt.Errorf("reiestr serve --role %s does not start, its log is %s (choose another with --service-log)", role, log), s.stop())
+		return nil, errors.Join(fmt.Errorf("reiestr serve --role %s does not start, its log is %s (choose another with "+
+			"--service-log)", role, log), s.stop())
 	}
 	s.address = address
 	go io.Copy(io.Discard, lines) //nolint:errcheck // until it ends
@@ -71,7 +73,7 @@ func startService(ctx context.Context, program, role, url, log string) (*service
 
 // stop ends the process in order. An error: it did not end well.
 func (s *service) stop() error {
-	s.cmd.Process.Signal(syscall.SIGTERM)                                   //nolint:errcheck // Wait tells what became of it
+	s.cmd.Process.Signal(syscall.SIGTERM)                                   //nolint:errcheck // Wait returns the outcome
 	kill := time.AfterFunc(40*time.Second, func() { s.cmd.Process.Kill() }) //nolint:errcheck // see above
 	defer kill.Stop()
 	return errors.Join(s.cmd.Wait(), s.log.Close())

@@ -1,5 +1,6 @@
-// Package population fills a migrated database with rows in realistic replaced and proportions, for measurements and stored plans. Every id
-// and secret follows from the row's ordinal, so whoever knows the size can name any row without asking the database.
+// Package population fills a migrated database with rows in realistic replaced and proportions, for measurements and
+// stored plans. Every id and secret follows from the row's ordinal, so whoever knows the size can name any row without
+// asking the database.
 package population
 
 import (
@@ -26,7 +27,8 @@ type Size struct {
 }
 
 // Standard is the population that plans are stored for.
-var Standard = Size{LegalEntities: 200_000, Licenses: 500_000, Tokens: 10_000, ServiceRequests: 1_000_000, Jobs: 300_000}
+var Standard = Size{LegalEntities: 200_000, Licenses: 500_000, Tokens: 10_000, ServiceRequests: 1_000_000,
+	Jobs: 300_000}
 
 // kinds are the middles of the ids.
 var kinds = map[string]string{
@@ -50,8 +52,8 @@ const scatter = 2654435761
 //go:embed fill.sql
 var fill string
 
-// Fill adds the rows in one transaction and has the database vacuum and analyze. The tables are empty before but for the base data of the
-// migrations, and the connection's login may become reiestr_owner.
+// Fill adds the rows in one transaction and has the database vacuum and analyze. The tables are empty before but for
+// the base data of the migrations, and the connection's login may become reiestr_owner.
 func Fill(ctx context.Context, conn *pgx.Conn, s Size) error {
 	// Several statements in one message are one transaction.
 	if _, err := conn.PgConn().Exec(ctx, s.statements()).ReadAll(); err != nil {
@@ -74,7 +76,8 @@ func (s Size) Digest() string {
 func (s Size) statements() string {
 	replaced := []string{"{scopes}", "ARRAY['" + strings.Join(api.Scopes(), "', '") + "']"}
 	for name, n := range map[string]int{
-		"legal_entities": s.LegalEntities, "legal_entities_20": s.LegalEntities / 20, "licenses": s.Licenses, "tokens": s.Tokens,
+		"legal_entities": s.LegalEntities, "legal_entities_20": s.LegalEntities / 20, "licenses": s.Licenses,
+		"tokens":           s.Tokens,
 		"service_requests": s.ServiceRequests, "groups": s.groups(), "jobs": s.Jobs, "keys": s.Jobs / 10,
 	} {
 		replaced = append(replaced, "{"+name+"}", fmt.Sprint(n))
@@ -85,8 +88,8 @@ func (s Size) statements() string {
 	return strings.NewReplacer(replaced...).Replace(fill)
 }
 
-// groups is how many groups of a hundred service requests there are: what belongs to a patient is within one of them, so it grows with no
-// population.
+// groups is how many groups of a hundred service requests there are: what belongs to a patient is within one of them,
+// so it grows with no population.
 func (s Size) groups() int { return max(s.ServiceRequests/100, 1) }
 
 // State is where a service request stands in its life.
@@ -156,10 +159,12 @@ func (s Size) Requisition(n int) string {
 	return digits[:4] + "-" + digits[4:8] + "-" + digits[8:12] + "-" + digits[12:]
 }
 
-// Busiest is the ordinal of a service request whose patient has a thousand, or as many as there are, and whose requisition has a hundred.
+// Busiest is the ordinal of a service request whose patient has a thousand, or as many as there are, and whose
+// requisition has a hundred.
 const Busiest = 1
 
-// Holder is the ordinal of a token of the legal entity that holds the n-th service request, where it is in_queue or in_progress.
+// Holder is the ordinal of a token of the legal entity that holds the n-th service request, where it is in_queue or
+// in_progress.
 func (s Size) Holder(n int) int { return (n-1)%s.Tokens + 1 }
 
 // Token is the secret of the n-th token.
@@ -168,8 +173,8 @@ func Token(n int) string { return fmt.Sprint("token", n) }
 // User is the id of the person who acts with the n-th token.
 func User(n int) uuid.UUID { return id("user", n) }
 
-// Caller is the ordinal of the legal entity of the n-th token. Legal entities of odd ordinals have a primary licence only, the others
-// additional ones, too. Its employee and division are those of the service requests it holds.
+// Caller is the ordinal of the legal entity of the n-th token. Legal entities of odd ordinals have a primary licence
+// only, the others additional ones, too. Its employee and division are those of the service requests it holds.
 func (s Size) Caller(n int) int {
 	t := n % s.Tokens
 	return t/2%(s.LegalEntities/20)*20 + 1 + t%2

@@ -108,7 +108,8 @@ const (
 	constraintsSQL = `
 		SELECT k.conrelid, k.conname::text, k.contype::text, pg_catalog.pg_get_constraintdef(k.oid),
 			coalesce(pg_catalog.obj_description(k.oid, 'pg_constraint'), ''),
-			ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+			ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conrelid
+				AND a.attnum = ANY (k.conkey)
 				ORDER BY pg_catalog.array_position(k.conkey, a.attnum)),
 			nullif(k.confrelid, 0)
 		FROM pg_catalog.pg_constraint k
@@ -116,14 +117,17 @@ const (
 		ORDER BY pg_catalog.array_position('{p,u,f,c,x}', k.contype::text), k.conname COLLATE "C"`
 	indexesSQL = `
 		SELECT i.indrelid, c.relname::text, pg_catalog.pg_get_indexdef(i.indexrelid),
-			coalesce(pg_catalog.obj_description(i.indexrelid, 'pg_class'), pg_catalog.obj_description(k.oid, 'pg_constraint'), ''),
+			coalesce(pg_catalog.obj_description(i.indexrelid, 'pg_class'),
+				pg_catalog.obj_description(k.oid, 'pg_constraint'), ''),
 			coalesce(k.conname::text, ''), i.indisvalid
 		FROM pg_catalog.pg_index i
 		JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-		LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')
+		LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid
+			AND k.contype IN ('p', 'u', 'x')
 		ORDER BY c.relname COLLATE "C"`
 	triggersSQL = `
-		SELECT t.tgrelid, t.tgname::text, pg_catalog.pg_get_triggerdef(t.oid), coalesce(pg_catalog.obj_description(t.oid, 'pg_trigger'), '')
+		SELECT t.tgrelid, t.tgname::text, pg_catalog.pg_get_triggerdef(t.oid), coalesce(pg_catalog.obj_description(t.oid,
+			'pg_trigger'), '')
 		FROM pg_catalog.pg_trigger t
 		WHERE NOT t.tgisinternal
 		ORDER BY t.tgname COLLATE "C"`
@@ -133,15 +137,18 @@ const (
 			pg_catalog.pg_get_userbyid(p.proowner)::text
 		FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 		WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND p.prokind IN ('f', 'p')
-		ORDER BY n.nspname COLLATE "C", p.proname COLLATE "C", pg_catalog.pg_get_function_identity_arguments(p.oid) COLLATE "C"`
+		ORDER BY n.nspname COLLATE "C", p.proname COLLATE "C",
+			pg_catalog.pg_get_function_identity_arguments(p.oid) COLLATE "C"`
 	// The rights of owners are left out: they have all, and which those are differs between versions.
 	grantsSQL = `
 		WITH granted AS (
-			SELECT n.nspname::text AS schema, 0::oid AS object, '' AS function, n.nspowner AS owner, '' AS column_name, a.grantee, a.privilege_type
+			SELECT n.nspname::text AS schema, 0::oid AS object, '' AS function, n.nspowner AS owner, '' AS column_name,
+				a.grantee, a.privilege_type
 			FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) a
 			UNION ALL
 			SELECT n.nspname::text, c.oid, '', c.relowner, '', a.grantee, a.privilege_type
-			FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
+			FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+				CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
 			WHERE c.relkind IN ('r', 'p', 'v', 'm')
 			UNION ALL
 			SELECT n.nspname::text, c.oid, '', c.relowner, t.attname::text, a.grantee, a.privilege_type
@@ -150,18 +157,21 @@ const (
 			JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 			CROSS JOIN LATERAL pg_catalog.aclexplode(t.attacl) a
 			UNION ALL
-			SELECT n.nspname::text, 0, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')', p.proowner, '', a.grantee, a.privilege_type
+			SELECT n.nspname::text, 0, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')',
+				p.proowner, '', a.grantee, a.privilege_type
 			FROM pg_catalog.pg_proc p
 			JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 			CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
 		)
 		SELECT schema, object, function, role, privilege_type, column_name
-		FROM granted CROSS JOIN LATERAL (SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(grantee)::text END) AS r (role)
+		FROM granted CROSS JOIN LATERAL (SELECT CASE WHEN grantee = 0 THEN 'PUBLIC'
+			ELSE pg_catalog.pg_get_userbyid(grantee)::text END) AS r (role)
 		WHERE grantee <> owner AND schema !~ '^pg_' AND schema <> 'information_schema'
 		ORDER BY role COLLATE "C", privilege_type COLLATE "C", column_name COLLATE "C"`
 	membershipsSQL = `
 		SELECT DISTINCT m.rolname::text, r.rolname::text
-		FROM pg_catalog.pg_auth_members a JOIN pg_catalog.pg_roles m ON m.oid = a.member JOIN pg_catalog.pg_roles r ON r.oid = a.roleid
+		FROM pg_catalog.pg_auth_members a JOIN pg_catalog.pg_roles m ON m.oid = a.member JOIN pg_catalog.pg_roles r
+			ON r.oid = a.roleid
 		WHERE m.rolname ~ '^reiestr_' AND NOT m.rolcanlogin
 		ORDER BY 1, 2`
 	settingsSQL = `
@@ -238,7 +248,8 @@ func (d *document) readCatalogue(ctx context.Context, conn *pgx.Conn) error {
 	}); err != nil {
 		return err
 	}
-	if err := each(ctx, conn, membershipsSQL, func(m *membership) { d.memberships = append(d.memberships, *m) }); err != nil {
+	if err := each(ctx, conn, membershipsSQL,
+		func(m *membership) { d.memberships = append(d.memberships, *m) }); err != nil {
 		return err
 	}
 	return each(ctx, conn, settingsSQL, func(s *setting) { d.settings = append(d.settings, *s) })

@@ -27,8 +27,9 @@ type way struct {
 	rewritten []string // tables whose files are not those of before
 }
 
-// takeBack takes all migrations back, newest first, and plans and applies each once more before it goes. So each is planned on the
-// version that it meets when it is rolled out, and each has gone up on that version and down from its own.
+// takeBack takes all migrations back, newest first, and plans and applies each once more before it goes. So each is
+// planned on the version that it meets when it is rolled out, and each has gone up on that version and down from its
+// own.
 func (d *document) takeBack(ctx context.Context, url string, conn *pgx.Conn) error {
 	steps, err := migrations.Status(ctx, url)
 	if err != nil {
@@ -69,7 +70,8 @@ func (w way) apply(ctx context.Context, conn *pgx.Conn) error {
 	for _, s := range w.Statements {
 		statements = append(statements, s.SQL)
 	}
-	statements = append(statements, fmt.Sprintf("INSERT INTO ops.schema_versions (version_id, is_applied) VALUES (%d, true)", w.Version))
+	statements = append(statements, fmt.Sprintf("INSERT INTO ops.schema_versions (version_id, is_applied) VALUES (%d, "+
+		"true)", w.Version))
 	if w.InTransaction {
 		statements = append(append([]string{"BEGIN"}, statements...), "COMMIT")
 	}
@@ -118,28 +120,34 @@ func rewritten(ctx context.Context, conn *pgx.Conn, do func() error) ([]string, 
 	return changed, err
 }
 
-// brief are the kinds of statements that are over in a moment once they have their locks, however large the tables are; of several
-// actions in one ALTER TABLE that is not said. A column with a default that has to be computed row by row is told by what is rewritten.
+// brief matches statements that end in a moment once they have their locks, whatever the size of the tables. It matches
+// no ALTER TABLE with several actions. A new column whose default is computed for each row rewrites the
+// table: the planned migration lists such tables.
 var brief = regexp.MustCompile(`(?i)^(?:` + strings.Join([]string{
 	`create (or replace )?(trigger|function|view|schema|type|table)\b.*`,
 	`drop (table|trigger|function|view|index|schema|type)\b.*`,
 	`comment on\b.*`,
-	`alter table (if exists )?(only )?[\w.]+ (rename|(drop|alter) (column )?\w+ (drop not null|set default|drop default)|drop|(enable|disable) trigger)\b[^,]*`,
+	`alter table (if exists )?(only )?[\w.]+ (rename|drop|(enable|disable) trigger)\b[^,]*`,
+	`alter table (if exists )?(only )?[\w.]+ (drop|alter) (column )?\w+ (drop not null|set default|drop default)\b[^,]*`,
 	`alter table (if exists )?(only )?[\w.]+ add column\b[^,]*`,
 	`alter table (if exists )?(only )?[\w.]+ add constraint\b.* not valid`,
 }, "|") + `)$`)
 
-// checked is what a new column brings that has to be looked at in every row.
+// checked matches a new column with a constraint that PostgreSQL has to check in every row.
 var checked = regexp.MustCompile(`(?i)\badd column\b.*\b(check|references|unique|primary key|generated)\b`)
 
 var (
-	concurrent = regexp.MustCompile(`(?i)^(create index|create unique index|drop index) concurrently (?:if (?:not )?exists )?([\w.]+)`)
-	// removes is what takes away what a program that serves meanwhile may use.
-	removes    = regexp.MustCompile(`(?i)^(drop (table|view|function|schema|type)|alter table .* drop column|revoke|delete from)\b`)
+	concurrent = regexp.MustCompile(`(?i)^(create index|create unique index|drop index) concurrently ` +
+		`(?:if (?:not )?exists )?([\w.]+)`)
+	// removes matches statements that remove what a running program may use.
+	removes = regexp.MustCompile(`(?i)^(drop (table|view|function|schema|type)|alter table .* drop column|` +
+		`revoke|delete from)\b`)
 	changesRow = regexp.MustCompile(`(?i)^(insert into|update|delete from) ([\w.]+)`)
-	takesAway  = regexp.MustCompile(`(?i)^drop table (if exists )?([\w.]+)|^alter table (?:if exists )?(?:only )?([\w.]+) drop column (?:if exists )?(\w+)|^delete from ([\w.]+)`)
-	validates  = regexp.MustCompile(`(?i)^alter table (if exists )?(only )?[\w.]+ validate constraint\b`)
-	// From version 18 on they lock their tables ACCESS SHARE, which nobody notices; on the page they are the same for all versions.
+	takesAway  = regexp.MustCompile(`(?i)^drop table (if exists )?([\w.]+)|^alter table (?:if exists )?(?:only )?` +
+		`([\w.]+) drop column (?:if exists )?(\w+)|^delete from ([\w.]+)`)
+	validates = regexp.MustCompile(`(?i)^alter table (if exists )?(only )?[\w.]+ validate constraint\b`)
+	// From PostgreSQL 18 on these lock their tables ACCESS SHARE, which blocks no read and no write. The page leaves that
+	// lock out, so that it is the same for all versions.
 	rightsOnly = regexp.MustCompile(`(?i)^(grant|revoke)\b`)
 	bounded    = regexp.MustCompile(`(?i)^set (local )?lock_timeout`)
 )
@@ -155,7 +163,7 @@ func locks(s migrations.PlannedStatement) []migrations.PlannedLock {
 	return s.Locks
 }
 
-// verdict says whether a way may be gone while the service works, and why.
+// verdict says whether a migration may run, up or down, while the service works, and why.
 func (w way) verdict() string {
 	limit := ""
 	stops := map[string]string{} // table → what is stopped for a moment
@@ -168,7 +176,8 @@ func (w way) verdict() string {
 		if removes.MatchString(sql) {
 			needed = append(needed, code(shortened(sql)))
 		}
-		if row := changesRow.FindStringSubmatch(sql); row != nil && len(s.Locks) > 0 && !slices.Contains(changed, code(row[2])) {
+		if row := changesRow.FindStringSubmatch(sql); row != nil && len(s.Locks) > 0 &&
+			!slices.Contains(changed, code(row[2])) {
 			changed = append(changed, code(row[2]))
 		}
 		if text := w.patience(sql); text != "" {
@@ -179,10 +188,11 @@ func (w way) verdict() string {
 			switch {
 			case l.Assumed && w.alone:
 			case l.Assumed:
-				slow = append(slow, "what "+code(shortened(sql))+" locks is not known, and the worst is assumed")
+				slow = append(slow, "the locks of "+code(shortened(sql))+" are not known, and the strongest is assumed")
 			case l.Blocks == "schema changes only":
 			case !brief.MatchString(sql) || checked.MatchString(sql):
-				slow = append(slow, fmt.Sprintf("%s holds up %s of %s for a time that grows with the table", code(shortened(sql)), l.Blocks, code(l.Table)))
+				slow = append(slow, fmt.Sprintf("%s blocks %s of %s for a time that grows with the table", code(shortened(sql)),
+					l.Blocks, code(l.Table)))
 			case stops[l.Table] != "reads and writes":
 				stops[l.Table] = l.Blocks
 			}
@@ -199,28 +209,32 @@ func (w way) verdict() string {
 	case len(slow) > 0:
 		return "**No:** " + strings.Join(slices.Compact(slow), "; ") + "."
 	case len(needed) > 0 && w.back:
-		return "**Only with the processes stopped:** those of the newer program need what goes by " + strings.Join(needed, ", ") + "."
+		return "**Only with the processes stopped:** those of the newer program need what is removed by " +
+			strings.Join(needed, ", ") + "."
 	case len(momentary) > 0 && limit == "":
-		return "**No:** it stops " + strings.Join(momentary, ", ") +
-			", and no lock_timeout bounds how long it waits for that, with everybody else behind it."
+		return "**No:** it blocks " + strings.Join(momentary, ", ") +
+			", and no lock_timeout bounds its wait for the lock, in which all later statements on the table wait too."
 	case len(momentary) > 0 && len(patient) > 0:
-		return "**No:** it stops " + strings.Join(momentary, ", ") + ", and does what takes its time beside it."
+		return "**No:** it blocks " + strings.Join(momentary, ", ") +
+			", and holds these locks during a statement that takes long."
 	}
-	text := "**Yes.** Nobody is held up."
+	text := "**Yes.** It blocks nothing."
 	if len(momentary) > 0 {
-		text = "**Yes.** It stops " + strings.Join(momentary, ", ") + " for a change of the catalogue, which does not depend on the size of the " +
-			"table. It waits " + strings.Trim(limit, "'") + " at most for each lock; then it gives up, nothing has changed, and it is run again."
+		text = "**Yes.** It blocks " + strings.Join(momentary, ", ") +
+			" for a moment, whatever the size of the table. It waits at most " +
+			strings.Trim(limit, "'") + " for each lock. If that is not enough it fails and has changed nothing: run it again."
 	}
 	if len(changed) > 0 {
 		text += " It changes rows of " + strings.Join(changed, ", ") + "."
 	}
 	if len(needed) > 0 {
-		text += " The processes of the version before serve on meanwhile, and must not need what goes by " + strings.Join(needed, ", ") + "."
+		text += " The processes of the release before still serve, and must not need what is removed by " +
+			strings.Join(needed, ", ") + "."
 	}
 	return strings.Join(append([]string{text}, patient...), " ")
 }
 
-// patience tells of a statement that lets others work but takes its time; "": it is none.
+// patience describes a statement that takes long but blocks no reads and no writes; "" for any other.
 func (w way) patience(sql string) string {
 	if validates.MatchString(sql) {
 		return code(shortened(sql)) + " reads the whole table while others write."
@@ -234,15 +248,16 @@ func (w way) patience(sql string) string {
 	}
 	remedy := "which has to be dropped before it is run again"
 	for _, s := range w.Statements {
-		if first := flat(s.SQL); strings.HasPrefix(strings.ToLower(first), "drop index concurrently if exists") && strings.Contains(first, index[2]) {
+		if first := flat(s.SQL); strings.HasPrefix(strings.ToLower(first), "drop index concurrently if exists") &&
+			strings.Contains(first, index[2]) {
 			remedy = "which the next run drops first"
 		}
 	}
-	return code(index[2]) + " is built CONCURRENTLY, which reads the table twice and waits for all transactions under way: look for old ones " +
-		"first (`pg_stat_activity`). Interrupted, it leaves an invalid index, " + remedy + "."
+	return code(index[2]) + " is built CONCURRENTLY, which reads the table twice and waits for all transactions under " +
+		"way: look for old ones first (`pg_stat_activity`). Interrupted, it leaves an invalid index, " + remedy + "."
 }
 
-// lost are the data that go for good.
+// lost names the data that are lost for good.
 func (w way) lost() string {
 	var all []string
 	for _, s := range w.Statements {
@@ -315,51 +330,45 @@ func (w way) describe(p *page) {
 		}
 		rows = append(rows, []string{fmt.Sprintf("`COMMENT ON` (%d)", comments), lock, ""})
 	}
-	p.table([]string{"statement", "locks on tables that stand", "holds up"}, rows)
+	p.table([]string{"statement", "locks on existing tables", "blocks"}, rows)
 }
 
 func (d *document) migrationsPage() string {
 	newest := d.migrations[len(d.migrations)-1]
 	p := newPage("Migrations")
 	p.paragraph(`
-Each migration as it meets a database of the version before it, up and down: both ways were planned and gone on the way to this page. Locks are
-those of ` + "`bin/reiestr migrate plan`" + `, which tells the same of a database of your own. *None*: no table that stands is locked.
-` + "`GRANT` and `REVOKE`" + ` lock their tables ACCESS SHARE from PostgreSQL 18 on, which holds up nobody who reads or writes.`)
+To make this page, each migration ran on a database of the version before it, up and down. The locks are those that
+` + "`bin/reiestr migrate plan`" + ` shows; run it to see the locks on your own database. *None*: the migration locks no
+table that existed before. From PostgreSQL 18 on, ` + "`GRANT` and `REVOKE`" + ` lock their tables ACCESS SHARE, which
+blocks no read and no write.`)
 	var rows [][]string
 	for _, m := range slices.Backward(d.migrations) {
-		rows = append(rows, []string{link(m.up.Name, "", m.up.Name), answer(m.up.verdict()), answer(m.down.verdict()), m.down.lost()})
+		rows = append(rows, []string{link(m.up.Name, "", m.up.Name), answer(m.up.verdict()), answer(m.down.verdict()),
+			m.down.lost()})
 	}
 	p.table([]string{"migration", "up at noon?", "down at noon?", "down removes"}, rows)
 
 	p.heading(2, "Roll out the newest")
 	p.paragraph(fmt.Sprintf(`
-The newest migration is %s. Roll it out with the program that brings it:
+The newest migration is %s. Roll it out with the program that contains it:
 
-1. `+"`bin/reiestr migrate status`"+` shows version %d applied and %d pending; `+"`bin/reiestr migrate plan`"+` shows the locks told below, and nothing else.
-   From an older version more is pending: `+"`up`"+` goes through all of it, one migration after the other, and each has its section below.
+1. `+"`bin/reiestr migrate status`"+` shows version %d applied and %d pending. `+"`bin/reiestr migrate plan`"+` shows
+   the locks listed below, and no others. On an older version more migrations are pending: `+"`up`"+` applies all of
+   them, one after the other. Each has its section below.
 2. `+"`bin/reiestr migrate up`"+`. At noon? %s
-3. Replace the processes, one after the other. A program starts only on the version that it was built for, and those of the version before go
-   on serving; but their `+"`/readyz`"+` answers 503 from step 2 on, so a load balancer that asks it needs the new processes at once.`,
+3. Replace the processes, one after the other. Processes of the release before work on the newer schema and stay ready
+   ([decision 16](../decisions/0016-expand-and-contract.md)). A process of the newer release starts only after step 2.`,
 		link(newest.up.Name, "", newest.up.Name), newest.up.Version-1, newest.up.Version, newest.up.verdict()))
 
 	p.heading(2, "Roll back the newest")
-	down := newest.down.verdict()
-	back := "`bin/reiestr migrate down`, with the newer program: the older one does not have the file. It takes one migration back, the " +
-		"newest. At noon? " + down
-	if lost := newest.down.lost(); lost != "" {
-		back += " These data are lost for good: " + lost + "."
-	} else {
-		back += " No data are lost."
+	p.paragraph("Start the processes of the release before, one after the other, and stop those of the newer one. The " +
+		"schema stays: the release before works on it ([decision 16](../decisions/0016-expand-and-contract.md)).")
+	lost := "It loses no data."
+	if names := newest.down.lost(); names != "" {
+		lost = "It loses these data for good: " + names + "."
 	}
-	steps := []string{"Stop the processes of the newer program.", back, "Start the processes of the older program."}
-	if answer(down) == "yes" {
-		steps = []string{back, "Start the processes of the older program; then stop those of the newer, whose `/readyz` answers 503 from step 1 on."}
-	}
-	steps = append(steps, fmt.Sprintf("`bin/reiestr migrate status` shows version %d applied and, by the newer program, %d pending.", newest.up.Version-1, newest.up.Version))
-	p.line("")
-	for i, step := range steps {
-		p.line("%d. %s", i+1, step)
-	}
+	p.paragraph("`bin/reiestr migrate down` is for development, and for a release that has never served. It takes the " +
+		"newest migration back, and only the newer program can run it. " + lost + " At noon? " + newest.down.verdict())
 
 	for _, m := range slices.Backward(d.migrations) {
 		p.heading(2, m.up.Name)

@@ -152,9 +152,10 @@ func (d *document) servedBy(index string) string {
 func (d *document) queriesPage() string {
 	p := newPage("Queries")
 	p.paragraph(`
-Every statement that the program sends, apart from ` + "`begin`, `commit`, `rollback`, `LISTEN` and `pg_notify`" + `, with what its header in
-[sql/](../../sql/) says. Each is run by a name of its own, which stands in front of its text in ` + "`pg_stat_activity`" + ` and in the server's log.
-Which of them make one transaction, and in which order they lock, is told in [transactions.md](transactions.md).`)
+Every statement that the program sends, with its header in [sql/](../../sql/), except ` + "`begin`, `commit`," + `
+` + "`rollback`, `LISTEN` and `pg_notify`" + `. Each has a name, which stands in front of its text in
+` + "`pg_stat_activity`" + ` and in the server's log. [transactions.md](transactions.md) shows which statements form one
+transaction, and the order of their locks.`)
 	var rows [][]string
 	for _, f := range d.files {
 		for _, q := range f.queries {

@@ -9,8 +9,8 @@ func (d *document) overview() string {
 	newest := d.migrations[len(d.migrations)-1]
 	p := newPage("The database")
 	p.paragraph(fmt.Sprintf(`
-Schema version %d. These pages are taken from the database itself and from the headers of [sql/](../../sql/), and compared with it by the tests;
-`+"`make schema`"+` writes them anew.`, newest.up.Version))
+Schema version %d. `+"`make schema`"+` generates these pages from a migrated database and from the headers of
+[sql/](../../sql/). A test fails when they are out of date.`, newest.up.Version))
 	p.table([]string{"page", "answers"}, d.contents())
 
 	p.heading(2, "Questions of a DBA")
@@ -34,7 +34,7 @@ Schema version %d. These pages are taken from the database itself and from the h
 				". The other way round, what an index is there for: the tables of indexes on the pages of the schemas",
 		},
 		{
-			"What is to be run, in which order, to roll the newest migration out and back?",
+			"Which commands roll the newest migration out and back, and in which order?",
 			"[Roll out](migrations.md#roll-out-the-newest), [roll back](migrations.md#roll-back-the-newest)",
 		},
 		{"Is a migration safe at noon?", "The first table of [migrations.md](migrations.md), with the reason at each"},
@@ -48,9 +48,9 @@ Schema version %d. These pages are taken from the database itself and from the h
 
 	p.heading(2, "Tables")
 	p.paragraph(`
-Solid lines are foreign keys. Dotted lines are columns that hold an id of another table and have no foreign key: by design none crosses between
-the schemas, as each may move to a server of its own, and none ties the events to what they tell of. Only the columns that tie tables together
-are drawn.`)
+Solid lines are foreign keys. Dotted lines are columns that hold an id of another table without a foreign key. By design
+no foreign key crosses between schemas, because each schema may move to a server of its own, and no foreign key leads
+from an event to its subject. The diagram shows only the columns that connect tables.`)
 	p.code("mermaid", d.diagram())
 	var tables [][]string
 	for _, r := range d.relations() {
@@ -60,8 +60,9 @@ are drawn.`)
 
 	p.heading(2, "Roles")
 	p.paragraph(`
-None of them can log in; logins are granted to them ([why](../decisions/0005-roles.md)). [roles.sql](../../migrations/roles.sql) makes them.
-A tick on the page of a schema stands for the whole table, names are the columns that a right is limited to.`)
+No role can log in: grant the roles to logins ([why](../decisions/0005-roles.md)).
+[roles.sql](../../migrations/roles.sql) creates them. On the page of a schema, a tick is a right on the whole table, and
+names are the columns that a right is limited to.`)
 	var rows [][]string
 	for _, s := range d.sorted() {
 		for _, row := range rightsOnSchema(s) {
@@ -85,13 +86,15 @@ A tick on the page of a schema stands for the whole table, names are the columns
 func (d *document) contents() [][]string {
 	var rows [][]string
 	for _, s := range d.sorted() {
-		rows = append(rows, []string{fmt.Sprintf("[%s.md](%s.md)", s.Name, s.Name), s.Comment + " Columns, constraints, indexes, triggers, storage, rights."})
+		rows = append(rows, []string{fmt.Sprintf("[%s.md](%s.md)", s.Name, s.Name), s.Comment +
+			" Columns, constraints, indexes, triggers, storage, rights."})
 	}
 	return append(rows, [][]string{
 		{"[queries.md](queries.md)", "Every statement: purpose, locks, index, refusals."},
 		{"[transactions.md](transactions.md)", "Every method: its statements and locks in their order."},
 		{"[states.md](states.md)", "The state machines, as every action in every situation has shown them."},
-		{"[migrations.md](migrations.md)", "Every migration: locks up and down, whether it is safe at noon; how to roll out and back."},
+		{"[migrations.md](migrations.md)", "Every migration: locks up and down, " +
+			"whether it is safe at noon; how to roll out and back."},
 	}...)
 }
 

@@ -1,6 +1,6 @@
-// Package schemadoc writes docs/schema: what a DBA has to know of the database, taken from the database itself. Tables come from the
-// catalogue, transactions and state machines from carrying out every action, locks of migrations from taking each back and planning it
-// anew, what a query locks from its header in sql/.
+// Package schemadoc writes docs/schema: what a DBA has to know of the database, taken from the database itself. Tables
+// come from the catalogue, transactions and state machines from carrying out every action, locks of migrations from
+// taking each back and planning it anew, what a query locks from its header in sql/.
 package schemadoc
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// Render answers the pages by file name. The database at url holds no data, and in the end no schema either: it goes through all that the
-// pages tell of. queries holds the files of sql/.
+// Render answers the pages by file name. The database at url holds no data, and in the end no schema either: it goes
+// through all that the pages tell of. queries holds the files of sql/.
 func Render(ctx context.Context, url string, queries fs.FS) (map[string]string, error) {
 	if err := migrations.Up(ctx, url); err != nil {
 		return nil, err

@@ -109,3 +109,25 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestRollBackLeavesTheSchema holds the page of migrations to decision 16: the program of the release before works on
+// the newer schema, so that nobody takes a migration back to roll back a program.
+func TestRollBackLeavesTheSchema(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../../docs/schema/migrations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(page), "\n## Roll back the newest\n")
+	section, _, _ := strings.Cut(rest, "\n## ")
+	first, after, _ := strings.Cut(strings.TrimSpace(section), "\n\n")
+	if !found || strings.Contains(first, "migrate down") || !strings.Contains(first, "The schema stays") {
+		t.Errorf("the steps back are not those of the program alone:\n%s", section)
+	}
+	if !strings.Contains(after, "`bin/reiestr migrate down` is for development") {
+		t.Errorf("the page does not say what migrate down is for:\n%s", section)
+	}
+	if strings.Contains(string(page), "starts only on the version that it was built for") {
+		t.Error("a program starts on a newer schema as well")
+	}
+}

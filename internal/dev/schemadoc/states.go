@@ -50,7 +50,8 @@ func allowed(ctx context.Context, conn *pgx.Conn, table, column string) ([]strin
 		SELECT m.value[1]
 		FROM pg_catalog.pg_constraint k
 		JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND k.conkey = ARRAY[a.attnum]
-		CROSS JOIN LATERAL pg_catalog.regexp_matches(pg_catalog.pg_get_constraintdef(k.oid), '''([^'']*)''::text', 'g') WITH ORDINALITY AS m (value, place)
+		CROSS JOIN LATERAL pg_catalog.regexp_matches(pg_catalog.pg_get_constraintdef(k.oid), '''([^'']*)''::text',
+			'g') WITH ORDINALITY AS m (value, place)
 		WHERE k.contype = 'c' AND k.conrelid = $1::text::pg_catalog.regclass AND a.attname = $2
 			AND pg_catalog.strpos(pg_catalog.pg_get_constraintdef(k.oid), '= ANY (ARRAY[') > 0
 		ORDER BY m.place`, table, column)
@@ -226,7 +227,8 @@ func (st *states) rehearseJobs(ctx context.Context, s *stage, app *db.DB) error 
 	}{
 		{"no rule refuses", func(uuid.UUID, uuid.UUID) error { return run(ctx, app) }},
 		{"a rule refuses under the lock", func(_, id uuid.UUID) error {
-			if _, err := s.owner.Exec(ctx, `UPDATE medical_events.service_requests SET status = 'recalled' WHERE id = $1`, id); err != nil {
+			if _, err := s.owner.Exec(ctx, `UPDATE medical_events.service_requests SET status = 'recalled' WHERE id = $1`,
+				id); err != nil {
 				return err
 			}
 			return run(ctx, app)
@@ -258,7 +260,8 @@ func (st *states) rehearseJobs(ctx context.Context, s *stage, app *db.DB) error 
 				continue
 			}
 			_, err := service.Exec(ctx, `
-				UPDATE ops.jobs SET status = $2::text, refusal = CASE WHEN $2 = 'failed' THEN '-' END, ended_at = CASE WHEN $2 <> 'pending' THEN inserted_at END
+				UPDATE ops.jobs SET status = $2::text, refusal = CASE WHEN $2 = 'failed' THEN '-' END, ended_at = CASE
+					WHEN $2 <> 'pending' THEN inserted_at END
 				WHERE id = $1`, job, to)
 			if st.jobs[from][to], err = refusedBy(err); err != nil {
 				return err
@@ -371,13 +374,14 @@ func (d *document) statesPage() string {
 	st := &d.states
 	p := newPage("State machines")
 	p.paragraph(`
-Nothing here is drawn by hand. A service request was put into every situation that the constraints let in, each action was carried out on it in
-the way of the service, request and job, and what the row was afterwards is what is shown.`)
+These pages come from a database. For every combination of values that the constraints allow, a service request was
+stored, each action was carried out as the service does it, as a request and a job, and the row was read afterwards.`)
 	status, processing := st.machines()
 
 	p.heading(2, "status of a service request")
 	p.code("mermaid", status.diagram())
-	p.paragraph(`*no action*: the database would let the service do it, but no action does; such rows come with bundles.`)
+	p.paragraph("*no action*: the database allows this change to the service, but no action makes it. Bundles store " +
+		"such rows.")
 	var refusals [][]string
 	byConstraint := map[string][]string{}
 	for _, from := range slices.Sorted(maps.Keys(st.serviceRequests)) {
@@ -390,23 +394,26 @@ the way of the service, request and job, and what the row was afterwards is what
 	for _, constraint := range slices.Sorted(maps.Keys(byConstraint)) {
 		refusals = append(refusals, []string{code(constraint), strings.Join(byConstraint[constraint], "; ")})
 	}
-	p.paragraph("What the database refuses the service, whatever the statement:")
+	p.paragraph("Changes that the database refuses to the service in every statement:")
 	p.table([]string{"by", "change"}, refusals)
 
 	p.heading(2, "program_processing_status of a service request")
 	p.code("mermaid", processing.diagram())
-	p.paragraph(`A service request may enter at any value, with a bundle; the start is drawn where no action leads. The ladders and the conditions of the effects
-keep this order; the constraints keep the combinations, see below.`)
+	p.paragraph(`
+A bundle may store a service request with any value; the diagram shows a start where no action leads. The checks in sql/
+and the conditions of the updates enforce the order. The constraints enforce the combinations, see below.`)
 
 	p.heading(2, "Every situation and every action")
 	p.paragraph(`
-A situation is status, program_processing_status and holder. A cell is where the action leads, or the code of the rule that refuses; the order of
-the rules stands in [queries.md](queries.md#service_requestssql). Actions are those of *the caller*, a legal entity that may act, with a body that
-fits, on a service request that has not expired; *` + expiry + `* finds one that has, and leaves it alone where the cell is empty.`)
+A situation is status, program_processing_status and holder. A cell shows the new situation, or the code of the check
+that refuses the action; [queries.md](queries.md#service_requestssql) has the order of the checks. *The caller* is a
+legal entity that may act. It sends a valid body, and the service request has not expired. In the column *` + expiry +
+		`* it
+has expired; an empty cell means no change.`)
 	p.table(append([]string{"situation"}, st.actions...), st.matrix())
 
 	p.heading(2, "What cannot be")
-	p.paragraph("Situations that a constraint keeps out of the table, whoever writes:")
+	p.paragraph("Situations that a constraint refuses, whichever role writes:")
 	var rows [][]string
 	for _, constraint := range slices.Sorted(maps.Keys(st.refused)) {
 		var all []string
@@ -469,7 +476,8 @@ func (st *states) matrix() [][]string {
 	for _, at := range st.situations {
 		name := at.String()
 		if f := (frame{at.status, at.program}); len(kinds[f]) == 1 {
-			name = at.status + map[bool]string{false: ", no programme", true: ", with a programme"}[at.program] + ", whatever else"
+			name = at.status + map[bool]string{false: ", no programme", true: ", with a programme"}[at.program] +
+				", whatever else"
 		}
 		same := slices.IndexFunc(rows, func(other []string) bool { return slices.Equal(other[1:], cells[at]) })
 		switch {

@@ -69,7 +69,8 @@ func (r *recorder) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.Trac
 
 func (r *recorder) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
-func (r *recorder) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceCopyFromStartData) context.Context {
+func (r *recorder) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn,
+	data pgx.TraceCopyFromStartData) context.Context {
 	r.note("COPY /* " + r.document.copied(strings.Join(data.TableName, ".")) + " */")
 	return ctx
 }
@@ -93,18 +94,20 @@ func newStage(ctx context.Context, d *document, url string, owner *pgx.Conn) (*s
 	s := &stage{d, url, owner, db.Caller{UserID: uuid.New(), ClientID: uuid.New()}, uuid.New(), uuid.New()}
 	_, err := owner.Exec(ctx, `
 		INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by)
-		SELECT id, '', '', 'OUTPATIENT', 'ACTIVE', $1, $1 FROM pg_catalog.unnest($2::uuid[]) AS id`, s.operator, []uuid.UUID{s.caller.ClientID, s.other})
+		SELECT id, '', '', 'OUTPATIENT', 'ACTIVE', $1, $1 FROM pg_catalog.unnest($2::uuid[]) AS id`, s.operator,
+		[]uuid.UUID{s.caller.ClientID, s.other})
 	if err != nil {
 		return nil, err
 	}
 	_, err = owner.Exec(ctx, `
-		INSERT INTO prm.licenses (legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, inserted_by, updated_by)
+		INSERT INTO prm.licenses (legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, inserted_by,
+			updated_by)
 		VALUES ($1, 'MSP', true, '', '2020-01-01', '2020-01-01', $2, $2)`, s.caller.ClientID, s.operator)
 	return s, err
 }
 
-// record answers the statements that are sent while something is done through package db. Each recording has a pool of its own, which
-// remembers nothing of the one before.
+// record answers the statements that are sent while something is done through package db. Each recording has a pool of
+// its own, which remembers nothing of the one before.
 func (s *stage) record(ctx context.Context, role db.Role, do func(*db.DB) error) ([]string, error) {
 	r := &recorder{document: s.document}
 	d, err := db.Open(ctx, db.Config{URL: s.url, Role: role, TimeZone: timeZone, Tracer: r, MaxConns: 1})
@@ -144,7 +147,8 @@ func (s *stage) put(ctx context.Context, at situation, expires time.Time) (uuid.
 	id := uuid.New()
 	program := uuid.NullUUID{UUID: uuid.New(), Valid: at.program}
 	_, err := s.owner.Exec(ctx, `
-		INSERT INTO medical_events.service_requests (id, requisition, patient_id, status, category, program_id, program_processing_status,
+		INSERT INTO medical_events.service_requests (id, requisition, patient_id, status, category, program_id,
+			program_processing_status,
 			used_by_legal_entity_id, expiration_date, inserted_by, updated_by)
 		VALUES ($1, '1', $1, $2, 'counselling', $3, nullif($4, ''), $5, $6, $7, $7)`,
 		id, at.status, program, at.processing, s.holder(at.holder), expires, s.operator)
@@ -156,7 +160,8 @@ func (s *stage) find(ctx context.Context, id uuid.UUID) (situation, error) {
 	var holder uuid.NullUUID
 	err := s.owner.QueryRow(ctx, `
 		SELECT status, program_id IS NOT NULL, coalesce(program_processing_status, ''), used_by_legal_entity_id
-		FROM medical_events.service_requests WHERE id = $1`, id).Scan(&found.status, &found.program, &found.processing, &holder)
+		FROM medical_events.service_requests WHERE id = $1`, id).Scan(&found.status, &found.program, &found.processing,
+		&holder)
 	switch {
 	case holder == s.holder(byCaller):
 		found.holder = byCaller
@@ -169,7 +174,8 @@ func (s *stage) find(ctx context.Context, id uuid.UUID) (situation, error) {
 // order is the action on a service request, with a body that fits.
 func (s *stage) order(a db.Action, id uuid.UUID) db.Order {
 	bodies := map[db.Action]any{
-		db.Use: db.UseBody{UsedByLegalEntity: s.caller.ClientID}, db.Release: db.ReleaseBody{}, db.Process: db.ProcessBody{}, db.Complete: db.CompleteBody{},
+		db.Use: db.UseBody{UsedByLegalEntity: s.caller.ClientID}, db.Release: db.ReleaseBody{}, db.Process: db.ProcessBody{},
+		db.Complete: db.CompleteBody{},
 	}
 	return db.Order{Action: a, ServiceRequestID: id, Caller: s.caller, Body: bodies[a]}
 }
@@ -216,8 +222,10 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 	future := time.Now().Add(time.Hour)
 
 	begin("Authenticate", "In front of every request of the API.")
-	part("With a token of this database", db.App, func(b *db.DB) error { _, err := b.Access.Check(ctx, "-", "-"); return orUnknown(err) })
-	part("With a token of an issuer", db.App, func(b *db.DB) error { _, err := b.Access.KnowsAPIKey(ctx, "-"); return err })
+	part("With a token of this database", db.App,
+		func(b *db.DB) error { _, err := b.Access.Check(ctx, "-", "-"); return orUnknown(err) })
+	part("With a token of an issuer", db.App,
+		func(b *db.DB) error { _, err := b.Access.KnowsAPIKey(ctx, "-"); return err })
 
 	for _, a := range actions {
 		begin(strings.ToUpper(string(a.Action[:1]))+string(a.Action[1:])+" a service request", "")
@@ -225,18 +233,25 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 		if err != nil {
 			return err
 		}
-		part("At the request", db.App, func(b *db.DB) error { _, err := b.Jobs.Accept(ctx, s.order(a.Action, id)); return err })
+		part("At the request", db.App, func(b *db.DB) error {
+			_, err := b.Jobs.Accept(ctx, s.order(a.Action, id))
+			return err
+		})
 		part("In the job", db.App, func(b *db.DB) error { _, err := b.Jobs.Run(ctx, db.Claim{Size: 1}); return err })
 	}
 
-	begin("Retry a job that failed", "Attempts of a job that made its transaction fail are counted outside of it, as it is undone; the last one "+
+	begin("Retry a job that failed", "Attempts of a job that made its transaction fail are counted outside of it, as it "+
+		"is undone; the last one "+
 		"ends the job. The operator may order it anew.")
 	id, err := s.put(ctx, actions[0].from, future)
 	if err != nil {
 		return err
 	}
 	var job db.Job
-	if _, err := s.record(ctx, db.App, func(b *db.DB) error { job, err = b.Jobs.Accept(ctx, s.order(db.Use, id)); return err }); err != nil {
+	if _, err := s.record(ctx, db.App, func(b *db.DB) error {
+		job, err = b.Jobs.Accept(ctx, s.order(db.Use, id))
+		return err
+	}); err != nil {
 		return err
 	}
 	part("After each failure", db.App, func(b *db.DB) (err error) {
@@ -268,12 +283,16 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 	})
 
 	begin("Read jobs", "")
-	part("By the client", db.App, func(b *db.DB) error { _, err := b.Jobs.Get(ctx, s.caller.ClientID, job.ID); return err })
+	part("By the client", db.App, func(b *db.DB) error {
+		_, err := b.Jobs.Get(ctx, s.caller.ClientID, job.ID)
+		return err
+	})
 	part("By `reiestr jobs list`", db.Owner, func(b *db.DB) error { _, err := b.Jobs.List(ctx, "", 1); return err })
 	part("By `reiestr jobs show`", db.Owner, func(b *db.DB) error { _, err := b.Jobs.Show(ctx, job.ID); return err })
 
 	fields := map[string]any{
-		"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "", "issued_date": "2020-01-01", "active_from_date": "2020-01-01",
+		"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "", "issued_date": "2020-01-01",
+		"active_from_date": "2020-01-01",
 	}
 	var license db.License
 	begin("Create a licence", "Simultaneous creations share a transaction.")
@@ -285,11 +304,13 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 		}
 		return fmt.Errorf("a legal entity that is none: %w", err)
 	})
-	part("For the answer to an unknown type", db.App, func(b *db.DB) error { _, err := b.AllowedCodes(ctx, db.LicenseTypeUnknown); return err })
+	part("For the answer to an unknown type", db.App,
+		func(b *db.DB) error { _, err := b.AllowedCodes(ctx, db.LicenseTypeUnknown); return err })
 
 	begin("Update a licence", "")
 	part("", db.App, func(b *db.DB) error {
-		_, err := b.Licenses.Update(ctx, s.caller, license.ID, map[string]any{"type": "PHARMACY_DRUGS", "is_primary": false, "order_no": "1"})
+		_, err := b.Licenses.Update(ctx, s.caller, license.ID, map[string]any{"type": "PHARMACY_DRUGS", "is_primary": false,
+			"order_no": "1"})
 		return err
 	})
 
@@ -299,13 +320,18 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 		return err
 	})
 
-	begin("Publish and read events", "Every process publishes: after its own transactions, at a poll of its workers, and before it answers a reader.")
+	begin("Publish and read events", "Every process publishes: after its own transactions, at a poll of its workers, and "+
+		"before it answers a reader.")
 	var position int64
 	part("When there are events", db.App, func(b *db.DB) (err error) {
 		_, position, err = b.Events.After(ctx, s.caller.ClientID, 0, 100)
 		return err
 	})
-	part("When there are none", db.App, func(b *db.DB) error { _, _, err := b.Events.After(ctx, s.caller.ClientID, position, 100); return err })
+	part("When there are none", db.App, func(b *db.DB) error {
+		_, _, err := b.Events.After(ctx, s.caller.ClientID,
+			position, 100)
+		return err
+	})
 
 	begin("Answer a request with an Idempotency-Key", "The transactions of the request itself come between the two.")
 	claimed := func(key string, end func(*db.IdempotencyLease) error) func(*db.DB) error {
@@ -323,7 +349,8 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 	part("When it does not", db.App, claimed("2", func(l *db.IdempotencyLease) error { return l.Free(ctx) }))
 	part("Now and then", db.App, func(b *db.DB) error { _, err := b.Idempotency.Forget(ctx); return err })
 
-	begin("Remove what has done its service", "Once a day by a worker, or by `reiestr prune`: jobs, events, idempotency keys. Each is repeated until nothing is "+
+	begin("Remove what has done its service", "Once a day by a worker, or by `reiestr prune`: jobs, events, idempotency "+
+		"keys. Each is repeated until nothing is "+
 		"left, each batch in a transaction of its own ([why](../decisions/0018-retention.md)).")
 	part("", db.App, func(b *db.DB) error { _, err := b.Prune(ctx, db.Retention{}); return err })
 
@@ -336,14 +363,17 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 		return err
 	})
 	part("By `reiestr token revoke`", db.Owner, func(b *db.DB) error { return orUnknown(b.Access.RevokeToken(ctx, "-")) })
-	part("By `reiestr apikey issue`", db.Owner, func(b *db.DB) error { _, err := b.Access.IssueAPIKey(ctx, "-"); return err })
-	part("By `reiestr apikey revoke`", db.Owner, func(b *db.DB) error { return orUnknown(b.Access.RevokeAPIKey(ctx, "-")) })
+	part("By `reiestr apikey issue`", db.Owner,
+		func(b *db.DB) error { _, err := b.Access.IssueAPIKey(ctx, "-"); return err })
+	part("By `reiestr apikey revoke`", db.Owner,
+		func(b *db.DB) error { return orUnknown(b.Access.RevokeAPIKey(ctx, "-")) })
 
 	begin("Watch the service", "")
 	part("By `/readyz`", db.App, func(b *db.DB) error { return b.Ready(ctx, migrations.Latest()) })
 	part("By `/metrics`", db.App, func(b *db.DB) error { _, err := b.Jobs.Queue(ctx); return err })
 
-	begin("Load a bundle", "`reiestr load`, as the owner: a whole file in one transaction. Also the way in which a legal entity is closed, see "+
+	begin("Load a bundle", "`reiestr load`, as the owner: a whole file in one transaction. Also the way in which a legal "+
+		"entity is closed, see "+
 		link("legal_entities.sql", "queries.md", "legal_entities.sql")+".")
 	part("", db.Owner, func(b *db.DB) error { return load(ctx, b, s) })
 	return errors.Join(failures...)
@@ -373,10 +403,10 @@ func (d *document) chaptersOf(query string) string {
 func (d *document) transactionsPage() string {
 	p := newPage("Transactions")
 	p.paragraph(`
-What each method comes to: its statements in the order in which the database got them, recorded while the method was carried out, with the row
-locks that each takes. Between ` + "`begin` and `commit`" + ` everything is one transaction, READ COMMITTED, and locks are held to its end; a
-statement outside of them is a transaction by itself. The order of locks is legal entity → licence → service request → job
-([why](../decisions/0003-read-committed-and-row-locks.md)).`)
+The statements of each method in the order in which the database received them, and the row locks of each statement.
+They were recorded while the method ran. Between ` + "`begin` and `commit`" + ` there is one transaction, READ
+COMMITTED, which holds its locks to its end. A statement outside of them is a transaction of its own. The order of
+locks is legal entity → licence → service request → job ([why](../decisions/0003-read-committed-and-row-locks.md)).`)
 	p.line("")
 	for _, c := range d.chapters {
 		p.line("- " + link(c.title, "", c.title))
@@ -409,7 +439,8 @@ statement outside of them is a transaction by itself. The order of locks is lega
 	}
 	if len(others) > 0 {
 		p.heading(2, "Not shown")
-		p.paragraph("In no chapter, each a transaction by itself or part of one that is not walked through here: " + strings.Join(others, ", ") + ".")
+		p.paragraph("In no chapter, each a transaction by itself or part of one that is not walked through here: " +
+			strings.Join(others, ", ") + ".")
 	}
 	return p.String()
 }
@@ -423,8 +454,9 @@ func load(ctx context.Context, d *db.DB, s *stage) error {
 	return d.Load(ctx, false, func(l *db.Loader) error {
 		by, at := s.operator, l.Now
 		licenses := []db.LicenseRow{{
-			ID: uuid.New(), LegalEntityID: s.other, Type: "MSP", IsPrimary: true, IssuedDate: db.Date{Time: date(2020)}, ActiveFromDate: db.Date{Time: date(2020)},
-			InsertedAt: at, InsertedBy: by, UpdatedAt: at, UpdatedBy: by,
+			ID: uuid.New(), LegalEntityID: s.other, Type: "MSP", IsPrimary: true, IssuedDate: db.Date{Time: date(2020)},
+			ActiveFromDate: db.Date{Time: date(2020)},
+			InsertedAt:     at, InsertedBy: by, UpdatedAt: at, UpdatedBy: by,
 		}}
 		var requests []db.ServiceRequestRow
 		for _, id := range []uuid.UUID{known, uuid.New()} {

@@ -14,8 +14,8 @@ const (
 	memoryWanted = 2 << 30 // bytes; the default of Docker's own containers, 64 MB, would not do
 )
 
-// startBinaries runs the server from the binaries of this machine. It looks for them first, as without any pgserver would
-// turn to a container.
+// startBinaries runs the server from the binaries of this machine. It looks for them first, as without any pgserver
+// would turn to a container.
 func startBinaries(ctx context.Context) (*Server, error) {
 	bin, _, err := pgserver.Binaries(ctx, os.Getenv("REIESTR_POSTGRES_BIN"))
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Pin gives a connection of a test's own what it would have from a server without defaults of its own (see [Serve]). It is for connections
-// that lay out fixtures and look: those of the service have to see to themselves.
+// Pin gives a connection of a test's own what it would have from a server without defaults of its own (see [Serve]). It
+// is for connections that lay out fixtures and look: those of the service have to see to themselves.
 func Pin(config *pgx.ConnConfig) {
 	for name, value := range map[string]string{
 		"default_transaction_isolation": "read committed",

@@ -58,7 +58,8 @@ func startContainer(ctx context.Context) (*Server, error) {
 		testcontainers.WithLabels(map[string]string{runLabel: cmp.Or(os.Getenv(runVariable), "unnamed")}),
 		testcontainers.WithWaitStrategyAndDeadline(readyLimit,
 			// Once from the server that prepares the data directory, once from the one that stays.
-			wait.ForLog("database system is ready to accept connections").WithOccurrence(2).WithPollInterval(50*time.Millisecond),
+			wait.ForLog("database system is ready to accept connections").WithOccurrence(2).
+				WithPollInterval(50*time.Millisecond),
 			wait.ForMappedPort("5432/tcp").WithPollInterval(50*time.Millisecond),
 		),
 	)

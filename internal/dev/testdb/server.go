@@ -20,12 +20,13 @@ const (
 	urlVariable = "REIESTR_TEST_DATABASE_URL"
 	// servedVariable accompanies a URL that withdb has set: source and description of the server behind it.
 	servedVariable = "REIESTR_TEST_SERVED_BY"
-	// settingsVariable are defaults that the server gives every session, name=value parted by commas: those of a server that somebody has
-	// hardened, under which the service has to work as under any other.
+	// settingsVariable are defaults that the server gives every session, name=value parted by commas: those of a server
+	// that somebody has hardened, under which the service has to work as under any other.
 	settingsVariable = "REIESTR_TEST_POSTGRES_SETTINGS"
 )
 
-// settings make a throw-away server fast and roomy. It counts statements for the databases that ask for it, by pg_stat_statements.track.
+// settings make a throw-away server fast and roomy. It counts statements for the databases that ask for it, by
+// pg_stat_statements.track.
 var settings = []string{"fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=400",
 	"shared_preload_libraries=pg_stat_statements", "pg_stat_statements.track=none"}
 
@@ -60,8 +61,8 @@ var (
 //     answers and has the image or can pull it;
 //   - binaries: the PostgreSQL server binaries of this machine, the folder REIESTR_POSTGRES_BIN first.
 //
-// REIESTR_TEST_SERVER demands one of them by name: then the others are not asked. REIESTR_TEST_POSTGRES_SETTINGS are defaults that a server
-// that is started gives its sessions, as name=value,name=value.
+// REIESTR_TEST_SERVER demands one of them by name: then the others are not asked. REIESTR_TEST_POSTGRES_SETTINGS are
+// defaults that a server that is started gives its sessions, as name=value,name=value.
 func Serve(ctx context.Context) (*Server, error) {
 	return serve(ctx, os.Getenv(demandVariable), []source{
 		{givenSource(), given},
@@ -129,11 +130,13 @@ func (s *Server) harden(ctx context.Context, defaults string) error {
 		return nil // none are asked for, or withdb has seen to them
 	}
 	if s.stop == nil {
-		return fmt.Errorf("%s is for servers that are started for the tests, and %s names one that is not", settingsVariable, urlVariable)
+		return fmt.Errorf("%s is for servers that are started for the tests, and %s names one that is not", settingsVariable,
+			urlVariable)
 	}
 	for setting := range strings.SplitSeq(defaults, ",") {
 		name, value, _ := strings.Cut(setting, "=")
-		if err := s.exec(ctx, "ALTER SYSTEM SET "+pgx.Identifier{name}.Sanitize()+" = '"+strings.ReplaceAll(value, "'", "''")+"'"); err != nil {
+		if err := s.exec(ctx, "ALTER SYSTEM SET "+pgx.Identifier{name}.Sanitize()+" = '"+strings.ReplaceAll(value, "'",
+			"''")+"'"); err != nil {
 			return fmt.Errorf("%s: %s: %w", settingsVariable, setting, err)
 		}
 	}
@@ -185,7 +188,8 @@ func (s *Server) keeps(ctx context.Context) (kept bool) {
 		return false
 	}
 	defer conn.Close(ctx)
-	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE starts_with(datname, $1))", databasePrefix).Scan(&kept)
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE starts_with(datname, $1))",
+		databasePrefix).Scan(&kept)
 	return kept && err == nil
 }
 

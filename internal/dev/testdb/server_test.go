@@ -29,14 +29,16 @@ func TestServeAsksInOrder(t *testing.T) {
 		served                   string // beginning of the description
 		mentions                 string // in the description or the error
 	}{
-		"the first that serves":               {"", works, works, works, "url, fake, PostgreSQL ", ""},
-		"no URL goes without saying":          {"", unset, works, works, "container, fake, PostgreSQL ", ""},
-		"an absent one is passed over":        {"", unset, absent, works, "binaries, fake", "; not container: not to be had: none here"},
-		"a broken one is not":                 {"", broken, works, works, "", "url: broken"},
-		"nor one that does not answer":        {"", silent, works, works, "", "url: the server does not answer"},
-		"none serves":                         {"", unset, absent, absent, "", "binaries: not to be had: none here"},
-		"the demanded one":                    {"binaries", works, works, works, "binaries, fake", ""},
-		"the demanded one is absent":          {"container", works, absent, works, "", "REIESTR_TEST_SERVER demands a server that is not served: container"},
+		"the first that serves":      {"", works, works, works, "url, fake, PostgreSQL ", ""},
+		"no URL goes without saying": {"", unset, works, works, "container, fake, PostgreSQL ", ""},
+		"an absent one is passed over": {"", unset, absent, works, "binaries, fake",
+			"; not container: not to be had: none here"},
+		"a broken one is not":          {"", broken, works, works, "", "url: broken"},
+		"nor one that does not answer": {"", silent, works, works, "", "url: the server does not answer"},
+		"none serves":                  {"", unset, absent, absent, "", "binaries: not to be had: none here"},
+		"the demanded one":             {"binaries", works, works, works, "binaries, fake", ""},
+		"the demanded one is absent": {"container", works, absent, works, "",
+			"REIESTR_TEST_SERVER demands a server that is not served: container"},
 		"a URL is demanded and there is none": {"url", unset, works, works, "", "REIESTR_TEST_DATABASE_URL is not set"},
 		"the demand cannot be understood":     {"docker", works, works, works, "", "must be one of url, container, binaries"},
 	} {
@@ -75,7 +77,8 @@ func TestServedByWithdb(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer got.Close()
-	if got.URL != server.URL || got.Source != "container" || !strings.HasPrefix(got.Description, "container, postgres:17 ") {
+	if got.URL != server.URL || got.Source != "container" ||
+		!strings.HasPrefix(got.Description, "container, postgres:17 ") {
 		t.Errorf("got %+v", got)
 	}
 
@@ -103,7 +106,8 @@ func TestServerTakesSettings(t *testing.T) {
 	t.Setenv(servedVariable, "")
 	t.Setenv(settingsVariable, "cursor_tuple_fraction=0.25,application_name=hardened") // which nobody minds
 	stranger := func(context.Context) (*Server, error) { return &Server{URL: server.URL}, nil }
-	if got, err := serve(t.Context(), "", []source{{"url", stranger}}); err == nil || !strings.Contains(err.Error(), settingsVariable) {
+	if got, err := serve(t.Context(), "", []source{{"url", stranger}}); err == nil ||
+		!strings.Contains(err.Error(), settingsVariable) {
 		t.Errorf("got %v, %v: the settings of a server that is not ours are not ours to change", got, err)
 	}
 	if server.Source == "url" {
@@ -129,7 +133,8 @@ func TestServerTakesSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	if value := query[string](t, conn, "SHOW cursor_tuple_fraction") + query[string](t, conn, "SHOW application_name"); value != "0.25hardened" {
+	if value := query[string](t, conn, "SHOW cursor_tuple_fraction") +
+		query[string](t, conn, "SHOW application_name"); value != "0.25hardened" {
 		t.Errorf("a new session has %s", value)
 	}
 	if !strings.Contains(got.Description, "cursor_tuple_fraction=0.25") {

@@ -19,18 +19,21 @@ const makeLock = 810265739
 // at once. A template takes no connections, so nothing stands in the way of cloning it, and no test can change it.
 //
 // It is made under another name: what has the template's name is complete, whenever its maker was interrupted.
-func prepareTemplate(ctx context.Context, s *Server, files fs.FS, up func(context.Context, string) error) (string, error) {
+func prepareTemplate(ctx context.Context, s *Server, files fs.FS, up func(context.Context, string) error) (string,
+	error) {
 	digest, err := fingerprint(files)
 	if err != nil {
 		return "", err
 	}
 	name := templatePrefix + digest
-	return name, makeOnce(ctx, s, name, "TEMPLATE template0 ENCODING 'UTF8'", up, "ALTER DATABASE "+name+"_draft ALLOW_CONNECTIONS false")
+	return name, makeOnce(ctx, s, name, "TEMPLATE template0 ENCODING 'UTF8'", up,
+		"ALTER DATABASE "+name+"_draft ALLOW_CONNECTIONS false")
 }
 
-// makeOnce makes a database, as CREATE DATABASE with these options and then fill do, unless it is there; the draft's name is name with _draft; seal are last
-// statements about it.
-func makeOnce(ctx context.Context, s *Server, name, options string, fill func(context.Context, string) error, seal ...string) error {
+// makeOnce makes a database, as CREATE DATABASE with these options and then fill do, unless it is there; the draft's
+// name is name with _draft; seal are last statements about it.
+func makeOnce(ctx context.Context, s *Server, name, options string, fill func(context.Context, string) error,
+	seal ...string) error {
 	draft := name + "_draft"
 	address, err := withDatabase(s.URL, draft)
 	if err != nil {

@@ -140,7 +140,8 @@ func TestHalfMadeTemplateIsRemoved(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return query[int](t, conn, "SELECT count(*) FROM pg_database WHERE starts_with(datname, $1)", "reiestr_template_"+digest)
+		return query[int](t, conn, "SELECT count(*) FROM pg_database WHERE starts_with(datname, $1)",
+			"reiestr_template_"+digest)
 	}
 
 	_, err = prepareTemplate(t.Context(), server, files, func(context.Context, string) error { return broken })

@@ -66,7 +66,8 @@ func Main(m *testing.M) int {
 }
 
 // New clones the template for the test and drops the clone when the test ends. It keeps it if the test has failed and
-// REIESTR_TEST_KEEP is 1, and logs the URL. Rights on the database itself, unlike all that it contains, are the default.
+// REIESTR_TEST_KEEP is 1, and logs the URL. Rights on the database itself, unlike all that it contains, are the
+// default.
 func New(t testing.TB) *Database {
 	t.Helper()
 	server, template, err := shared.get()
@@ -91,8 +92,9 @@ func New(t testing.TB) *Database {
 	return db
 }
 
-// Shared is a clone of the template that the first test which asks for it fills, for all tests on the server, also those of later runs if
-// it outlives this one. What is in it follows from the migrations and from the digest. Tests leave it as they found it: they roll back.
+// Shared is a clone of the template that the first test which asks for it fills, for all tests on the server, also
+// those of later runs if it outlives this one. What is in it follows from the migrations and from the digest. Tests
+// leave it as they found it: they roll back.
 func Shared(t testing.TB, digest string, fill func(ctx context.Context, url string) error) *Database {
 	t.Helper()
 	server, template, err := shared.get()

@@ -89,7 +89,8 @@ func TestServerCanCountStatements(t *testing.T) {
 		t.Skip("the server is somebody else's")
 	}
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements")
-	if n := query[int](t, conn, "SELECT count(*) FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"); n != 0 {
+	if n := query[int](t, conn, "SELECT count(*) FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE "+
+		"datname = current_database())"); n != 0 {
 		t.Errorf("%d statements counted that nobody has asked for", n)
 	}
 }
@@ -222,7 +223,8 @@ func TestWithDatabase(t *testing.T) {
 			t.Errorf("%s: got %s, %v; want %s", address, got, err, want)
 		}
 	}
-	if _, err := withDatabase("postgres://u:secret@host:port/", "x"); err == nil || strings.Contains(err.Error(), "secret") {
+	if _, err := withDatabase("postgres://u:secret@host:port/", "x"); err == nil ||
+		strings.Contains(err.Error(), "secret") {
 		t.Errorf("got %v, want an error without the password", err)
 	}
 }
