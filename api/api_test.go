@@ -35,7 +35,8 @@ func TestMain(m *testing.M) {
 	os.Exit(testdb.Main(m))
 }
 
-const allScopes = "license:read license:write service_request:read service_request:use service_request:makeinprogress service_request:complete job:read event:read"
+const allScopes = "license:read license:write service_request:read service_request:use " +
+	"service_request:makeinprogress service_request:complete job:read event:read"
 
 // service is the whole service on a database of the test's own, over real HTTP, with one clinic that may do everything.
 type service struct {
@@ -126,12 +127,14 @@ func (s *service) sql(query string, args ...any) {
 }
 
 func (s *service) legalEntity(id uuid.UUID, kind, status string) {
-	s.sql(`INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by) VALUES ($1, '12345678', 'Clinic', $2, $3, $4, $4)`,
+	s.sql(`INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by)
+		VALUES ($1, '12345678', 'Clinic', $2, $3, $4, $4)`,
 		id, kind, status, s.user)
 }
 
 func (s *service) primaryLicense(legalEntity uuid.UUID) {
-	s.sql(`INSERT INTO prm.licenses (legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, inserted_by, updated_by)
+	s.sql(`INSERT INTO prm.licenses
+		(legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, inserted_by, updated_by)
 		VALUES ($1, 'MSP', true, 'Ministry', '2020-01-01', '2020-01-01', $2, $2)`, legalEntity, s.user)
 }
 
@@ -139,16 +142,21 @@ func (s *service) primaryLicense(legalEntity uuid.UUID) {
 func (s *service) serviceRequest(processingStatus string, holder uuid.NullUUID) (patient, id uuid.UUID) {
 	patient, id = uuid.New(), uuid.New()
 	s.sql(`INSERT INTO medical_events.service_requests
-		(id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, category, expiration_date, inserted_by, updated_by)
-		VALUES ($1, 'R-1', $2, 'active', gen_random_uuid(), $3, $4, 'counselling', now() + interval '1 year', $5, $5)`, id, patient, processingStatus, holder, s.user)
-	s.sql(`INSERT INTO medical_events.service_request_history (service_request_id, status, inserted_by) VALUES ($1, 'active', $2)`, id, s.user)
-	s.sql(`INSERT INTO medical_events.service_request_history (service_request_id, program_processing_status, inserted_by) VALUES ($1, $2, $3)`, id, processingStatus, s.user)
+		(id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, category,
+			expiration_date, inserted_by, updated_by)
+		VALUES ($1, 'R-1', $2, 'active', gen_random_uuid(), $3, $4, 'counselling', now() + interval '1 year', $5, $5)`,
+		id, patient, processingStatus, holder, s.user)
+	s.sql(`INSERT INTO medical_events.service_request_history (service_request_id, status, inserted_by)
+		VALUES ($1, 'active', $2)`, id, s.user)
+	s.sql(`INSERT INTO medical_events.service_request_history (service_request_id, program_processing_status, inserted_by)
+		VALUES ($1, $2, $3)`, id, processingStatus, s.user)
 	return patient, id
 }
 
 func (s *service) issue(legalEntity uuid.UUID, scopes string, ttl time.Duration) string {
 	s.t.Helper()
-	token, _, err := s.access.IssueToken(s.t.Context(), db.Caller{UserID: s.user, ClientID: legalEntity}, strings.Fields(scopes), ttl)
+	token, _, err := s.access.IssueToken(s.t.Context(), db.Caller{UserID: s.user, ClientID: legalEntity},
+		strings.Fields(scopes), ttl)
 	must(s.t, err)
 	return token
 }

@@ -37,12 +37,14 @@ func TestClientCreatesLicense(t *testing.T) {
 	c := s.client()
 	number := "АЕ 1"
 	body := client.LicenseCreation{
-		Type: "PHARMACY_DRUGS", IssuedBy: "Держлікслужба", IssuedDate: date("2022-01-01"), ActiveFromDate: date("2022-02-02"), LicenseNumber: &number,
+		Type: "PHARMACY_DRUGS", IssuedBy: "Держлікслужба", IssuedDate: date("2022-01-01"),
+		ActiveFromDate: date("2022-02-02"), LicenseNumber: &number,
 	}
 
 	missing, err := c.CreateLicenseWithResponse(t.Context(), nil, body)
 	must(t, err)
-	if f := missing.JSON404; f == nil || f.Error.Type != client.FaultTypeNotFound || f.Error.Message != "No active primary license found for legal entity" || f.Error.Invalid != nil {
+	if f := missing.JSON404; f == nil || f.Error.Type != client.FaultTypeNotFound ||
+		f.Error.Message != "No active primary license found for legal entity" || f.Error.Invalid != nil {
 		t.Errorf("without a primary licence: %s %s", missing.Status(), missing.Body)
 	}
 
@@ -53,7 +55,8 @@ func TestClientCreatesLicense(t *testing.T) {
 		t.Fatalf("%s %s", created.Status(), created.Body)
 	}
 	l := created.JSON201.Data
-	if l.Type != body.Type || l.IsPrimary || !l.IsActive || l.LegalEntityId != s.clinic || l.InsertedBy != s.user || !l.IssuedDate.Equal(body.IssuedDate.Time) ||
+	if l.Type != body.Type || l.IsPrimary || !l.IsActive || l.LegalEntityId != s.clinic || l.InsertedBy != s.user ||
+		!l.IssuedDate.Equal(body.IssuedDate.Time) ||
 		l.LicenseNumber == nil || *l.LicenseNumber != number || l.ExpiryDate != nil || l.IssuerStatus != nil {
 		t.Errorf("created %+v", l)
 	}
@@ -63,7 +66,8 @@ func TestClientCreatesLicense(t *testing.T) {
 
 	again, err := c.CreateLicenseWithResponse(t.Context(), nil, body)
 	must(t, err)
-	if f := again.JSON409; f == nil || f.Error.Type != client.FaultTypeRequestConflict || f.Error.Message != "License with type PHARMACY_DRUGS is already present" {
+	if f := again.JSON409; f == nil || f.Error.Type != client.FaultTypeRequestConflict ||
+		f.Error.Message != "License with type PHARMACY_DRUGS is already present" {
 		t.Errorf("once more: %s %s", again.Status(), again.Body)
 	}
 
@@ -71,7 +75,8 @@ func TestClientCreatesLicense(t *testing.T) {
 	s.sql(`DELETE FROM prm.licenses WHERE NOT is_primary`)
 	late, err := c.CreateLicenseWithResponse(t.Context(), nil, body)
 	must(t, err)
-	if f := late.JSON422; f == nil || f.Error.Invalid == nil || (*f.Error.Invalid)[0].Entry != "$.issued_date" || (*f.Error.Invalid)[0].Rules[0].Rule != client.RuleRuleInvalid {
+	if f := late.JSON422; f == nil || f.Error.Invalid == nil || (*f.Error.Invalid)[0].Entry != "$.issued_date" ||
+		(*f.Error.Invalid)[0].Rules[0].Rule != client.RuleRuleInvalid {
 		t.Errorf("issued too late: %s %s", late.Status(), late.Body)
 	}
 
@@ -84,7 +89,8 @@ func TestClientCreatesLicense(t *testing.T) {
 	s.token = s.issue(s.clinic, "job:read", time.Hour)
 	poor, err := s.client().CreateLicenseWithResponse(t.Context(), nil, body)
 	must(t, err)
-	if poor.JSON403 == nil || poor.Headers403.WWWAuthenticate != `Bearer error="insufficient_scope", scope="license:write"` {
+	if poor.JSON403 == nil ||
+		poor.Headers403.WWWAuthenticate != `Bearer error="insufficient_scope", scope="license:write"` {
 		t.Errorf("without the scope: %s %s", poor.Status(), poor.Body)
 	}
 	s.token = "guess"
@@ -112,7 +118,8 @@ func TestClientReserves(t *testing.T) {
 	}
 	ended := func(location string, accepted *client.EnvelopeJob) client.Job {
 		t.Helper()
-		if accepted.Data.Status != client.JobStatusPending || accepted.Data.Links == nil || (*accepted.Data.Links)[0].Href != location {
+		if accepted.Data.Status != client.JobStatusPending || accepted.Data.Links == nil ||
+			(*accepted.Data.Links)[0].Href != location {
 			t.Errorf("accepted %+v, Location %s", accepted.Data, location)
 		}
 		s.ended(location)
@@ -125,7 +132,8 @@ func TestClientReserves(t *testing.T) {
 	}
 	use := client.ServiceRequestUse{UsedByLegalEntity: client.Reference{Identifier: client.Identifier{Value: s.clinic}}}
 
-	if r := read(); r.Program == nil || r.UsedByLegalEntity != nil || r.CompletedWith != nil || r.Quantity != nil || r.StatusReason != nil || r.Status != client.ServiceRequestStatusActive {
+	if r := read(); r.Program == nil || r.UsedByLegalEntity != nil || r.CompletedWith != nil || r.Quantity != nil ||
+		r.StatusReason != nil || r.Status != client.ServiceRequestStatusActive {
 		t.Errorf("at first: %+v", r)
 	}
 
@@ -134,11 +142,13 @@ func TestClientReserves(t *testing.T) {
 	if used.JSON202 == nil {
 		t.Fatalf("%s %s", used.Status(), used.Body)
 	}
-	if job := ended(used.Headers202.Location, used.JSON202); job.Status != client.JobStatusProcessed || job.StatusCode == nil || *job.StatusCode != 200 || job.Error != nil {
+	if job := ended(used.Headers202.Location, used.JSON202); job.Status != client.JobStatusProcessed ||
+		job.StatusCode == nil || *job.StatusCode != 200 || job.Error != nil {
 		t.Errorf("job of use: %+v", job)
 	}
 	held := read()
-	if *held.ProgramProcessingStatus != client.ServiceRequestProgramProcessingStatusInQueue || held.UsedByLegalEntity.Identifier.Value != s.clinic || len(held.UsedByLegalEntityHistory) != 1 {
+	if *held.ProgramProcessingStatus != client.ServiceRequestProgramProcessingStatusInQueue ||
+		held.UsedByLegalEntity.Identifier.Value != s.clinic || len(held.UsedByLegalEntityHistory) != 1 {
 		t.Errorf("used: %+v", held)
 	}
 	// What was read can be sent back as it is.
@@ -176,16 +186,19 @@ func TestClientReadsFailedJob(t *testing.T) {
 	s := newService(t)
 	c := s.client()
 	_, id := s.serviceRequest("in_queue", held(s.clinic))
-	accepted, err := c.ReleaseServiceRequestWithBodyWithResponse(t.Context(), id, nil, "application/json", strings.NewReader(""))
+	accepted, err := c.ReleaseServiceRequestWithBodyWithResponse(t.Context(), id, nil, "application/json",
+		strings.NewReader(""))
 	must(t, err)
 	if accepted.JSON202 == nil {
 		t.Fatalf("%s %s", accepted.Status(), accepted.Body)
 	}
 	s.sql(`UPDATE medical_events.service_requests SET status = 'recalled'`)
 	s.work().ended(accepted.Headers202.Location)
-	job, err := c.GetJobWithResponse(t.Context(), uuid.MustParse(strings.TrimPrefix(accepted.Headers202.Location, "/api/jobs/")), nil)
+	job, err := c.GetJobWithResponse(t.Context(), uuid.MustParse(strings.TrimPrefix(accepted.Headers202.Location,
+		"/api/jobs/")), nil)
 	must(t, err)
-	if job.JSON200 == nil || job.JSON200.Data.Status != client.JobStatusFailed || *job.JSON200.Data.StatusCode != 409 || job.JSON200.Data.Error.Message != "Invalid service request status" {
+	if job.JSON200 == nil || job.JSON200.Data.Status != client.JobStatusFailed || *job.JSON200.Data.StatusCode != 409 ||
+		job.JSON200.Data.Error.Message != "Invalid service request status" {
 		t.Errorf("%s %s", job.Status(), job.Body)
 	}
 	unknown, err := c.GetJobWithResponse(t.Context(), uuid.New(), nil)

@@ -28,7 +28,8 @@ var documents = sync.OnceValues(func() ([]*openapi3.T, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := document.Validate(loader.Context, openapi3.EnableExamplesValidation(), openapi3.EnableSchemaFormatValidation()); err != nil {
+		if err := document.Validate(loader.Context, openapi3.EnableExamplesValidation(),
+			openapi3.EnableSchemaFormatValidation()); err != nil {
 			return nil, err
 		}
 		loaded = append(loaded, document)
@@ -62,16 +63,18 @@ func checkContract(t testing.TB, request *http.Request, a answer) {
 		if route == nil {
 			return
 		}
-		input := &openapi3filter.RequestValidationInput{Request: request, PathParams: parameters, Route: route, Options: &openapi3filter.Options{
-			AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true, MultiError: true,
-		}}
+		input := &openapi3filter.RequestValidationInput{Request: request, PathParams: parameters, Route: route,
+			Options: &openapi3filter.Options{
+				AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true, MultiError: true,
+			}}
 		name := route.Operation.OperationID + " in " + document.OpenAPI
 		if a.code < 300 {
 			if err := openapi3filter.ValidateRequest(t.Context(), input); err != nil {
 				t.Errorf("%s: a request that was taken is not what the document describes: %v", name, err)
 			}
 		}
-		answered := &openapi3filter.ResponseValidationInput{RequestValidationInput: input, Status: a.code, Header: a.header, Options: input.Options}
+		answered := &openapi3filter.ResponseValidationInput{RequestValidationInput: input, Status: a.code, Header: a.header,
+			Options: input.Options}
 		if err := openapi3filter.ValidateResponse(t.Context(), answered.SetBodyBytes([]byte(a.raw))); err != nil {
 			t.Errorf("%s: the answer is not what the document describes: %v\n%s", name, err, a.raw)
 			continue

@@ -18,12 +18,14 @@ import (
 func TestDocsPage(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	for path, contentType := range map[string]string{"/docs": "text/html", "/docs/swagger-ui.css": "text/css", "/docs/swagger-ui-bundle.js": "application/javascript"} {
+	for path, contentType := range map[string]string{"/docs": "text/html", "/docs/swagger-ui.css": "text/css",
+		"/docs/swagger-ui-bundle.js": "application/javascript"} {
 		response, err := http.Get(s.url + path)
 		must(t, err)
 		response.Body.Close()
 		policy := response.Header.Get("Content-Security-Policy")
-		if response.StatusCode != 200 || !strings.HasPrefix(response.Header.Get("Content-Type"), contentType) || !strings.HasPrefix(policy, "default-src 'none'") {
+		if response.StatusCode != 200 || !strings.HasPrefix(response.Header.Get("Content-Type"), contentType) ||
+			!strings.HasPrefix(policy, "default-src 'none'") {
 			t.Errorf("%s: %s %v", path, response.Status, response.Header)
 		}
 	}
@@ -54,7 +56,8 @@ func TestConsole(t *testing.T) {
 	s := newService(t).work()
 	s.primaryLicense(s.clinic)
 
-	allocator, cancel := chromedp.NewExecAllocator(t.Context(), chromedp.ExecPath(path), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
+	allocator, cancel := chromedp.NewExecAllocator(t.Context(), chromedp.ExecPath(path), chromedp.Headless,
+		chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.NoFirstRun, chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.WSURLReadTimeout(time.Minute))
 	defer cancel()
@@ -78,7 +81,8 @@ func TestConsole(t *testing.T) {
 
 	const operation = "#operations-Licences-createLicense "
 	fill := func(scheme, secret string) chromedp.Action[chromedp.Void] {
-		container := `//div[contains(@class, "auth-container")][.//*[contains(@class, "auth-header") or self::h4][contains(., "` + scheme + `")]]`
+		container := `//div[contains(@class, "auth-container")]` +
+			`[.//*[contains(@class, "auth-header") or self::h4][contains(., "` + scheme + `")]]`
 		return chromedp.Steps(
 			chromedp.SendKeys(chromedp.Search(container+`//input`), secret),
 			chromedp.Click(chromedp.Search(container+`//button[contains(@class, "authorize")]`)),
@@ -102,12 +106,14 @@ func TestConsole(t *testing.T) {
 		page, _ := chromedp.Run(ctx, chromedp.Text(chromedp.CSS("body")))
 		t.Fatalf("%v %v\n%.3000s", err, complaints, page)
 	}
-	code, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS(operation+`.live-responses-table tbody .response-col_status`)))
+	status := chromedp.CSS(operation + `.live-responses-table tbody .response-col_status`)
+	code, err := chromedp.Run(ctx, chromedp.Text(status))
 	must(t, err)
 	operations, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.querySelectorAll('.opblock').length`))
 	must(t, err)
 	var created int
-	must(t, s.owner.QueryRow(t.Context(), `SELECT count(*) FROM prm.licenses WHERE legal_entity_id = $1 AND NOT is_primary`, s.clinic).Scan(&created))
+	const query = `SELECT count(*) FROM prm.licenses WHERE legal_entity_id = $1 AND NOT is_primary`
+	must(t, s.owner.QueryRow(t.Context(), query, s.clinic).Scan(&created))
 	if !strings.HasPrefix(code, "201") || created != 1 {
 		t.Errorf("answered %s, %d licences", code, created)
 	}

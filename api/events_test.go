@@ -54,11 +54,13 @@ func TestEvents(t *testing.T) {
 		t.Fatalf("%+v, %+v", first, second)
 	}
 	e := first.Data[0]
-	if e.EventType != "StatusChangeEvent" || e.EntityType != "ServiceRequest" || e.EntityID != id || e.ChangedBy != s.user || e.EventTime == "" ||
+	if e.EventType != "StatusChangeEvent" || e.EntityType != "ServiceRequest" || e.EntityID != id ||
+		e.ChangedBy != s.user || e.EventTime == "" ||
 		fmt.Sprint(e.Properties) != "map[program_processing_status:map[new_value:new old_value:in_queue]]" {
 		t.Errorf("%+v", e)
 	}
-	if e := second.Data[0]; e.EntityType != "License" || fmt.Sprint(e.Properties) != "map[status:map[new_value:active old_value:<nil>]]" {
+	if e := second.Data[0]; e.EntityType != "License" ||
+		fmt.Sprint(e.Properties) != "map[status:map[new_value:active old_value:<nil>]]" {
 		t.Errorf("%+v", e)
 	}
 	last, a := s.events("?after="+second.Cursor, "wait=1")
@@ -81,11 +83,15 @@ func TestEvents(t *testing.T) {
 	}
 
 	for _, cursor := range []string{"x", "8000000000000000", "0000000000000000000", "000000000000000G"} {
-		s.invalid(call{method: "GET", path: "/api/events?after=" + cursor}, "$.after format string does not match the pattern ^[0-7][0-9a-f]{15}$")
+		s.invalid(call{method: "GET", path: "/api/events?after=" + cursor},
+			"$.after format string does not match the pattern ^[0-7][0-9a-f]{15}$")
 	}
-	s.invalid(call{method: "GET", path: "/api/events?limit=0"}, "$.limit range expected a number of at least 1 and at most 300")
-	s.invalid(call{method: "GET", path: "/api/events?limit=301"}, "$.limit range expected a number of at least 1 and at most 300")
-	s.invalid(call{method: "GET", path: "/api/events?before=1"}, "$.before schema schema does not allow additional properties")
+	s.invalid(call{method: "GET", path: "/api/events?limit=0"},
+		"$.limit range expected a number of at least 1 and at most 300")
+	s.invalid(call{method: "GET", path: "/api/events?limit=301"},
+		"$.limit range expected a number of at least 1 and at most 300")
+	s.invalid(call{method: "GET", path: "/api/events?before=1"},
+		"$.before schema schema does not allow additional properties")
 }
 
 // TestEventsNoLongerKept: a cursor before removed events is answered 409, with and without waiting. Without a cursor the
@@ -95,7 +101,8 @@ func TestEventsNoLongerKept(t *testing.T) {
 	s := newService(t)
 	for _, days := range []int{91, 91, 1} {
 		s.sql(`INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, event_time, legal_entity_ids)
-			VALUES ('License', gen_random_uuid(), '{"status": {"old_value": null, "new_value": "active"}}', gen_random_uuid(), now() - make_interval(days => $1), ARRAY[$2::uuid])`, days, s.clinic)
+			VALUES ('License', gen_random_uuid(), '{"status": {"old_value": null, "new_value": "active"}}', gen_random_uuid(),
+				now() - make_interval(days => $1), ARRAY[$2::uuid])`, days, s.clinic)
 	}
 	first, _ := s.events("?limit=1", "")
 	second, _ := s.events("?limit=1&after="+first.Cursor, "")
@@ -105,7 +112,8 @@ func TestEventsNoLongerKept(t *testing.T) {
 	for _, prefer := range []string{"", "wait=30"} {
 		for _, cursor := range []string{"0000000000000000", first.Cursor} {
 			a := s.do(call{method: "GET", path: "/api/events?after=" + cursor, header: map[string]string{"Prefer": prefer}})
-			if a.code != 409 || a.body.Error.Type != "request_conflict" || a.body.Error.Message != "Events after this cursor are no longer kept" {
+			if a.code != 409 || a.body.Error.Type != "request_conflict" ||
+				a.body.Error.Message != "Events after this cursor are no longer kept" {
 				t.Errorf("after %s: %d %s", cursor, a.code, a.raw)
 			}
 		}
@@ -129,7 +137,8 @@ func TestEventsOfEveryEffect(t *testing.T) {
 	_, expired := s.serviceRequest("new", uuid.NullUUID{})
 	s.sql(`UPDATE medical_events.service_requests SET requester_legal_entity_id = $1`, requester)
 	s.sql(`UPDATE medical_events.service_requests SET expiration_date = now() - interval '1 day' WHERE id = $1`, expired)
-	for _, c := range []call{act(id, "use", useBody(s.clinic)), act(id, "release", ""), act(id, "use", useBody(s.clinic)), act(id, "process", ""), act(id, "complete", completion)} {
+	for _, c := range []call{act(id, "use", useBody(s.clinic)), act(id, "release", ""),
+		act(id, "use", useBody(s.clinic)), act(id, "process", ""), act(id, "complete", completion)} {
 		c.header = map[string]string{"Prefer": "wait=30"}
 		if a := s.do(c); a.code != 200 {
 			t.Fatalf("%s: %d %s", c.path, a.code, a.raw)

@@ -38,7 +38,8 @@ func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndDat
 func TestReadyzAsksTheDatabaseOnceASecond(t *testing.T) {
 	t.Parallel()
 	queries := &counter{text: "CheckReadiness"}
-	app, err := db.Open(t.Context(), db.Config{URL: testdb.New(t).URL, Role: db.App, TimeZone: "Europe/Kyiv", Tracer: queries})
+	app, err := db.Open(t.Context(), db.Config{URL: testdb.New(t).URL, Role: db.App, TimeZone: "Europe/Kyiv",
+		Tracer: queries})
 	must(t, err)
 	t.Cleanup(app.Close)
 	var needed atomic.Int64

@@ -14,7 +14,8 @@ func TestHeldLegalEntityOverHTTP(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	s.primaryLicense(s.clinic)
-	app, err := db.Open(t.Context(), db.Config{URL: s.owner.Config().ConnString(), TimeZone: "Europe/Kyiv", MaxConns: 4, Waiters: 5})
+	app, err := db.Open(t.Context(), db.Config{URL: s.owner.Config().ConnString(), TimeZone: "Europe/Kyiv", MaxConns: 4,
+		Waiters: 5})
 	must(t, err)
 	t.Cleanup(app.Close)
 	served := s.serving(app)
@@ -26,7 +27,8 @@ func TestHeldLegalEntityOverHTTP(t *testing.T) {
 	answers := make(chan answer, commands)
 	for range commands {
 		go func() {
-			answers <- served.do(call{method: "POST", path: "/api/licenses", body: `{"type": "PHARMACY_DRUGS", "is_primary": false,
+			answers <- served.do(call{method: "POST", path: "/api/licenses",
+				body: `{"type": "PHARMACY_DRUGS", "is_primary": false,
 				"issued_by": "MOZ", "issued_date": "2020-01-01", "active_from_date": "2020-01-01"}`})
 		}()
 	}

@@ -31,7 +31,8 @@ func TestDrippingBody(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *rest.Config) { c.BodyTimeout = time.Second })
 	start := time.Now()
-	conn, reader := s.speak("POST /api/licenses HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + s.token + "\r\napi-key: " + s.key +
+	conn, reader := s.speak("POST /api/licenses HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + s.token +
+		"\r\napi-key: " + s.key +
 		"\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{")
 	go func() {
 		for {

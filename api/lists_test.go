@@ -83,7 +83,8 @@ func TestListLicenses(t *testing.T) {
 			t.Errorf("%s: %v", query, got)
 		}
 	}
-	if got := s.list("/api/licenses?page=2&page_size=1", paging(2, 1, 2, 2)); !reflect.DeepEqual(got, []string{created.ID}) {
+	if got := s.list("/api/licenses?page=2&page_size=1", paging(2, 1, 2, 2)); !reflect.DeepEqual(got,
+		[]string{created.ID}) {
 		t.Errorf("second page: %v", got)
 	}
 
@@ -124,7 +125,8 @@ func TestListQueries(t *testing.T) {
 		{"/api/licenses?page=1&page=2", []string{"$.page " + castInteger + "array"}},
 		{"/api/licenses?page_size=0", []string{"$.page_size range expected a number of at least 1 and at most 300"}},
 		{"/api/licenses?page_size=301", []string{"$.page_size range expected a number of at least 1 and at most 300"}},
-		{"/api/licenses?page_size=99999999999999999999", []string{"$.page_size range expected a number of at least 1 and at most 300"}},
+		{"/api/licenses?page_size=99999999999999999999",
+			[]string{"$.page_size range expected a number of at least 1 and at most 300"}},
 		{"/api/licenses?is_primary=maybe", []string{"$.is_primary " + castBoolean + "string"}},
 		{"/api/licenses?is_primary=1", []string{"$.is_primary " + castBoolean + "string"}},
 		{"/api/licenses?is_primary=TRUE", []string{"$.is_primary " + castBoolean + "string"}},
@@ -135,11 +137,13 @@ func TestListQueries(t *testing.T) {
 		{"/api/licenses?type=A&type=A", []string{"$.type " + castString + "array"}},
 		{"/api/licenses?type=%00", []string{`$.type format string does not match the pattern ^[^\x00]*$`}},
 		{"/api/licenses?type=%FF", []string{`$.type format string does not match the pattern ^[^\x00]*$`}},
-		{"/api/licenses?license_number=" + strings.Repeat("x", 256), []string{"$.license_number length expected a length of at most 255"}},
+		{"/api/licenses?license_number=" + strings.Repeat("x", 256),
+			[]string{"$.license_number length expected a length of at most 255"}},
 		{"/api/licenses?type=%zz", []string{"$ format string does not match the pattern ^([^%;]|%[0-9A-Fa-f]{2})*$"}},
 		{"/api/licenses?type=A;page=2", []string{"$ format string does not match the pattern ^([^%;]|%[0-9A-Fa-f]{2})*$"}},
 		{"/api/licenses?Type=MSP", []string{"$.Type schema schema does not allow additional properties"}},
-		{"/api/licenses?legal_entity_id=" + s.clinic.String(), []string{"$.legal_entity_id schema schema does not allow additional properties"}},
+		{"/api/licenses?legal_entity_id=" + s.clinic.String(),
+			[]string{"$.legal_entity_id schema schema does not allow additional properties"}},
 		{"/api/licenses?page=ten&page_size=301&is_primary=maybe&id=1", []string{
 			"$.id " + uuidFormat, "$.is_primary " + castBoolean + "string", "$.page " + castInteger + "string",
 			"$.page_size range expected a number of at least 1 and at most 300",
@@ -154,13 +158,15 @@ func TestListQueries(t *testing.T) {
 		{patient + "?code=1&requester_legal_entity=&used_by_legal_entity=x", []string{
 			"$.code " + uuidFormat, "$.requester_legal_entity " + castString + "string", "$.used_by_legal_entity " + uuidFormat,
 		}},
-		{"/api/patients/x/service_requests?page=0", []string{"$.page range expected a number of at least 1", "$.patient_id " + uuidFormat}},
+		{"/api/patients/x/service_requests?page=0", []string{"$.page range expected a number of at least 1",
+			"$.patient_id " + uuidFormat}},
 	} {
 		s.invalid(call{method: "GET", path: c.path}, c.want...)
 	}
 	a := s.do(call{method: "GET", path: "/api/licenses?page_size=301"})
 	want := []map[string]any{{"entry": "$.page_size", "entry_type": "query_parameter", "rules": []any{map[string]any{
-		"rule": "range", "params": map[string]any{"min": 1.0, "max": 300.0}, "description": "expected a number of at least 1 and at most 300",
+		"rule": "range", "params": map[string]any{"min": 1.0,
+			"max": 300.0}, "description": "expected a number of at least 1 and at most 300",
 	}}}}
 	if !reflect.DeepEqual(a.body.Error.Invalid, want) {
 		t.Errorf("%v", a.body.Error.Invalid)
@@ -175,7 +181,8 @@ func TestNumberBeyondAnIntegerNamesTheBrokenLimit(t *testing.T) {
 	for _, path := range []string{"/api/licenses?", "/api/service_requests?requisition=R-1&", patient} {
 		s.invalid(call{method: "GET", path: path + "page=9223372036854775808"},
 			"$.page range expected a number of at least 1 and at most 9223372036854775807")
-		s.invalid(call{method: "GET", path: path + "page=-9223372036854775809"}, "$.page range expected a number of at least 1")
+		s.invalid(call{method: "GET", path: path + "page=-9223372036854775809"},
+			"$.page range expected a number of at least 1")
 		if a := s.do(call{method: "GET", path: path + "page=9223372036854775807"}); a.code != 200 {
 			t.Errorf("%s: %d %s", path, a.code, a.raw)
 		}
@@ -197,8 +204,11 @@ func TestListServiceRequests(t *testing.T) {
 	service, requester := uuid.New(), uuid.New()
 	s.sql(`UPDATE medical_events.service_requests SET patient_id = $1`, patient)
 	s.sql(`UPDATE medical_events.service_requests SET inserted_at = '2026-01-01' WHERE id = $1`, first)
-	s.sql(`UPDATE medical_events.service_requests SET inserted_at = '2026-01-02', code_id = $2 WHERE id = $1`, second, service)
-	s.sql(`UPDATE medical_events.service_requests SET inserted_at = '2026-01-03', status = 'completed', requester_legal_entity_id = $2, requisition = 'R-2' WHERE id = $1`, done, requester)
+	s.sql(`UPDATE medical_events.service_requests SET inserted_at = '2026-01-02', code_id = $2 WHERE id = $1`, second,
+		service)
+	s.sql(`UPDATE medical_events.service_requests
+		SET inserted_at = '2026-01-03', status = 'completed', requester_legal_entity_id = $2, requisition = 'R-2'
+		WHERE id = $1`, done, requester)
 	f, n, d := first.String(), second.String(), done.String()
 	ofPatient := "/api/patients/" + patient.String() + "/service_requests"
 

@@ -37,8 +37,9 @@ var usages = map[string]usage{
 			_, id := s.serviceRequest("new", uuid.NullUUID{})
 			return call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/use", body: useBody(s.clinic)}
 		},
-		code:    202,
-		another: outcome{code: 409, kind: "request_conflict", message: "You can assign service request only to your legal entity"},
+		code: 202,
+		another: outcome{code: 409, kind: "request_conflict",
+			message: "You can assign service request only to your legal entity"},
 	},
 	"releaseServiceRequest": {
 		prepare: func(s *service) call {
@@ -53,7 +54,8 @@ var usages = map[string]usage{
 			s.primaryLicense(s.clinic)
 			var created struct{ ID string }
 			must(s.t, json.Unmarshal(s.do(license()).body.Data, &created))
-			return call{method: "PATCH", path: "/api/licenses/" + created.ID, body: `{"type": "PHARMACY_DRUGS", "is_primary": false, "order_no": "К-2"}`}
+			return call{method: "PATCH", path: "/api/licenses/" + created.ID,
+				body: `{"type": "PHARMACY_DRUGS", "is_primary": false, "order_no": "К-2"}`}
 		},
 		code:    200,
 		another: outcome{code: 409, kind: "request_conflict", message: "License doesn't correspond to your legal entity"},
@@ -139,7 +141,7 @@ func TestMatrix(t *testing.T) {
 	}
 	for id := range scopes {
 		if _, ok := usages[id]; !ok {
-			t.Errorf("usages lacks the operation %s: add how it is called rightly, and what another legal entity gets for that", id)
+			t.Errorf("usages lacks the operation %s: add a right call of it, and the answer to another legal entity", id)
 		}
 	}
 	for id, u := range usages {
@@ -182,7 +184,8 @@ func tryCredentials(s *service, u usage, scope string, scopes map[string]string)
 		{"no token", "", s.key, 401, "Unauthorized: access token is not set", realm},
 		{"unknown token", uuid.NewString(), s.key, 401, "Unauthorized: invalid access token", invalid},
 		{"revoked token", revoked, s.key, 401, "Unauthorized: invalid access token", invalid},
-		{"expired token", s.issue(s.clinic, scope, time.Nanosecond), s.key, 401, "Unauthorized: access token is expired", invalid},
+		{"expired token", s.issue(s.clinic, scope, time.Nanosecond), s.key, 401, "Unauthorized: access token is expired",
+			invalid},
 		{"no key", token, "", 401, "Unauthorized: Api key is not set", keyed},
 		{"unknown key", token, "guess", 401, "Unauthorized: Invalid api key", keyed},
 		{"every other scope", s.issue(s.clinic, strings.Join(others, " "), time.Hour), s.key, 403,

@@ -64,7 +64,8 @@ func TestOperations(t *testing.T) {
 				t.Errorf("%s: security %v", name, op.Security)
 			}
 			codes := []string{"401", "403", "406", "422", "429", "500", "503"}
-			if strings.HasSuffix(path, "}") || strings.Contains(path, "/actions/") { // it speaks of one thing, which may be missing
+			if strings.HasSuffix(path, "}") || strings.Contains(path,
+				"/actions/") { // it speaks of one thing, which may be missing
 				codes = append(codes, "404")
 			}
 			list, _ := op.Responses["200"].Content["application/json"].Example.(map[string]any)
@@ -99,7 +100,8 @@ func TestOperations(t *testing.T) {
 				must(t, err)
 				var f rest.Failure
 				must(t, json.Unmarshal(example, &f))
-				if f.Fault.Type == "" || f.Fault.Message == "" || http.StatusText(f.Meta.Code) == "" || (code == "422") != (f.Fault.Invalid != nil) {
+				if f.Fault.Type == "" || f.Fault.Message == "" || http.StatusText(f.Meta.Code) == "" ||
+					(code == "422") != (f.Fault.Invalid != nil) {
 					t.Errorf("%s: example of %s: %s", name, code, example)
 				}
 			}

@@ -16,7 +16,8 @@ func TestRateLimit(t *testing.T) {
 	get := call{method: "GET", path: "/api/jobs/" + uuid.NewString()}
 	for left := 2; left >= 0; left-- {
 		a := s.do(get)
-		if want := `"client";r=` + strconv.Itoa(left) + ";t="; a.code != 404 || !regexp.MustCompile("^"+want+"[0-9]+$").MatchString(a.header.Get("RateLimit")) {
+		if want := `"client";r=` + strconv.Itoa(left) + ";t="; a.code != 404 ||
+			!regexp.MustCompile("^"+want+"[0-9]+$").MatchString(a.header.Get("RateLimit")) {
 			t.Errorf("%d, RateLimit %q, want %s", a.code, a.header.Get("RateLimit"), want)
 		}
 		if got := a.header.Get("RateLimit-Policy"); got != `"client";q=3;w=300` {
@@ -24,7 +25,8 @@ func TestRateLimit(t *testing.T) {
 		}
 	}
 	a := s.refused(get, 429, "too_many_requests", "Too many requests. Try again later.")
-	if wait, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || wait < 1 || wait > 100 || a.header.Get("RateLimit") == "" {
+	if wait, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || wait < 1 || wait > 100 ||
+		a.header.Get("RateLimit") == "" {
 		t.Errorf("headers %v", a.header)
 	}
 	// A request without a token gets 401, not 429. Another client has a limit of its own.

@@ -22,7 +22,8 @@ func TestRoutes(t *testing.T) {
 	s := newService(t)
 	id := uuid.NewString()
 	anonymous := map[string]string{"Authorization": "", "api-key": ""}
-	for _, path := range []string{"/", "/api", "/api/licenses/", "/api//licenses", "/api/./licenses", "/api/x/../licenses", "/nothing", "/api/jobs/" + id + "/", "/%2e%2e/etc/passwd"} {
+	for _, path := range []string{"/", "/api", "/api/licenses/", "/api//licenses", "/api/./licenses",
+		"/api/x/../licenses", "/nothing", "/api/jobs/" + id + "/", "/%2e%2e/etc/passwd"} {
 		s.refused(call{method: "GET", path: path, header: anonymous}, 404, "not_found", "Not found")
 	}
 	for path, allow := range map[string]string{
@@ -64,15 +65,20 @@ func TestBodies(t *testing.T) {
 			t.Errorf("%s: %d %s", name, a.code, a.raw)
 		}
 	}
-	s.refused(call{method: "POST", path: "/api/licenses", body: `{"type": "` + strings.Repeat("a", 1<<20) + `"}`}, 413, "request_too_large", "The body is larger than 1048576 bytes")
+	s.refused(call{method: "POST", path: "/api/licenses", body: `{"type": "` + strings.Repeat("a", 1<<20) + `"}`}, 413,
+		"request_too_large", "The body is larger than 1048576 bytes")
 	// Exactly the limit is allowed.
-	s.invalid(call{method: "POST", path: "/api/licenses", body: "[" + strings.Repeat(" ", 1<<20-2) + "]"}, "$ cast type mismatch. Expected object but got array")
-	for _, contentType := range []string{"text/plain", "application/xml", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ";;;"} {
-		s.refused(call{method: "POST", path: "/api/licenses", body: "{}", header: map[string]string{"Content-Type": contentType}},
+	s.invalid(call{method: "POST", path: "/api/licenses", body: "[" + strings.Repeat(" ", 1<<20-2) + "]"},
+		"$ cast type mismatch. Expected object but got array")
+	for _, contentType := range []string{"text/plain", "application/xml", "application/x-www-form-urlencoded",
+		"multipart/form-data; boundary=x", ";;;"} {
+		s.refused(call{method: "POST", path: "/api/licenses", body: "{}",
+			header: map[string]string{"Content-Type": contentType}},
 			415, "content_type_invalid", "Content-Type must be application/json")
 	}
 	for _, contentType := range []string{"application/json; charset=utf-8", "Application/JSON", ""} {
-		if a := s.do(call{method: "POST", path: "/api/licenses", body: "{}", header: map[string]string{"Content-Type": contentType}}); a.code != 422 {
+		if a := s.do(call{method: "POST", path: "/api/licenses", body: "{}",
+			header: map[string]string{"Content-Type": contentType}}); a.code != 422 {
 			t.Errorf("Content-Type %q: %d %s", contentType, a.code, a.raw)
 		}
 	}
@@ -112,7 +118,8 @@ func TestRaw(t *testing.T) {
 		}
 		var f rest.Failure
 		err = json.NewDecoder(response.Body).Decode(&f)
-		if err != nil || response.StatusCode != 400 || f.Meta.Code != 400 || f.Fault.Type != "request_malformed" || f.Meta.RequestID != response.Header.Get("X-Request-Id") {
+		if err != nil || response.StatusCode != 400 || f.Meta.Code != 400 || f.Fault.Type != "request_malformed" ||
+			f.Meta.RequestID != response.Header.Get("X-Request-Id") {
 			t.Errorf("%s: %v %+v %v", name, response.Status, f, err)
 		}
 		conn.Close()
@@ -122,7 +129,8 @@ func TestRaw(t *testing.T) {
 	must(t, err)
 	defer conn.Close()
 	must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
-	_, err = conn.Write([]byte("POST /api/licenses HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + s.token + "\r\napi-key: " + s.key +
+	_, err = conn.Write([]byte("POST /api/licenses HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + s.token +
+		"\r\napi-key: " + s.key +
 		"\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n"))
 	must(t, err)
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -136,7 +144,8 @@ func TestRaw(t *testing.T) {
 func TestRequestID(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	for given, kept := range map[string]bool{"trace-1.2:3": true, uuid.NewString(): true, "with space": false, strings.Repeat("x", 129): false, `"<script>`: false} {
+	for given, kept := range map[string]bool{"trace-1.2:3": true, uuid.NewString(): true, "with space": false,
+		strings.Repeat("x", 129): false, `"<script>`: false} {
 		a := s.do(call{method: "GET", path: "/nothing", header: map[string]string{"X-Request-Id": given}})
 		if got := a.header.Get("X-Request-Id"); (got == given) != kept {
 			t.Errorf("X-Request-Id %q became %q", given, got)
@@ -172,7 +181,8 @@ func TestLockedTooLong(t *testing.T) {
 	must(t, err)
 	_, err = holder.Exec(t.Context(), "SELECT FROM prm.legal_entities WHERE id = $1 FOR UPDATE", s.clinic)
 	must(t, err)
-	if a := s.refused(license(), 503, "service_unavailable", "The service is not available at the moment. Try again later."); a.header.Get("Retry-After") == "" {
+	if a := s.refused(license(), 503, "service_unavailable",
+		"The service is not available at the moment. Try again later."); a.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
 	must(t, holder.Rollback(t.Context()))
@@ -191,7 +201,8 @@ func TestInternalError(t *testing.T) {
 	if strings.Contains(a.raw, "secret") {
 		t.Error(a.raw)
 	}
-	if log := s.log.String(); !strings.Contains(log, "secret_constraint") || !strings.Contains(log, a.body.Meta.RequestID) || strings.Contains(log, s.token) || strings.Contains(log, s.key) {
+	if log := s.log.String(); !strings.Contains(log, "secret_constraint") ||
+		!strings.Contains(log, a.body.Meta.RequestID) || strings.Contains(log, s.token) || strings.Contains(log, s.key) {
 		t.Errorf("log: %s", log)
 	}
 }
@@ -279,5 +290,6 @@ func TestByteOrderMarkIsNamed(t *testing.T) {
 	}
 	s.malformed(`{"type": "`+"\xff"+`"}`, "The body is not valid JSON: it is not valid UTF-8 at byte 7")
 	// Within a text it is a character as any other.
-	s.invalid(call{method: "POST", path: "/api/licenses", body: "[\"\ufeff\"]"}, "$ cast type mismatch. Expected object but got array")
+	s.invalid(call{method: "POST", path: "/api/licenses", body: "[\"\ufeff\"]"},
+		"$ cast type mismatch. Expected object but got array")
 }
