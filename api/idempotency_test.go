@@ -25,7 +25,8 @@ func (c call) with(header, value string) call {
 func (s *service) replayed(c call, before answer) {
 	s.t.Helper()
 	a := s.do(c)
-	if a.code != before.code || a.raw != before.raw || a.header.Get("Idempotency-Replayed") != "true" || a.header.Get("Location") != before.header.Get("Location") {
+	if a.code != before.code || a.raw != before.raw || a.header.Get("Idempotency-Replayed") != "true" ||
+		a.header.Get("Location") != before.header.Get("Location") {
 		s.t.Errorf("got %d %v %s\nwant %d %s", a.code, a.header, a.raw, before.code, before.raw)
 	}
 }
@@ -41,9 +42,11 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 	s.replayed(create, first)
 	s.replayed(create.with("Idempotency-Key", `"k-1"`), first)
-	s.refused(license("order_no", "К-2").with("Idempotency-Key", "k-1"), 422, "validation_failed", "Idempotency-Key was used for another request")
+	s.refused(license("order_no", "К-2").with("Idempotency-Key", "k-1"), 422, "validation_failed",
+		"Idempotency-Key was used for another request")
 	_, id := s.serviceRequest("in_queue", held(s.clinic))
-	s.refused(s.release(id, "").with("Idempotency-Key", "k-1"), 422, "validation_failed", "Idempotency-Key was used for another request")
+	s.refused(s.release(id, "").with("Idempotency-Key", "k-1"), 422, "validation_failed",
+		"Idempotency-Key was used for another request")
 
 	// A refusal is a decision: it is given again also when the state has changed.
 	again := license().with("Idempotency-Key", "k-2")
@@ -67,11 +70,13 @@ func TestIdempotencyKey(t *testing.T) {
 	other := uuid.New()
 	s.legalEntity(other, "OUTPATIENT", "ACTIVE")
 	s.primaryLicense(other)
-	if a := s.do(create.with("Authorization", "Bearer "+s.issue(other, "license:write", time.Hour))); a.code != 201 || a.header.Get("Idempotency-Replayed") != "" {
+	if a := s.do(create.with("Authorization", "Bearer "+s.issue(other, "license:write", time.Hour))); a.code != 201 ||
+		a.header.Get("Idempotency-Replayed") != "" {
 		t.Errorf("another client: %d %s", a.code, a.raw)
 	}
 	for _, key := range []string{`""`, strings.Repeat("k", 256), "k\tk"} {
-		s.refused(license().with("Idempotency-Key", key), 400, "request_malformed", "Idempotency-Key must be one string of 1 to 255 printable ASCII characters")
+		s.refused(license().with("Idempotency-Key", key), 400, "request_malformed",
+			"Idempotency-Key must be one string of 1 to 255 printable ASCII characters")
 	}
 }
 
@@ -84,7 +89,8 @@ func TestIdempotencyKeyStaysFree(t *testing.T) {
 	if a := s.do(create.with("Authorization", "Bearer x").with("Idempotency-Key", `""`)); a.code != 401 {
 		t.Errorf("%d %s", a.code, a.raw)
 	}
-	if a := s.do(create.with("Authorization", "Bearer "+s.issue(s.clinic, "job:read", time.Hour)).with("Idempotency-Key", `""`)); a.code != 403 {
+	if a := s.do(create.with("Authorization", "Bearer "+s.issue(s.clinic, "job:read", time.Hour)).with("Idempotency-Key",
+		`""`)); a.code != 403 {
 		t.Errorf("%d %s", a.code, a.raw)
 	}
 	s.sql(`ALTER TABLE prm.licenses ADD CONSTRAINT broken CHECK (is_primary) NOT VALID`)

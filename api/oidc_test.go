@@ -92,7 +92,8 @@ func beIssuer() {
 		token, _ := signed.CompactSerialize()
 		io.WriteString(w, token) //nolint:errcheck // the test has gone
 	})
-	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:errcheck // ends with the process
+	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request) { //nolint:errcheck // ends with the process
 		mu.Lock()
 		defer mu.Unlock()
 		mux.ServeHTTP(w, r)
@@ -139,8 +140,9 @@ func (i *issuer) post(path string, body []byte) string {
 func (i *issuer) token(s *service, changes map[string]any) string {
 	i.t.Helper()
 	claims := map[string]any{
-		"iss": i.url, "aud": []string{"other", "reiestr"}, "sub": s.user, "client_id": s.clinic, "scope": "job:read license:write",
-		"exp": time.Now().Add(time.Hour).Unix(), "nbf": time.Now().Unix(), "iat": time.Now().Unix(),
+		"iss": i.url, "aud": []string{"other", "reiestr"}, "sub": s.user, "client_id": s.clinic,
+		"scope": "job:read license:write",
+		"exp":   time.Now().Add(time.Hour).Unix(), "nbf": time.Now().Unix(), "iat": time.Now().Unix(),
 	}
 	maps.Copy(claims, changes)
 	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
@@ -157,7 +159,8 @@ func withIssuer(url string) option {
 }
 
 func bearing(token string) call {
-	return call{method: "GET", path: "/api/jobs/" + uuid.NewString(), header: map[string]string{"Authorization": "Bearer " + token}}
+	return call{method: "GET", path: "/api/jobs/" + uuid.NewString(),
+		header: map[string]string{"Authorization": "Bearer " + token}}
 }
 
 func (s *service) accepts(name, token string) {
@@ -179,7 +182,8 @@ func TestOIDC(t *testing.T) {
 	good := i.token(s, nil)
 	s.accepts("good", good)
 	s.accepts("opaque", s.token)
-	s.accepts("legal_entity_id wins", i.token(s, map[string]any{"legal_entity_id": s.clinic, "client_id": "some-application"}))
+	s.accepts("legal_entity_id wins", i.token(s,
+		map[string]any{"legal_entity_id": s.clinic, "client_id": "some-application"}))
 	s.accepts("one audience", i.token(s, map[string]any{"aud": "reiestr"}))
 	s.accepts("no nbf", i.token(s, map[string]any{"nbf": nil}))
 	s.accepts("expired within the skew", i.token(s, map[string]any{"exp": time.Now().Add(-10 * time.Second).Unix()}))
@@ -216,7 +220,8 @@ func TestOIDC(t *testing.T) {
 		{"none with a signature", encode(`{"alg":"none"}`) + "." + parts[1] + "." + parts[2], invalidToken},
 		{"HS256", hs256Token, invalidToken},
 		{"of another key", forgedToken, invalidToken},
-		{"tampered", parts[0] + "." + encode(strings.Replace(string(payload), "job:read", "all:read", 1)) + "." + parts[2], invalidToken},
+		{"tampered", parts[0] + "." + encode(strings.Replace(string(payload), "job:read", "all:read", 1)) + "." + parts[2],
+			invalidToken},
 		{"no signature", parts[0] + "." + parts[1] + ".", invalidToken},
 		{"no JSON", encode("x") + "." + encode("y") + "." + encode("z"), invalidToken},
 		{"nothing but dots", "..", invalidToken},
@@ -239,7 +244,8 @@ func TestOIDC(t *testing.T) {
 	}
 	// What follows the token is as with opaque ones, and in its order.
 	poor := bearing(i.token(s, map[string]any{"scope": nil}))
-	s.refused(poor, 403, "forbidden", "Invalid scopes. Your scope does not allow to access this resource. Missing allowances: job:read")
+	s.refused(poor, 403, "forbidden", "Invalid scopes. Your scope does not allow to access this resource. Missing "+
+		"allowances: job:read")
 	poor.header["api-key"] = "guess"
 	s.refused(poor, 401, "access_denied", "Unauthorized: Invalid api key")
 	poor.header["api-key"] = ""
@@ -252,7 +258,8 @@ func TestOIDC(t *testing.T) {
 	s.primaryLicense(s.clinic)
 	create := license()
 	create.header = map[string]string{"Authorization": "Bearer " + good}
-	if a := s.do(create); a.code != 201 || !strings.Contains(a.raw, s.clinic.String()) || !strings.Contains(a.raw, s.user.String()) {
+	if a := s.do(create); a.code != 201 || !strings.Contains(a.raw, s.clinic.String()) ||
+		!strings.Contains(a.raw, s.user.String()) {
 		t.Errorf("%d %s", a.code, a.raw)
 	}
 }
@@ -303,11 +310,13 @@ func TestOIDCUnreachable(t *testing.T) {
 	lying := newService(t, withIssuer(i.url+"/elsewhere"))
 	token := i.token(early, nil)
 	early.accepts("while it is up", token)
-	lying.refused(bearing(token), 503, "service_unavailable", "The service is not available at the moment. Try again later.")
+	lying.refused(bearing(token), 503, "service_unavailable", "The service is not available at the moment. Try again "+
+		"later.")
 	lying.accepts("opaque", lying.token)
 	i.end()
 	early.accepts("known key", token)
-	a := late.refused(bearing(token), 503, "service_unavailable", "The service is not available at the moment. Try again later.")
+	a := late.refused(bearing(token), 503, "service_unavailable",
+		"The service is not available at the moment. Try again later.")
 	if a.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
@@ -336,13 +345,14 @@ func TestOIDCOddKeys(t *testing.T) {
 		return 200
 	}
 	for name, odd := range map[string]string{
-		"unknown type":       `{"kty": "AKP", "alg": "ML-DSA-44", "kid": "odd", "pub": "AAAA"}`,
-		"unknown type only":  `{"kty": "AKP"}`,
-		"X25519":             `{"kty": "OKP", "crv": "X25519", "kid": "odd", "x": "3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08"}`,
-		"Ed448":              `{"kty": "OKP", "crv": "Ed448", "x": "AAAA"}`,
-		"secp256k1":          `{"kty": "EC", "crv": "secp256k1", "alg": "ES256K", "kid": "odd", "x": "AAAA", "y": "AAAA"}`,
-		"unknown curve":      `{"kty": "EC", "crv": "P-999", "x": "AAAA", "y": "AAAA"}`,
-		"not on its curve":   `{"kty": "EC", "crv": "P-256", "x": "` + strings.Repeat("A", 43) + `", "y": "` + strings.Repeat("A", 43) + `"}`,
+		"unknown type":      `{"kty": "AKP", "alg": "ML-DSA-44", "kid": "odd", "pub": "AAAA"}`,
+		"unknown type only": `{"kty": "AKP"}`,
+		"X25519":            `{"kty": "OKP", "crv": "X25519", "kid": "odd", "x": "3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08"}`,
+		"Ed448":             `{"kty": "OKP", "crv": "Ed448", "x": "AAAA"}`,
+		"secp256k1":         `{"kty": "EC", "crv": "secp256k1", "alg": "ES256K", "kid": "odd", "x": "AAAA", "y": "AAAA"}`,
+		"unknown curve":     `{"kty": "EC", "crv": "P-999", "x": "AAAA", "y": "AAAA"}`,
+		"not on its curve": `{"kty": "EC", "crv": "P-256", "x": "` + strings.Repeat("A", 43) + `", "y": "` +
+			strings.Repeat("A", 43) + `"}`,
 		"x5c no base64":      `{"kty": "RSA", "kid": "odd", "n": "AQAB", "e": "AQAB", "x5c": ["!"]}`,
 		"x5c no certificate": `{"kty": "RSA", "kid": "odd", "n": "AQAB", "e": "AQAB", "x5c": ["AAAA"]}`,
 		"x5c no list":        `{"kty": "RSA", "n": "AQAB", "e": "AQAB", "x5c": 7}`,
@@ -355,13 +365,15 @@ func TestOIDCOddKeys(t *testing.T) {
 		"no type":            `{"kid": "odd"}`,
 		"kid is a number":    `{"kty": "RSA", "kid": 7, "n": "AQAB", "e": "AQAB"}`,
 		"shared secret":      `{"kty": "oct", "k": "AAAA"}`,
-		"private key":        `{"kty": "OKP", "crv": "Ed25519", "d": "` + strings.Repeat("A", 43) + `", "x": "` + strings.Repeat("A", 43) + `"}`,
-		"null":               `null`,
-		"number":             `7`,
-		"list":               `[]`,
-		"text":               `"key"`,
+		"private key": `{"kty": "OKP", "crv": "Ed25519", "d": "` + strings.Repeat("A", 43) + `", "x": "` +
+			strings.Repeat("A", 43) + `"}`,
+		"null":   `null`,
+		"number": `7`,
+		"list":   `[]`,
+		"text":   `"key"`,
 	} {
-		before, after, alone := check(`{"keys": [`+odd+`, "good"]}`), check(`{"keys": ["good", `+odd+`]}`), check(`{"keys": [`+odd+`]}`)
+		before, after, alone := check(`{"keys": [`+odd+`, "good"]}`), check(`{"keys": ["good", `+odd+`]}`),
+			check(`{"keys": [`+odd+`]}`)
 		if before != 200 || after != 200 || alone != 401 {
 			t.Errorf("%s: %d before the good key, %d behind it, %d alone", name, before, after, alone)
 		}

@@ -256,8 +256,8 @@ func TestTwoLegalEntitiesRace(t *testing.T) {
 	}
 }
 
-// TestEqualityCoversWhatTheRulesRead: bodies that differ only in elements that no rule and no effect reads are equal: the
-// programme of use, keys that the contract does not know, and a body without elements against none.
+// TestEqualityCoversWhatTheRulesRead: bodies that differ only in elements that no rule and no effect reads are equal:
+// the programme of use, keys that the contract does not know, and a body without elements against none.
 func TestEqualityCoversWhatTheRulesRead(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -298,13 +298,17 @@ func TestTooManyPendingJobs(t *testing.T) {
 	s := newService(t)
 	_, id := s.serviceRequest("in_queue", held(s.clinic))
 	s.sql(`INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
-		SELECT gen_random_uuid(), 'release', $1, $1, $2, gen_random_uuid(), '{}', sha256(n::text::bytea) FROM generate_series(1, 20) AS n`, id, s.clinic)
-	release := call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/release", header: map[string]string{"Idempotency-Key": `"k"`}}
-	a := s.refused(release, 429, "too_many_requests", "Too many pending jobs of the legal entity on this service request. Wait until one of them has ended.")
+		SELECT gen_random_uuid(), 'release', $1, $1, $2, gen_random_uuid(), '{}', sha256(n::text::bytea)
+			FROM generate_series(1, 20) AS n`, id, s.clinic)
+	release := call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/release",
+		header: map[string]string{"Idempotency-Key": `"k"`}}
+	a := s.refused(release, 429, "too_many_requests", "Too many pending jobs of the legal entity on this service "+
+		"request. Wait until one of them has ended.")
 	if seconds, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || seconds < 1 || seconds > 60 {
 		t.Errorf("Retry-After %q", a.header.Get("Retry-After"))
 	}
-	s.sql(`UPDATE ops.jobs SET status = 'failed', refusal = 'held_by_another', ended_at = now() WHERE request_digest = sha256('1')`)
+	s.sql(`UPDATE ops.jobs SET status = 'failed', refusal = 'held_by_another', ended_at = now()
+		WHERE request_digest = sha256('1')`)
 	if a := s.do(release); a.code != 202 {
 		t.Errorf("after one has ended: %d %s", a.code, a.raw)
 	}

@@ -16,7 +16,8 @@ import (
 )
 
 func (s *service) release(id uuid.UUID, prefer string) call {
-	return call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/release", header: map[string]string{"Prefer": prefer}}
+	return call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/release",
+		header: map[string]string{"Prefer": prefer}}
 }
 
 // status is that of the job in an answer.
@@ -32,7 +33,8 @@ func TestWaitForAnAction(t *testing.T) {
 	s := newService(t).work()
 	_, id := s.serviceRequest("in_queue", held(s.clinic))
 	a := s.do(s.release(id, "respond-async, wait=60"))
-	if a.code != 200 || a.status(t) != "processed" || a.header.Get("Preference-Applied") != "wait=30" || a.header.Get("Location") == "" ||
+	if a.code != 200 || a.status(t) != "processed" || a.header.Get("Preference-Applied") != "wait=30" ||
+		a.header.Get("Location") == "" ||
 		a.header.Get("Retry-After") != "" {
 		t.Errorf("%d %v %s", a.code, a.header, a.raw)
 	}
@@ -49,7 +51,8 @@ func TestWaitInVain(t *testing.T) {
 	s := newService(t) // nobody works
 	_, id := s.serviceRequest("in_queue", held(s.clinic))
 	a := s.do(s.release(id, "wait=1"))
-	if a.code != 202 || a.status(t) != "pending" || a.header.Get("Preference-Applied") != "wait=1" || a.header.Get("Retry-After") == "" {
+	if a.code != 202 || a.status(t) != "pending" || a.header.Get("Preference-Applied") != "wait=1" ||
+		a.header.Get("Retry-After") == "" {
 		t.Errorf("%d %v %s", a.code, a.header, a.raw)
 	}
 	job := call{method: "GET", path: a.header.Get("Location"), header: map[string]string{"Prefer": "wait=1"}}
@@ -73,7 +76,8 @@ func TestWaitEndsWhenTheServerStops(t *testing.T) {
 	_, id := s.serviceRequest("in_queue", held(s.clinic))
 	time.AfterFunc(50*time.Millisecond, stop)
 	start := time.Now()
-	if a := s.do(s.release(id, "wait=30")); a.code != 202 || a.status(t) != "pending" || time.Since(start) > 20*time.Second {
+	if a := s.do(s.release(id, "wait=30")); a.code != 202 || a.status(t) != "pending" ||
+		time.Since(start) > 20*time.Second {
 		t.Errorf("%d %s after %s", a.code, a.raw, time.Since(start))
 	}
 }
@@ -91,7 +95,8 @@ func TestTwoHundredWaitOnASmallPool(t *testing.T) {
 	var all sync.WaitGroup
 	for range 200 {
 		all.Go(func() {
-			if a := served.do(call{method: "GET", path: job, header: map[string]string{"Prefer": "wait=30"}}); a.code != 200 || a.status(t) != "processed" {
+			if a := served.do(call{method: "GET", path: job, header: map[string]string{"Prefer": "wait=30"}}); a.code != 200 ||
+				a.status(t) != "processed" {
 				t.Errorf("%d %s", a.code, a.raw)
 			}
 		})

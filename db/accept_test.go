@@ -14,8 +14,8 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// held makes the group that is being written wait, so that what comes in meanwhile is the next one: an equal order is being added by a
-// transaction that stays open until release.
+// held makes the group that is being written wait, so that what comes in meanwhile is the next one: an equal order is
+// being added by a transaction that stays open until release.
 func (h *house) held(t *testing.T) (release func()) {
 	t.Helper()
 	e := newUse()
@@ -79,10 +79,12 @@ func TestAcceptTogether(t *testing.T) {
 		if want[i] != "" {
 			continue
 		}
-		if jobs[i].Status != db.Pending || jobs[i].PatientID != orders[i].request.patient || jobs[i].Action != orders[i].action {
+		if jobs[i].Status != db.Pending || jobs[i].PatientID != orders[i].request.patient ||
+			jobs[i].Action != orders[i].action {
 			t.Errorf("order %d: %+v", i, jobs[i])
 		}
-		if stored := h.job(t, orders[i].entity.id, jobs[i].ID); !stored.InsertedAt.Equal(jobs[i].InsertedAt) || stored.ServiceRequestID != orders[i].request.id {
+		if stored := h.job(t, orders[i].entity.id, jobs[i].ID); !stored.InsertedAt.Equal(jobs[i].InsertedAt) ||
+			stored.ServiceRequestID != orders[i].request.id {
 			t.Errorf("order %d: %+v, stored %+v", i, jobs[i], stored)
 		}
 	}
@@ -135,12 +137,14 @@ func TestAcceptBesideAFailure(t *testing.T) {
 	if err := <-fault; sqlState(err) != "22P05" {
 		t.Errorf("the poisoned one: %v", err)
 	}
-	if n := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE service_request_id <> $1`, poisoned.request.id); n != len(good)+1 {
+	if n := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE service_request_id <> $1`,
+		poisoned.request.id); n != len(good)+1 {
 		t.Errorf("%d jobs", n)
 	}
 }
 
-// TestAcceptGivenUp: who goes while waiting for the next group leaves nothing behind; who goes while the group is written hears the outcome.
+// TestAcceptGivenUp: who goes while waiting for the next group leaves nothing behind; who goes while the group is
+// written hears the outcome.
 func TestAcceptGivenUp(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

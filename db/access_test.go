@@ -86,7 +86,8 @@ func TestAccessCheck(t *testing.T) {
 	}
 }
 
-// TestAccessIsAskedSeldom: a grant in use is asked for now and then only, and what takes it away holds in every process within a second.
+// TestAccessIsAskedSeldom: a grant in use is asked for now and then only, and what takes it away holds in every process
+// within a second.
 func TestAccessIsAskedSeldom(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -96,7 +97,11 @@ func TestAccessIsAskedSeldom(t *testing.T) {
 	for name, takeAway := range map[string]func(token, key string) error{
 		"token revoked":   func(token, _ string) error { return owner.Access.RevokeToken(t.Context(), token) },
 		"api key revoked": func(_, key string) error { return owner.Access.RevokeAPIKey(t.Context(), key) },
-		"scopes changed":  func(token, _ string) error { _, err := h.owner.Exec(t.Context(), update, hash(token)); return err },
+		"scopes changed": func(token, _ string) error {
+			_, err := h.owner.Exec(t.Context(), update,
+				hash(token))
+			return err
+		},
 		"token deleted": func(token, _ string) error {
 			_, err := h.owner.Exec(t.Context(), `DELETE FROM ops.access_tokens WHERE token_hash = $1`, hash(token))
 			return err
@@ -164,7 +169,8 @@ func TestAccessForgetsTruncated(t *testing.T) {
 	}
 }
 
-// TestAccessKnownGrantExpires: no question is needed to see a token expire, and a key that is issued after it was refused is known at once.
+// TestAccessKnownGrantExpires: no question is needed to see a token expire, and a key that is issued after it was
+// refused is known at once.
 func TestAccessKnownGrantExpires(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -306,7 +312,8 @@ func TestSecretsAreNotInTheDatabase(t *testing.T) {
 			}
 		}
 	}
-	for table, secret := range map[string]string{"ops.access_tokens WHERE token_hash": token, "ops.api_keys WHERE key_hash": key} {
+	for table, secret := range map[string]string{"ops.access_tokens WHERE token_hash": token,
+		"ops.api_keys WHERE key_hash": key} {
 		if !value[bool](t, h, `SELECT EXISTS (SELECT FROM `+table+` = $1)`, hash(secret)) {
 			t.Errorf("no SHA-256 in %s", table)
 		}

@@ -26,7 +26,8 @@ type (
 	EmployeeRow           = sqlc.ReplaceEmployeesParams
 	LicenseRow            = sqlc.ReplaceLicensesParams
 	ServiceRequestColumns = sqlc.AddServiceRequestsParams
-	HistoryRow            = sqlc.AddHistoryParams // exactly one of status, processing status, legal entity and employee is set
+	// exactly one of status, processing status, legal entity and employee is set
+	HistoryRow = sqlc.AddHistoryParams
 
 	DictionaryRow struct {
 		Name     string

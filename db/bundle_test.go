@@ -19,10 +19,12 @@ func TestLoadTellsWhichRowTheDatabaseRefuses(t *testing.T) {
 	}
 	t.Cleanup(d.Close)
 	legalEntity := func(status string) db.LegalEntityRow {
-		return db.LegalEntityRow{ID: uuid.New(), Type: "OUTPATIENT", Status: status, InsertedAt: time.Now(), UpdatedAt: time.Now()}
+		return db.LegalEntityRow{ID: uuid.New(), Type: "OUTPATIENT", Status: status, InsertedAt: time.Now(),
+			UpdatedAt: time.Now()}
 	}
 	request := func(status string) db.ServiceRequestRow {
-		return db.ServiceRequestRow{ServiceRequestColumns: db.ServiceRequestColumns{ID: uuid.New(), Status: status, Content: []byte("{}")}}
+		return db.ServiceRequestRow{ServiceRequestColumns: db.ServiceRequestColumns{ID: uuid.New(), Status: status,
+			Content: []byte("{}")}}
 	}
 	for name, test := range map[string]struct {
 		load func(*db.Loader) error
@@ -34,13 +36,16 @@ func TestLoadTellsWhichRowTheDatabaseRefuses(t *testing.T) {
 				if err := l.LegalEntities(t.Context(), []db.LegalEntityRow{known}); err != nil {
 					return err
 				}
-				return l.Divisions(t.Context(), []db.DivisionRow{{ID: uuid.New(), LegalEntityID: known.ID}, {ID: uuid.New(), LegalEntityID: uuid.New()}})
+				return l.Divisions(t.Context(), []db.DivisionRow{{ID: uuid.New(), LegalEntityID: known.ID},
+					{ID: uuid.New(), LegalEntityID: uuid.New()}})
 			},
-			db.RowFault{Row: 1, Field: "legal_entity_id", Text: "there is no such legal entity, neither in the bundle nor in the database"},
+			db.RowFault{Row: 1, Field: "legal_entity_id", Text: "there is no such legal entity, neither in the bundle nor in " +
+				"the database"},
 		},
 		"rule": {
 			func(l *db.Loader) error {
-				return l.LegalEntities(t.Context(), []db.LegalEntityRow{legalEntity("ACTIVE"), legalEntity("ACTIVE"), legalEntity("ODD")})
+				return l.LegalEntities(t.Context(), []db.LegalEntityRow{legalEntity("ACTIVE"), legalEntity("ACTIVE"),
+					legalEntity("ODD")})
 			},
 			db.RowFault{Row: 2, Text: `the database does not take it: new row for relation "legal_entities" violates check constraint "legal_entities_status_known"`},
 		},

@@ -32,7 +32,8 @@ func newComplete() *errand {
 	e.action = db.Complete
 	e.request.processing = new("in_progress")
 	e.body = &db.CompleteBody{
-		CompletedWith: &db.CompletedWith{Type: "procedure", ID: uuid.New()}, ProgramService: new(uuid.New()), StatusReason: reason("default"),
+		CompletedWith: &db.CompletedWith{Type: "procedure", ID: uuid.New()}, ProgramService: new(uuid.New()),
+		StatusReason: reason("default"),
 	}
 	return e
 }
@@ -41,7 +42,8 @@ func (e *errand) completion() *db.CompleteBody { return e.body.(*db.CompleteBody
 
 // withoutProgram makes the service request one that no programme processes.
 func (e *errand) withoutProgram() {
-	e.request.program, e.request.processing, e.request.legalEntity, e.request.employee, e.request.division = nil, nil, nil, nil, nil
+	e.request.program, e.request.processing, e.request.legalEntity, e.request.employee, e.request.division = nil, nil, nil,
+		nil, nil
 }
 
 // The ladders of contract 4.3 no. 3 and 4, and 4.6 or 4.7.
@@ -68,7 +70,8 @@ func TestAcceptProcessAndCompleteByRule(t *testing.T) {
 	t.Parallel()
 	const allowed = db.Refusal("")
 	h := newHouse(t)
-	h.exec(t, `INSERT INTO prm.dictionary_values (dictionary, code, is_active) VALUES ('eHealth/service_request_complete_reasons', 'former', false)`)
+	h.exec(t, `INSERT INTO prm.dictionary_values (dictionary, code, is_active)
+		VALUES ('eHealth/service_request_complete_reasons', 'former', false)`)
 	for _, test := range []struct {
 		name   string
 		make   func() *errand
@@ -77,26 +80,35 @@ func TestAcceptProcessAndCompleteByRule(t *testing.T) {
 	}{
 		{"process: nothing is wrong", newProcess, func(*errand) {}, allowed},
 		{"process: expired", newProcess, func(e *errand) { e.request.expires = noon.AddDate(-1, 0, 0) }, allowed},
-		{"process: legal entity of a type not listed", newProcess, func(e *errand) { e.entity.kind = "PHARMACY" }, db.LegalEntityNotAllowed},
-		{"process: legal entity closed", newProcess, func(e *errand) { e.entity.status = "CLOSED" }, db.LegalEntityNotAllowed},
+		{"process: legal entity of a type not listed", newProcess, func(e *errand) { e.entity.kind = "PHARMACY" },
+			db.LegalEntityNotAllowed},
+		{"process: legal entity closed", newProcess, func(e *errand) { e.entity.status = "CLOSED" },
+			db.LegalEntityNotAllowed},
 		{"process: recalled", newProcess, func(e *errand) { e.request.status = "recalled" }, db.StatusInvalid},
-		{"process: entered in error", newProcess, func(e *errand) { e.request.status = "entered_in_error" }, db.StatusInvalid},
+		{"process: entered in error", newProcess, func(e *errand) { e.request.status = "entered_in_error" },
+			db.StatusInvalid},
 		{"process: new", newProcess, func(e *errand) { e.request = newServiceRequest() }, db.ProcessingStatusInvalid},
 		{"process: never processed", newProcess, func(e *errand) { e.request.processing = nil }, db.ProcessingStatusInvalid},
-		{"process: completed", newProcess, func(e *errand) { e.request.processing = new("completed") }, db.ProcessingStatusInvalid},
+		{"process: completed", newProcess, func(e *errand) { e.request.processing = new("completed") },
+			db.ProcessingStatusInvalid},
 		{"process: without a program", newProcess, (*errand).withoutProgram, db.ProcessingStatusInvalid},
 
 		{"complete: nothing is wrong", newComplete, func(*errand) {}, allowed},
 		{"complete: nothing is said", newComplete, func(e *errand) { e.body = &db.CompleteBody{} }, allowed},
 		{"complete: expired", newComplete, func(e *errand) { e.request.expires = noon.AddDate(-1, 0, 0) }, allowed},
-		{"complete: legal entity closed", newComplete, func(e *errand) { e.entity.status = "CLOSED" }, db.LegalEntityNotAllowed},
+		{"complete: legal entity closed", newComplete, func(e *errand) { e.entity.status = "CLOSED" },
+			db.LegalEntityNotAllowed},
 		{"complete: completed", newComplete, func(e *errand) { e.request.status = "completed" }, db.StatusInvalid},
 		{"complete: nobody's", newComplete, func(e *errand) { e.request = newServiceRequest() }, db.HeldByAnother},
-		{"complete: never processed", newComplete, func(e *errand) { e.request.processing = nil }, db.ProcessingStatusInvalid},
-		{"complete: processed already", newComplete, func(e *errand) { e.request.processing = new("completed") }, db.ProcessingStatusInvalid},
+		{"complete: never processed", newComplete, func(e *errand) { e.request.processing = nil },
+			db.ProcessingStatusInvalid},
+		{"complete: processed already", newComplete, func(e *errand) { e.request.processing = new("completed") },
+			db.ProcessingStatusInvalid},
 		{"complete: program service alone", newComplete, func(e *errand) { e.completion().CompletedWith = nil }, allowed},
-		{"complete: reason of former times", newComplete, func(e *errand) { e.completion().StatusReason = reason("former") }, db.StatusReasonUnknown},
-		{"complete: reason of another dictionary", newComplete, func(e *errand) { e.completion().StatusReason = reason("cured") }, db.StatusReasonUnknown},
+		{"complete: reason of former times", newComplete, func(e *errand) { e.completion().StatusReason = reason("former") },
+			db.StatusReasonUnknown},
+		{"complete: reason of another dictionary", newComplete,
+			func(e *errand) { e.completion().StatusReason = reason("cured") }, db.StatusReasonUnknown},
 		{"complete without a program", newComplete, (*errand).withoutProgram, allowed},
 		{"complete without a program, held by another", newComplete, func(e *errand) {
 			e.withoutProgram()
@@ -127,7 +139,8 @@ func TestCompleteNeedsAnActiveDictionary(t *testing.T) {
 	job := e.accept(t, h)
 	h.exec(t, `UPDATE prm.dictionaries SET is_active = false WHERE name = 'eHealth/service_request_complete_reasons'`)
 	h.run(t, db.Claim{Size: 1})
-	if got := h.job(t, e.entity.id, job.ID); got.Refusal != db.StatusReasonUnknown || got.AllowedCodes == nil || len(got.AllowedCodes) > 0 {
+	if got := h.job(t, e.entity.id, job.ID); got.Refusal != db.StatusReasonUnknown || got.AllowedCodes == nil ||
+		len(got.AllowedCodes) > 0 {
 		t.Errorf("%+v", got)
 	}
 }
@@ -144,12 +157,16 @@ func TestProcessAndCompleteLeaveTheirTrace(t *testing.T) {
 		history    []object // without inserted_by
 		properties object
 	}{
-		{"process", newProcess, func(*errand) {}, func(*errand) object { return object{"program_processing_status": "in_progress"} },
-			[]object{{"program_processing_status": "in_progress"}}, object{"program_processing_status": changed("in_queue", "in_progress")}},
+		{"process", newProcess, func(*errand) {},
+			func(*errand) object { return object{"program_processing_status": "in_progress"} },
+			[]object{{"program_processing_status": "in_progress"}},
+			object{"program_processing_status": changed("in_queue", "in_progress")}},
 		{"complete", newComplete, func(*errand) {}, func(e *errand) object {
 			return object{
-				"status": "completed", "program_processing_status": "completed", "program_service_id": e.completion().ProgramService.String(),
-				"completed_with": object{"type": "procedure", "id": e.completion().CompletedWith.ID.String()}, "status_reason": reason("default"),
+				"status": "completed", "program_processing_status": "completed",
+				"program_service_id": e.completion().ProgramService.String(),
+				"completed_with":     object{"type": "procedure", "id": e.completion().CompletedWith.ID.String()},
+				"status_reason":      reason("default"),
 			}
 		}, []object{{"status": "completed", "status_reason": reason("default")}, {"program_processing_status": "completed"}},
 			object{"status": changed("active", "completed"), "program_processing_status": changed("in_progress", "completed")}},
@@ -161,7 +178,8 @@ func TestProcessAndCompleteLeaveTheirTrace(t *testing.T) {
 			e.withoutProgram()
 			e.body = &db.CompleteBody{StatusReason: reason("default")}
 		}, func(*errand) object { return object{"status": "completed", "status_reason": reason("default")} },
-			[]object{{"status": "completed", "status_reason": reason("default")}}, object{"status": changed("active", "completed")}},
+			[]object{{"status": "completed", "status_reason": reason("default")}},
+			object{"status": changed("active", "completed")}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -188,7 +206,8 @@ func TestProcessAndCompleteLeaveTheirTrace(t *testing.T) {
 				want.History = append(want.History, item)
 			}
 			want.Events = []object{{
-				"event_type": "StatusChangeEvent", "entity_type": "ServiceRequest", "entity_id": e.request.id.String(), "changed_by": e.user.String(),
+				"event_type": "StatusChangeEvent", "entity_type": "ServiceRequest", "entity_id": e.request.id.String(),
+				"changed_by": e.user.String(),
 				"properties": test.properties,
 			}}
 			if !reflect.DeepEqual(after, want) {
@@ -201,7 +220,8 @@ func TestProcessAndCompleteLeaveTheirTrace(t *testing.T) {
 	}
 }
 
-// A process sent while a release is pending is another job: the two run one after the other, and the second is judged by what the first left.
+// A process sent while a release is pending is another job: the two run one after the other, and the second is judged
+// by what the first left.
 func TestProcessBehindARelease(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -243,7 +263,8 @@ func TestCompleteTwiceCompletesOnce(t *testing.T) {
 	if job := h.job(t, one.entity.id, jobs[1]); job.Refusal != db.StatusInvalid {
 		t.Errorf("the second: %s %s", job.Status, job.Refusal)
 	}
-	if left := one.trace(t, h); len(left.Events) != 1 || len(left.History) != 2 || left.Request["updated_by"] != one.user.String() {
+	if left := one.trace(t, h); len(left.Events) != 1 || len(left.History) != 2 ||
+		left.Request["updated_by"] != one.user.String() {
 		t.Errorf("left %v", left)
 	}
 }

@@ -13,10 +13,13 @@ import (
 const sketch = `
 INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by) VALUES
 	('00000000-0000-0000-0000-0000000000a1', '1', 'A', 'OUTPATIENT', 'ACTIVE', gen_random_uuid(), gen_random_uuid());
-INSERT INTO prm.licenses (id, legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, expiry_date, inserted_by, updated_by) VALUES
+INSERT INTO prm.licenses (id, legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, expiry_date,
+	inserted_by, updated_by) VALUES
 	('00000000-0000-0000-0000-0000000000b1', '00000000-0000-0000-0000-0000000000a1', 'PHARMACY_DRUGS', false, '', '2026-01-01', '2026-01-01', '2026-01-01', gen_random_uuid(), gen_random_uuid()),
 	('00000000-0000-0000-0000-0000000000b2', '00000000-0000-0000-0000-0000000000a1', 'MSP', true, '', '2026-01-03', '2026-01-02', '2026-01-01', gen_random_uuid(), gen_random_uuid());
-INSERT INTO medical_events.service_requests (id, requisition, patient_id, status, category, program_id, program_processing_status, used_by_legal_entity_id, used_by_employee_id, expiration_date, inserted_by, updated_by) VALUES
+INSERT INTO medical_events.service_requests (id, requisition, patient_id, status, category, program_id,
+	program_processing_status, used_by_legal_entity_id, used_by_employee_id, expiration_date, inserted_by, updated_by)
+		VALUES
 	('00000000-0000-0000-0000-0000000000c1', '', gen_random_uuid(), 'active', 'counselling', gen_random_uuid(), 'new', NULL, NULL, now(), gen_random_uuid(), gen_random_uuid()),
 	('00000000-0000-0000-0000-0000000000c2', '', gen_random_uuid(), 'active', 'counselling', gen_random_uuid(), 'in_queue', gen_random_uuid(), gen_random_uuid(), now(), gen_random_uuid(), gen_random_uuid()),
 	('00000000-0000-0000-0000-0000000000c3', '', gen_random_uuid(), 'active', 'counselling', NULL, NULL, NULL, NULL, now(), gen_random_uuid(), gen_random_uuid()),
@@ -36,31 +39,42 @@ INSERT INTO ops.api_keys (key_hash, name) VALUES (sha256('key'), 'MIS');
 
 // The statements that insert a row of a kind, but for the columns in question.
 const (
-	insertLicense = `INSERT INTO prm.licenses (legal_entity_id, issued_by, inserted_by, updated_by, type, is_primary, issued_date, active_from_date, expiry_date)
+	insertLicense = `INSERT INTO prm.licenses (legal_entity_id, issued_by, inserted_by, updated_by, type, is_primary,
+		issued_date, active_from_date, expiry_date)
 		VALUES ('00000000-0000-0000-0000-0000000000a1', '', gen_random_uuid(), gen_random_uuid(), `
-	insertJob = `INSERT INTO ops.jobs (id, service_request_id, patient_id, client_id, user_id, body, action, request_digest, status, refusal, ended_at)
-		VALUES (gen_random_uuid(), '00000000-0000-0000-0000-0000000000c1', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '{}', `
-	insertHistory = `INSERT INTO medical_events.service_request_history (service_request_id, inserted_by, status, program_processing_status, used_by_legal_entity_id, used_by_employee_id)
+	insertJob = `INSERT INTO ops.jobs (id, service_request_id, patient_id, client_id, user_id, body, action,
+		request_digest, status, refusal, ended_at)
+		VALUES (gen_random_uuid(), '00000000-0000-0000-0000-0000000000c1', gen_random_uuid(), gen_random_uuid(),
+			gen_random_uuid(), '{}', `
+	insertHistory = `INSERT INTO medical_events.service_request_history (service_request_id, inserted_by, status,
+		program_processing_status, used_by_legal_entity_id, used_by_employee_id)
 		VALUES ('00000000-0000-0000-0000-0000000000c1', gen_random_uuid(), `
-	insertEvent = `INSERT INTO ops.events (entity_id, changed_by, event_type, entity_type, properties) VALUES (gen_random_uuid(), gen_random_uuid(), `
-	insertKey   = `INSERT INTO ops.idempotency_records (client_id, lease_id, locked_until, key, request_digest, code, header, body)
+	insertEvent = `INSERT INTO ops.events (entity_id, changed_by, event_type, entity_type, properties)
+		VALUES (gen_random_uuid(), gen_random_uuid(), `
+	insertKey = `INSERT INTO ops.idempotency_records (client_id, lease_id, locked_until, key, request_digest, code,
+		header, body)
 		VALUES (gen_random_uuid(), gen_random_uuid(), now(), `
-	updateNew       = `UPDATE medical_events.service_requests SET updated_at = now(), %s WHERE id = '00000000-0000-0000-0000-0000000000c1'`
-	updateInQueue   = `UPDATE medical_events.service_requests SET updated_at = now(), %s WHERE id = '00000000-0000-0000-0000-0000000000c2'`
-	updateNoProgram = `UPDATE medical_events.service_requests SET updated_at = now(), %s WHERE id = '00000000-0000-0000-0000-0000000000c3'`
-	updateJob       = `UPDATE ops.jobs SET %s WHERE id = '00000000-0000-0000-0000-0000000000d1'`
+	updateNew = `UPDATE medical_events.service_requests SET updated_at = now(), %s
+		WHERE id = '00000000-0000-0000-0000-0000000000c1'`
+	updateInQueue = `UPDATE medical_events.service_requests SET updated_at = now(), %s
+		WHERE id = '00000000-0000-0000-0000-0000000000c2'`
+	updateNoProgram = `UPDATE medical_events.service_requests SET updated_at = now(), %s
+		WHERE id = '00000000-0000-0000-0000-0000000000c3'`
+	updateJob = `UPDATE ops.jobs SET %s WHERE id = '00000000-0000-0000-0000-0000000000d1'`
 )
 
-// illegal are statements that must be refused by the constraint they stand under: to the owner always, to the service where it may write
-// at all (app), which otherwise has no right to.
+// illegal are statements that must be refused by the constraint they stand under: to the owner always, to the service
+// where it may write at all (app), which otherwise has no right to.
 var illegal = map[string]struct {
 	app        bool
 	statements []string
 }{
-	"prm.dictionaries_name_not_empty":       {false, []string{`INSERT INTO prm.dictionaries (name) VALUES ('')`}},
-	"prm.dictionary_values_code_not_empty":  {false, []string{`INSERT INTO prm.dictionary_values (dictionary, code) VALUES ('LICENSE_TYPE', '')`}},
-	"prm.dictionary_values_dictionary_fkey": {false, []string{`INSERT INTO prm.dictionary_values (dictionary, code) VALUES ('NONE', 'X')`}},
-	"prm.parameters_name_not_empty":         {false, []string{`INSERT INTO prm.parameters VALUES ('', 'true')`}},
+	"prm.dictionaries_name_not_empty": {false, []string{`INSERT INTO prm.dictionaries (name) VALUES ('')`}},
+	"prm.dictionary_values_code_not_empty": {false, []string{`INSERT INTO prm.dictionary_values (dictionary, code)
+		VALUES ('LICENSE_TYPE', '')`}},
+	"prm.dictionary_values_dictionary_fkey": {false, []string{`INSERT INTO prm.dictionary_values (dictionary, code)
+		VALUES ('NONE', 'X')`}},
+	"prm.parameters_name_not_empty": {false, []string{`INSERT INTO prm.parameters VALUES ('', 'true')`}},
 	"prm.parameters_value_shape": {false, []string{
 		`INSERT INTO prm.parameters VALUES ('x', 'null')`,
 		`INSERT INTO prm.parameters VALUES ('x', '1')`,
@@ -88,7 +102,8 @@ var illegal = map[string]struct {
 			VALUES (gen_random_uuid(), gen_random_uuid(), '', '', gen_random_uuid(), gen_random_uuid())`,
 	}},
 	"prm.licenses_legal_entity_id_fkey": {true, []string{
-		`INSERT INTO prm.licenses (legal_entity_id, issued_by, inserted_by, updated_by, type, is_primary, issued_date, active_from_date)
+		`INSERT INTO prm.licenses (legal_entity_id, issued_by, inserted_by, updated_by, type, is_primary, issued_date,
+			active_from_date)
 			VALUES (gen_random_uuid(), '', gen_random_uuid(), gen_random_uuid(), 'MSP', true, '2026-01-01', '2026-01-01')`,
 	}},
 	"prm.licenses_additional_issued_before_active": {true, []string{
@@ -142,7 +157,8 @@ var illegal = map[string]struct {
 		insertHistory + `'active', 'new', gen_random_uuid(), gen_random_uuid())`,
 	}},
 	"medical_events.service_request_history_service_request_id_fkey": {true, []string{
-		`INSERT INTO medical_events.service_request_history (service_request_id, inserted_by, status) VALUES (gen_random_uuid(), gen_random_uuid(), 'active')`,
+		`INSERT INTO medical_events.service_request_history (service_request_id, inserted_by, status)
+			VALUES (gen_random_uuid(), gen_random_uuid(), 'active')`,
 	}},
 
 	"ops.jobs_action_known": {true, []string{
@@ -201,7 +217,8 @@ var illegal = map[string]struct {
 	}},
 	"ops.access_epoch_has_one_row": {false, []string{`INSERT INTO ops.access_epoch (is_only_row, epoch) VALUES (false, 1)`}},
 	"ops.access_tokens_hash_is_sha256": {false, []string{
-		`INSERT INTO ops.access_tokens (token_hash, user_id, client_id, scopes, expires_at) VALUES ('secret', gen_random_uuid(), gen_random_uuid(), '{}', now())`,
+		`INSERT INTO ops.access_tokens (token_hash, user_id, client_id, scopes, expires_at)
+			VALUES ('secret', gen_random_uuid(), gen_random_uuid(), '{}', now())`,
 	}},
 	"ops.api_keys_hash_is_sha256": {false, []string{`INSERT INTO ops.api_keys (key_hash, name) VALUES ('secret', 'MIS')`}},
 	"ops.api_keys_name_not_empty": {false, []string{`INSERT INTO ops.api_keys (key_hash, name) VALUES (sha256('2'), '')`}},
@@ -240,7 +257,8 @@ func TestIllegalStatesCoverEveryConstraint(t *testing.T) {
 		WHERE contype NOT IN ('n', 'p') AND connamespace::regnamespace::text IN ('prm', 'medical_events', 'ops')
 		UNION
 		SELECT c.relnamespace::regnamespace || '.' || c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-		WHERE i.indisunique AND NOT i.indisprimary AND c.relnamespace::regnamespace::text IN ('prm', 'medical_events', 'ops')`)
+		WHERE i.indisunique AND NOT i.indisprimary AND c.relnamespace::regnamespace::text IN ('prm', 'medical_events',
+			'ops')`)
 	slices.Sort(want)
 	if got := slices.Sorted(maps.Keys(illegal)); !slices.Equal(got, want) {
 		t.Errorf("constraints with a test\n%v\nin the database\n%v", got, want)
@@ -293,7 +311,8 @@ func TestFinalStatusStays(t *testing.T) {
 			tx.Rollback(t.Context())
 		}
 	}
-	if _, err := app.Exec(t.Context(), `UPDATE medical_events.service_requests SET status = 'recalled' WHERE status = 'active'`); err != nil {
+	if _, err := app.Exec(t.Context(), `UPDATE medical_events.service_requests SET status = 'recalled'
+		WHERE status = 'active'`); err != nil {
 		t.Errorf("from active: %v", err)
 	}
 }
@@ -319,7 +338,8 @@ func TestTheServiceHasNoRightTo(t *testing.T) {
 		`UPDATE ops.unpublished_events SET event_id = gen_random_uuid()`,
 		`UPDATE ops.idempotency_records SET client_id = gen_random_uuid()`,
 		`UPDATE ops.idempotency_records SET key = 'other'`,
-		`INSERT INTO ops.access_tokens (token_hash, user_id, client_id, scopes, expires_at) VALUES (sha256('2'), gen_random_uuid(), gen_random_uuid(), '{}', now())`,
+		`INSERT INTO ops.access_tokens (token_hash, user_id, client_id, scopes, expires_at)
+			VALUES (sha256('2'), gen_random_uuid(), gen_random_uuid(), '{}', now())`,
 		`UPDATE ops.access_tokens SET revoked_at = NULL`,
 		`UPDATE ops.access_tokens SET expires_at = now()`,
 		`UPDATE ops.access_tokens SET scopes = '{license:write}'`,
@@ -363,13 +383,16 @@ func TestTheServiceOwnsNothing(t *testing.T) {
 		"anything": `SELECT classid::regclass::text FROM pg_shdepend
 			WHERE refclassid = 'pg_authid'::regclass AND refobjid = 'reiestr_app'::regrole AND deptype = 'o'
 				AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-		"roles":      `SELECT roleid::regrole::text FROM pg_auth_members WHERE member = 'reiestr_app'::regrole`,
-		"attributes": `SELECT rolname::text FROM pg_roles WHERE rolname = 'reiestr_app' AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolcanlogin OR rolreplication OR rolbypassrls)`,
+		"roles": `SELECT roleid::regrole::text FROM pg_auth_members WHERE member = 'reiestr_app'::regrole`,
+		"attributes": `SELECT rolname::text FROM pg_roles WHERE rolname = 'reiestr_app' AND (rolsuper OR rolcreaterole
+			OR rolcreatedb OR rolcanlogin OR rolreplication OR rolbypassrls)`,
 		// But two, which remove what is past its retention: closed to everybody else, and deaf to a search_path.
-		"security definer": `SELECT proname::text FROM pg_proc WHERE prosecdef AND pronamespace::regnamespace::text IN ('prm', 'medical_events', 'ops')
+		"security definer": `SELECT proname::text FROM pg_proc WHERE prosecdef
+			AND pronamespace::regnamespace::text IN ('prm', 'medical_events', 'ops')
 			AND NOT (proname IN ('prune_jobs', 'prune_events') AND 'search_path=""' = ANY (proconfig) AND NOT has_function_privilege('public', oid, 'EXECUTE'))`,
 		"what is not the owner's": `SELECT c.oid::regclass::text FROM pg_class c
-			WHERE c.relnamespace::regnamespace::text IN ('prm', 'medical_events', 'ops') AND c.relowner <> 'reiestr_owner'::regrole`,
+			WHERE c.relnamespace::regnamespace::text IN ('prm', 'medical_events', 'ops')
+				AND c.relowner <> 'reiestr_owner'::regrole`,
 	} {
 		if found := column[string](t, h, sql); len(found) > 0 {
 			t.Errorf("%s: %v", what, found)

@@ -10,8 +10,8 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// halfway is an application that is being created, and waits for a transaction that has added a licence of its type without holding the
-// legal entity: the group it is of stays under way until that ends.
+// halfway is an application that is being created, and waits for a transaction that has added a licence of its type
+// without holding the legal entity: the group it is of stays under way until that ends.
 func (h *house) halfway(t *testing.T) (tx pgx.Tx, answer <-chan error) {
 	t.Helper()
 	a := newApplication()
@@ -22,11 +22,13 @@ func (h *house) halfway(t *testing.T) (tx pgx.Tx, answer <-chan error) {
 	return tx, answer
 }
 
-// addedUnderneath is a transaction that has added the licence that an application is for, without holding the legal entity.
+// addedUnderneath is a transaction that has added the licence that an application is for, without holding the legal
+// entity.
 func (h *house) addedUnderneath(t *testing.T, a *application) pgx.Tx {
 	t.Helper()
 	tx := h.begin(t)
-	exec(t, tx, `INSERT INTO prm.licenses (legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, inserted_by, updated_by)
+	exec(t, tx, `INSERT INTO prm.licenses (legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date,
+		inserted_by, updated_by)
 		VALUES ($1, $2, false, '', '2020-01-01', '2020-01-01', $1, $1)`, a.entity.id, a.kind.code)
 	return tx
 }
@@ -53,7 +55,8 @@ func (a *application) check(t *testing.T, h *house, name string, err error, want
 	}
 }
 
-// TestCreateTogether: creations that arrive while a batch is under way are one transaction; one that meets a held legal entity waits.
+// TestCreateTogether: creations that arrive while a batch is under way are one transaction; one that meets a held legal
+// entity waits.
 func TestCreateTogether(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -26,7 +26,8 @@ func TestOpenRefusesAnAddressItCannotRead(t *testing.T) {
 func TestReady(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	for _, version := range []int64{migrations.Latest() - 1, migrations.Latest()} { // the schema is newer; it is the program's own
+	// the schema is newer; it is the program's own
+	for _, version := range []int64{migrations.Latest() - 1, migrations.Latest()} {
 		if err := h.Ready(t.Context(), version); err != nil {
 			t.Errorf("version %d: %v", version, err)
 		}
@@ -84,7 +85,8 @@ func TestListenConnectsAgain(t *testing.T) {
 	login, err := testdb.Connect(t.Context(), h.url)
 	must(t, err)
 	t.Cleanup(func() { login.Close(context.Background()) })
-	exec(t, login, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'listener' AND datname = current_database()`)
+	exec(t, login, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'listener'
+		AND datname = current_database()`)
 	if err := <-lost; !db.Unavailable(err) {
 		t.Errorf("lost: %v", err)
 	}

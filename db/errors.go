@@ -130,6 +130,6 @@ func ownFault(err error) bool {
 	return errors.As(err, &p) || errors.Is(err, errNotAsDecided)
 }
 
-// raised tells errors that the rows of a statement cause: a value does not fit, a constraint is violated, or the body of a
-// function or trigger raises an exception (P0001).
+// raised tells errors that the rows of a statement cause: a value does not fit, a constraint is violated, or the body
+// of a function or trigger raises an exception (P0001).
 func raised(err error) bool { return pg.ErrorOfData(err) || pg.SQLSTATE(err) == "P0001" }

@@ -103,7 +103,8 @@ func constants(t *testing.T) []string {
 func TestLaddersAnswerInTheOrderTheyAnnounce(t *testing.T) {
 	t.Parallel()
 	all := ladders(t)
-	for _, name := range []string{"CreateLicenses", "UpdateLicense", "JudgeUse", "JudgeRelease", "JudgeProcess", "JudgeComplete"} {
+	for _, name := range []string{"CreateLicenses", "UpdateLicense", "JudgeUse", "JudgeRelease", "JudgeProcess",
+		"JudgeComplete"} {
 		if len(all[name].answered) == 0 {
 			t.Errorf("%s is no ladder", name)
 		}
@@ -203,7 +204,8 @@ func TestUnavailable(t *testing.T) {
 
 func TestUnavailableOfAServerThatIsNotThere(t *testing.T) {
 	t.Parallel()
-	d, err := db.Open(t.Context(), db.Config{URL: "postgres://127.0.0.1:1/none?connect_timeout=5", TimeZone: "Europe/Kyiv"})
+	d, err := db.Open(t.Context(), db.Config{URL: "postgres://127.0.0.1:1/none?connect_timeout=5",
+		TimeZone: "Europe/Kyiv"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,10 +65,13 @@ func TestExpireByState(t *testing.T) {
 				h.expire(t, 0)
 			} else {
 				h.expire(t, 1)
-				maps.Copy(want.Request, map[string]any{"status": "recalled", "status_reason": autoexpired(), "updated_by": db.SystemUser.String()})
-				want.History = []map[string]any{{"status": "recalled", "status_reason": autoexpired(), "inserted_by": db.SystemUser.String()}}
+				maps.Copy(want.Request, map[string]any{"status": "recalled", "status_reason": autoexpired(),
+					"updated_by": db.SystemUser.String()})
+				want.History = []map[string]any{{"status": "recalled", "status_reason": autoexpired(),
+					"inserted_by": db.SystemUser.String()}}
 				want.Events = []map[string]any{{
-					"event_type": "StatusChangeEvent", "entity_type": "ServiceRequest", "entity_id": e.request.id.String(), "changed_by": db.SystemUser.String(),
+					"event_type": "StatusChangeEvent", "entity_type": "ServiceRequest", "entity_id": e.request.id.String(),
+					"changed_by": db.SystemUser.String(),
 					"properties": map[string]any{"status": map[string]any{"old_value": "active", "new_value": "recalled"}},
 				}}
 			}
@@ -103,7 +106,8 @@ func TestExpireAsOf(t *testing.T) {
 	}
 }
 
-// expired lays out many service requests that have expired, a tenth of them at the same moment, and one in the middle that is reserved.
+// expired lays out many service requests that have expired, a tenth of them at the same moment, and one in the middle
+// that is reserved.
 func (h *house) expired(t testing.TB, n int) {
 	t.Helper()
 	e := newRelease()
@@ -111,7 +115,8 @@ func (h *house) expired(t testing.TB, n int) {
 	e.save(t, h)
 	h.exec(t, `INSERT INTO medical_events.service_requests
 			(id, requisition, patient_id, status, category, expiration_date, inserted_by, updated_by)
-		SELECT gen_random_uuid(), n::text, gen_random_uuid(), 'active', 'counselling', $2::timestamptz - greatest(n, $1 / 10) * interval '1 second', $3, $3
+		SELECT gen_random_uuid(), n::text, gen_random_uuid(), 'active', 'counselling', $2::timestamptz - greatest(n,
+			$1 / 10) * interval '1 second', $3, $3
 		FROM generate_series(1, $1::int) AS n`, n, noon, operator)
 }
 
@@ -121,9 +126,10 @@ func (h *house) recalledOnce(t testing.TB, n int) {
 	for what, sql := range map[string]string{
 		"service requests": `SELECT count(*) FROM medical_events.service_requests WHERE status = 'recalled'`,
 		"histories":        `SELECT count(*) FROM medical_events.service_request_history`,
-		"with a history":   `SELECT count(DISTINCT service_request_id) FROM medical_events.service_request_history WHERE status = 'recalled'`,
-		"events":           `SELECT count(*) FROM ops.events`,
-		"with an event":    `SELECT count(DISTINCT entity_id) FROM ops.events`,
+		"with a history": `SELECT count(DISTINCT service_request_id) FROM medical_events.service_request_history
+			WHERE status = 'recalled'`,
+		"events":        `SELECT count(*) FROM ops.events`,
+		"with an event": `SELECT count(DISTINCT entity_id) FROM ops.events`,
 	} {
 		if got := value[int](t, h, sql); got != n {
 			t.Errorf("%s: %d, want %d", what, got, n)
@@ -138,7 +144,8 @@ func (h *house) poison(t testing.TB, code string, requisitions ...string) (cure 
 		CREATE FUNCTION medical_events.poison() RETURNS trigger LANGUAGE plpgsql AS
 		$$ BEGIN RAISE EXCEPTION 'poison' USING ERRCODE = '`+code+`'; END $$;
 		CREATE TRIGGER poison BEFORE UPDATE ON medical_events.service_requests
-		FOR EACH ROW WHEN (OLD.requisition IN ('`+strings.Join(requisitions, "', '")+`')) EXECUTE FUNCTION medical_events.poison()`)
+		FOR EACH ROW WHEN (OLD.requisition IN ('`+strings.Join(requisitions,
+		"', '")+`')) EXECUTE FUNCTION medical_events.poison()`)
 	return func() {
 		t.Helper()
 		h.exec(t, `DROP FUNCTION medical_events.poison() CASCADE`)
@@ -161,7 +168,8 @@ func TestExpirePassesOverRowsThatFail(t *testing.T) {
 				if got := sqlState(err); got != code {
 					t.Errorf("%s: %v", id, err)
 				}
-				failed = append(failed, value[string](t, h, `SELECT requisition FROM medical_events.service_requests WHERE id = $1`, id))
+				failed = append(failed, value[string](t, h, `SELECT requisition FROM medical_events.service_requests WHERE id = $1`,
+					id))
 			})
 			if want := (db.Expired{Recalled: n - 4, Failed: 4}); err != nil || done != want {
 				t.Errorf("%+v, %v, want %+v", done, err, want)
@@ -177,8 +185,8 @@ func TestExpirePassesOverRowsThatFail(t *testing.T) {
 	}
 }
 
-// TestExpireEndsWhenTheDatabaseFails: with an error that every row meets and that no data causes, the run ends soon. What
-// it has recalled stays, and a later run goes on.
+// TestExpireEndsWhenTheDatabaseFails: with an error that every row meets and that no data causes, the run ends soon.
+// What it has recalled stays, and a later run goes on.
 func TestExpireEndsWhenTheDatabaseFails(t *testing.T) {
 	t.Parallel()
 	const n = 1234
@@ -231,7 +239,8 @@ func TestExpireWaitsForNobody(t *testing.T) {
 	}
 	tx := h.begin(t)
 	exec(t, tx, `SELECT FROM medical_events.service_requests WHERE id = $1 FOR NO KEY UPDATE`, held.id)
-	exec(t, tx, `UPDATE medical_events.service_requests SET program_processing_status = 'in_queue', used_by_legal_entity_id = $2 WHERE id = $1`, used.id, operator)
+	exec(t, tx, `UPDATE medical_events.service_requests
+		SET program_processing_status = 'in_queue', used_by_legal_entity_id = $2 WHERE id = $1`, used.id, operator)
 	h.expire(t, 1)
 	commit(t, tx)
 	h.expire(t, 1)

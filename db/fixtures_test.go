@@ -270,7 +270,8 @@ var operator = uuid.MustParse("00000000-0000-4000-8000-000000000001")
 type parameter struct{ name, value string }
 
 func (p parameter) statement() (string, []any) {
-	return `INSERT INTO prm.parameters (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+	return `INSERT INTO prm.parameters (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE
+		SET value = excluded.value`,
 		[]any{p.name, p.value}
 }
 
@@ -292,8 +293,10 @@ type legalEntity struct {
 func newLegalEntity() legalEntity { return legalEntity{uuid.New(), "OUTPATIENT", "ACTIVE"} }
 
 func (l legalEntity) statement() (string, []any) {
-	return `INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by) VALUES ($1, '00000000', 'Клініка', $2, $3, $4, $4)
-		ON CONFLICT (id) DO UPDATE SET type = excluded.type, status = excluded.status`, []any{l.id, l.kind, l.status, operator}
+	return `INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by)
+		VALUES ($1, '00000000', 'Клініка', $2, $3, $4, $4)
+		ON CONFLICT (id) DO UPDATE SET type = excluded.type, status = excluded.status`,
+		[]any{l.id, l.kind, l.status, operator}
 }
 
 // caller is a new user of the legal entity.
@@ -307,8 +310,10 @@ type employee struct {
 func (l legalEntity) newEmployee() employee { return employee{uuid.New(), l.id, "DOCTOR", "APPROVED"} }
 
 func (e employee) statement() (string, []any) {
-	return `INSERT INTO prm.employees (id, legal_entity_id, employee_type, status, inserted_by, updated_by) VALUES ($1, $2, $3, $4, $5, $5)
-		ON CONFLICT (id) DO UPDATE SET legal_entity_id = excluded.legal_entity_id, employee_type = excluded.employee_type, status = excluded.status`,
+	return `INSERT INTO prm.employees (id, legal_entity_id, employee_type, status, inserted_by, updated_by)
+		VALUES ($1, $2, $3, $4, $5, $5)
+		ON CONFLICT (id) DO UPDATE SET legal_entity_id = excluded.legal_entity_id, employee_type = excluded.employee_type,
+			status = excluded.status`,
 		[]any{e.id, e.legalEntity, e.kind, e.status, operator}
 }
 
@@ -317,7 +322,8 @@ type division struct{ id, legalEntity uuid.UUID }
 func (l legalEntity) newDivision() division { return division{uuid.New(), l.id} }
 
 func (d division) statement() (string, []any) {
-	return `INSERT INTO prm.divisions (id, legal_entity_id, name, status, inserted_by, updated_by) VALUES ($1, $2, 'Відділення', 'ACTIVE', $3, $3)
+	return `INSERT INTO prm.divisions (id, legal_entity_id, name, status, inserted_by, updated_by)
+		VALUES ($1, $2, 'Відділення', 'ACTIVE', $3, $3)
 		ON CONFLICT (id) DO UPDATE SET legal_entity_id = excluded.legal_entity_id`, []any{d.id, d.legalEntity, operator}
 }
 
@@ -334,9 +340,11 @@ func (l legalEntity) primary() license {
 }
 
 func (l license) statement() (string, []any) {
-	return `INSERT INTO prm.licenses (id, legal_entity_id, type, is_active, is_primary, issued_by, issued_date, active_from_date, expiry_date, inserted_by, updated_by)
+	return `INSERT INTO prm.licenses (id, legal_entity_id, type, is_active, is_primary, issued_by, issued_date,
+		active_from_date, expiry_date, inserted_by, updated_by)
 		VALUES ($1, $2, $3, $4, $5, 'МОЗ', '2020-01-01', '2020-01-01', $6, $7, $7)
-		ON CONFLICT (id) DO UPDATE SET type = excluded.type, is_active = excluded.is_active, is_primary = excluded.is_primary, expiry_date = excluded.expiry_date`,
+		ON CONFLICT (id) DO UPDATE SET type = excluded.type, is_active = excluded.is_active, is_primary = excluded.is_primary,
+			expiry_date = excluded.expiry_date`,
 		[]any{l.id, l.legalEntity, l.kind, l.isActive, l.isPrimary, l.expires, operator}
 }
 
@@ -364,14 +372,17 @@ func (s serviceRequest) usedBy(l legalEntity) serviceRequest {
 }
 
 func (s serviceRequest) statement() (string, []any) {
-	return `INSERT INTO medical_events.service_requests (id, requisition, patient_id, status, category, program_id, program_processing_status,
+	return `INSERT INTO medical_events.service_requests (id, requisition, patient_id, status, category, program_id,
+		program_processing_status,
 			used_by_legal_entity_id, used_by_employee_id, used_by_division_id, expiration_date, inserted_at, inserted_by, updated_at, updated_by)
 		VALUES ($1, '0000-1111-2222-3333', $2, $3, $4, $5, $6, $7, $8, $9, $10, '2026-06-01', $11, '2026-06-01', $11)
-		ON CONFLICT (id) DO UPDATE SET status = excluded.status, category = excluded.category, program_id = excluded.program_id,
+		ON CONFLICT (id) DO UPDATE SET status = excluded.status, category = excluded.category,
+			program_id = excluded.program_id,
 			program_processing_status = excluded.program_processing_status, used_by_legal_entity_id = excluded.used_by_legal_entity_id,
 			used_by_employee_id = excluded.used_by_employee_id, used_by_division_id = excluded.used_by_division_id,
 			expiration_date = excluded.expiration_date`,
 		[]any{
-			s.id, s.patient, s.status, s.category, s.program, s.processing, s.legalEntity, s.employee, s.division, s.expires, operator,
+			s.id, s.patient, s.status, s.category, s.program, s.processing, s.legalEntity, s.employee, s.division, s.expires,
+			operator,
 		}
 }

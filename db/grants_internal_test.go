@@ -18,7 +18,11 @@ func TestGrantsCount(t *testing.T) {
 	}{
 		{"nothing known", func(*grants) {}, false},
 		{"just heard", func(g *grants) { g.add(one, grantOf(1), ago(0)) }, true},
-		{"heard at an epoch that has passed", func(g *grants) { g.add(one, grantOf(1), ago(0)); g.add(other, grantOf(2), ago(0)) }, false},
+		{"heard at an epoch that has passed", func(g *grants) {
+			g.add(one, grantOf(1), ago(0))
+			g.add(other, grantOf(2),
+				ago(0))
+		}, false},
 		{"an answer that comes late, from before a revocation", func(g *grants) {
 			g.add(other, grantOf(2), ago(0))
 			g.add(one, grantOf(1), ago(10*time.Millisecond))
@@ -27,9 +31,12 @@ func TestGrantsCount(t *testing.T) {
 			g.add(other, grantOf(1), ago(0))
 			g.add(one, grantOf(1), ago(10*time.Millisecond))
 		}, true},
-		{"an epoch confirmed by another's question", func(g *grants) { g.add(one, grantOf(1), ago(time.Hour)); g.add(other, grantOf(1), ago(0)) }, true},
-		{"an epoch that nobody has asked for lately", func(g *grants) { g.add(one, grantOf(1), ago(trustFor+time.Millisecond)) }, false},
-		{"a smaller epoch, of a database set back", func(g *grants) { g.add(one, grantOf(7), ago(time.Second)); g.add(other, grantOf(3), ago(0)) }, false},
+		{"an epoch confirmed by another's question",
+			func(g *grants) { g.add(one, grantOf(1), ago(time.Hour)); g.add(other, grantOf(1), ago(0)) }, true},
+		{"an epoch that nobody has asked for lately",
+			func(g *grants) { g.add(one, grantOf(1), ago(trustFor+time.Millisecond)) }, false},
+		{"a smaller epoch, of a database set back",
+			func(g *grants) { g.add(one, grantOf(7), ago(time.Second)); g.add(other, grantOf(3), ago(0)) }, false},
 	} {
 		g := newGrants()
 		test.add(g)

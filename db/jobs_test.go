@@ -22,7 +22,8 @@ func (e *errand) by(entity legalEntity) *errand {
 	other.entity, other.user = entity, uuid.New()
 	other.employee, other.division = entity.newEmployee(), entity.newDivision()
 	if e.action == db.Use {
-		other.body = &db.UseBody{UsedByLegalEntity: entity.id, UsedByEmployee: &other.employee.id, UsedByDivision: &other.division.id}
+		other.body = &db.UseBody{UsedByLegalEntity: entity.id, UsedByEmployee: &other.employee.id,
+			UsedByDivision: &other.division.id}
 	}
 	return &other
 }
@@ -228,7 +229,8 @@ func TestRunTwoRivalsMakeOneHolder(t *testing.T) {
 		t.Errorf("the second: %s %s", job.Status, job.Refusal)
 	}
 	after := winner.trace(t, h)
-	if after.Request["used_by_legal_entity_id"] != winner.entity.id.String() || after.Request["updated_by"] != winner.user.String() {
+	if after.Request["used_by_legal_entity_id"] != winner.entity.id.String() ||
+		after.Request["updated_by"] != winner.user.String() {
 		t.Errorf("held by %v", after.Request)
 	}
 	if len(after.History) != 3 || len(after.Events) != 1 {
@@ -294,7 +296,8 @@ func TestRunByManyEndsEachJobOnce(t *testing.T) {
 		Jobs                    int
 	}
 	rows := column[outcome](t, h, `
-		SELECT (action, status, coalesce(refusal, ''), count(*)::int) FROM ops.jobs GROUP BY action, status, refusal ORDER BY action, status DESC`)
+		SELECT (action, status, coalesce(refusal, ''), count(*)::int) FROM ops.jobs GROUP BY action, status, refusal
+			ORDER BY action, status DESC`)
 	if want := []outcome{
 		{"release", "processed", "", each}, {"release", "failed", "processing_status_invalid", each * (rivals - 1)},
 		{"use", "processed", "", each}, {"use", "failed", "already_used", each * (rivals - 1)},
@@ -386,7 +389,8 @@ func TestRunGoesOnWithoutHeldServiceRequests(t *testing.T) {
 	missing.isMissing = true
 	missing.save(t, h)
 	tx := h.begin(t)
-	exec(t, tx, `UPDATE medical_events.service_requests SET used_by_legal_entity_id = $2, program_processing_status = 'in_queue' WHERE id = $1`,
+	exec(t, tx, `UPDATE medical_events.service_requests
+		SET used_by_legal_entity_id = $2, program_processing_status = 'in_queue' WHERE id = $1`,
 		held.request.id, held.other.id)
 	row := `SELECT j::text FROM ops.jobs j WHERE id = $1`
 	before := value[string](t, h, row, heldID)
@@ -563,7 +567,8 @@ func TestAnEndedJobStays(t *testing.T) {
 			if after := row(); after != before {
 				t.Errorf("was %s, is %s", before, after)
 			}
-			if _, err := h.owner.Exec(t.Context(), `UPDATE ops.jobs SET status = 'processed', refusal = NULL WHERE id = $1`, job.ID); err != nil {
+			if _, err := h.owner.Exec(t.Context(), `UPDATE ops.jobs SET status = 'processed', refusal = NULL WHERE id = $1`,
+				job.ID); err != nil {
 				t.Errorf("the owner may: %v", err)
 			}
 		})
@@ -648,7 +653,8 @@ func TestRunLeavesActionsThatItDoesNotKnow(t *testing.T) {
 	if taken := h.run(t, db.Claim{Size: 10}); !slices.Equal(taken, []uuid.UUID{otherID}) {
 		t.Errorf("taken %v", taken)
 	}
-	h.exec(t, `UPDATE ops.jobs SET attempts = 1, not_before = statement_timestamp() WHERE id = $1`, unknownID) // by the newer release
+	// by the newer release
+	h.exec(t, `UPDATE ops.jobs SET attempts = 1, not_before = statement_timestamp() WHERE id = $1`, unknownID)
 	for _, repeated := range []bool{false, true} {
 		if taken := h.run(t, db.Claim{Size: 10, Repeated: repeated}); len(taken) != 0 {
 			t.Errorf("repeated %t: taken %v", repeated, taken)
@@ -670,10 +676,12 @@ func TestPostpone(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	const least, most = time.Second, 30 * time.Second
-	for _, test := range []struct{ age, want time.Duration }{{0, least}, {10 * time.Second, 10 * time.Second}, {time.Hour, most}} {
+	for _, test := range []struct{ age, want time.Duration }{{0, least}, {10 * time.Second, 10 * time.Second},
+		{time.Hour, most}} {
 		e := newUse()
 		id := e.accept(t, h).ID
-		h.exec(t, `UPDATE ops.jobs SET inserted_at = statement_timestamp() - make_interval(secs => $2) WHERE id = $1`, id, test.age.Seconds())
+		h.exec(t, `UPDATE ops.jobs SET inserted_at = statement_timestamp() - make_interval(secs => $2) WHERE id = $1`, id,
+			test.age.Seconds())
 		if err := h.Jobs.Postpone(t.Context(), id, least, most); err != nil {
 			t.Fatal(err)
 		}
@@ -724,15 +732,16 @@ func TestEstimateKnowsJobsThatAreRepeated(t *testing.T) {
 			t.Errorf("%s: expected at %s, the repetition is due at %s", name, eta, due)
 		}
 	}
-	for name, eta := range map[string]time.Time{"at acceptance": free.ETA, "read": h.job(t, other.entity.id, free.ID).ETA} {
+	for name, eta := range map[string]time.Time{"at acceptance": free.ETA,
+		"read": h.job(t, other.entity.id, free.ID).ETA} {
 		if time.Until(eta) > time.Minute {
 			t.Errorf("another service request, %s: expected at %s", name, eta)
 		}
 	}
 }
 
-// TestMeasureJobsPassesOverWhatWasOvertaken: a job that waits for a reason of its own, while later ones have ended, says
-// nothing of how long the others wait.
+// TestMeasureJobsPassesOverWhatWasOvertaken: a job that waits for a reason of its own, while later ones have ended,
+// says nothing of how long the others wait.
 func TestMeasureJobsPassesOverWhatWasOvertaken(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -838,13 +847,14 @@ func TestAcceptBoundsThePendingJobsOfABatch(t *testing.T) {
 			t.Errorf("order %d: %v, its equal: %v", i, err, twin)
 		}
 	}
-	if jobs := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE client_id = $1`, e.entity.id); jobs != most || refused != 2*10 {
+	if jobs := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE client_id = $1`, e.entity.id); jobs != most ||
+		refused != 2*10 {
 		t.Errorf("%d jobs, %d orders refused", jobs, refused)
 	}
 }
 
-// TestClaimBehindManyJobsOfAServiceRequest: a claim looks at each job of a long line of one service request once, and at
-// one of those in front of it. It does not read the line again for each of its jobs.
+// TestClaimBehindManyJobsOfAServiceRequest: a claim looks at each job of a long line of one service request once, and
+// at one of those in front of it. It does not read the line again for each of its jobs.
 func TestClaimBehindManyJobsOfAServiceRequest(t *testing.T) {
 	t.Parallel()
 	const line, others = 1000, 50
@@ -852,7 +862,8 @@ func TestClaimBehindManyJobsOfAServiceRequest(t *testing.T) {
 	e := newUse()
 	e.save(t, h)
 	enqueue := `INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
-		SELECT gen_random_uuid(), 'use', coalesce($2, gen_random_uuid()), $3, gen_random_uuid(), $3, '{}', sha256(uuid_send(gen_random_uuid()))
+		SELECT gen_random_uuid(), 'use', coalesce($2, gen_random_uuid()), $3, gen_random_uuid(), $3, '{}',
+			sha256(uuid_send(gen_random_uuid()))
 		FROM generate_series(1, $1::int)`
 	h.exec(t, enqueue, line, e.request.id, e.user)
 	h.exec(t, enqueue, others, nil, e.user)
@@ -861,7 +872,8 @@ func TestClaimBehindManyJobsOfAServiceRequest(t *testing.T) {
 		q.ClaimJobs(ctx, sqlc.ClaimJobsParams{Actions: everyAction, WalkSize: 10_000, BatchSize: plansBatch})
 	}})
 	var explained []struct{ Plan *node }
-	must(t, json.Unmarshal(value[[]byte](t, h, `EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) `+q.sql, q.args...), &explained))
+	must(t, json.Unmarshal(value[[]byte](t, h, `EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) `+q.sql, q.args...),
+		&explained))
 	plan := explained[0].Plan
 	var read float64
 	for n := range plan.all() {

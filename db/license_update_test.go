@@ -60,7 +60,8 @@ func (a *amendment) submit(t testing.TB, h *house, d *db.DB) db.Refusal {
 	return refusal(t, err)
 }
 
-// licenseUpdateLadder is contract 3.3 from rule 2 on: each step breaks its own rule and no other. The steps can be combined, in this order.
+// licenseUpdateLadder is contract 3.3 from rule 2 on: each step breaks its own rule and no other. The steps can be
+// combined, in this order.
 var licenseUpdateLadder = []struct {
 	refusal db.Refusal
 	violate func(*amendment)
@@ -73,7 +74,10 @@ var licenseUpdateLadder = []struct {
 	{db.LicenseTypeChanged, func(a *amendment) { a.changes.Type = "PHARMACY" }},
 	{db.PrimaryLicenseMissing, func(a *amendment) { a.primary.expires = new(days(-1)) }},
 	{db.LicenseIssuedAfterActive, func(a *amendment) { a.changes.IssuedDate = new(days(50)) }},
-	{db.LicenseActiveAfterExpiry, func(a *amendment) { a.changes.ActiveFromDate, a.changes.ExpiryDate = new(days(10)), new(days(5)) }},
+	{db.LicenseActiveAfterExpiry, func(a *amendment) {
+		a.changes.ActiveFromDate, a.changes.ExpiryDate = new(days(10)),
+			new(days(5))
+	}},
 	{db.LicenseExpired, func(a *amendment) { a.changes.ExpiryDate = new(days(-1)) }},
 }
 
@@ -120,19 +124,25 @@ func TestUpdateLicenseByRule(t *testing.T) {
 		{"legal entity reorganized", func(a *amendment) { a.entity.status = "REORGANIZED" }, db.LegalEntityNotActive},
 		{"no such legal entity", func(a *amendment) { a.caller.ClientID = uuid.New() }, db.LegalEntityNotActive},
 		{"inactive licence", func(a *amendment) { a.stored.isActive = false }, allowed},
-		{"another's primary licence", func(a *amendment) { a.holder, a.stored.isPrimary = a.other.id, true }, db.LicenseIsPrimary},
+		{"another's primary licence", func(a *amendment) { a.holder, a.stored.isPrimary = a.other.id, true },
+			db.LicenseIsPrimary},
 		{"primary licence of the caller expires today", func(a *amendment) { a.primary.expires = &today }, allowed},
 		{"primary licence inactive", func(a *amendment) { a.primary.isActive = false }, db.PrimaryLicenseMissing},
 		{"type that nobody knows", func(a *amendment) { a.changes.Type = "NONE" }, db.LicenseTypeChanged},
 		{"type no longer active", func(a *amendment) { a.stored.kind, a.changes.Type = "FORMER", "FORMER" }, allowed},
 
 		// The rules about dates look at what results.
-		{"issued on the stored day of becoming active", func(a *amendment) { a.changes.IssuedDate = new(date(2020, 1, 1)); a.changes.OrderNo = new("К-3") }, allowed},
-		{"issued after the stored day of becoming active", func(a *amendment) { a.changes.IssuedDate = new(date(2020, 1, 2)) }, db.LicenseIssuedAfterActive},
-		{"active before the stored day of issue", func(a *amendment) { a.changes.ActiveFromDate = new(date(2019, 12, 31)) }, db.LicenseIssuedAfterActive},
+		{"issued on the stored day of becoming active",
+			func(a *amendment) { a.changes.IssuedDate = new(date(2020, 1, 1)); a.changes.OrderNo = new("К-3") }, allowed},
+		{"issued after the stored day of becoming active",
+			func(a *amendment) { a.changes.IssuedDate = new(date(2020, 1, 2)) }, db.LicenseIssuedAfterActive},
+		{"active before the stored day of issue", func(a *amendment) { a.changes.ActiveFromDate = new(date(2019, 12, 31)) },
+			db.LicenseIssuedAfterActive},
 		{"active on the stored last day", func(a *amendment) { a.changes.ActiveFromDate = new(days(100)) }, allowed},
-		{"active after the stored last day", func(a *amendment) { a.changes.ActiveFromDate = new(days(101)) }, db.LicenseActiveAfterExpiry},
-		{"expires before the stored day of becoming active", func(a *amendment) { a.changes.ExpiryDate = new(date(2019, 12, 31)) }, db.LicenseActiveAfterExpiry},
+		{"active after the stored last day", func(a *amendment) { a.changes.ActiveFromDate = new(days(101)) },
+			db.LicenseActiveAfterExpiry},
+		{"expires before the stored day of becoming active",
+			func(a *amendment) { a.changes.ExpiryDate = new(date(2019, 12, 31)) }, db.LicenseActiveAfterExpiry},
 		{"expires today", func(a *amendment) { a.changes.ExpiryDate = &today }, allowed},
 		{"expired yesterday", func(a *amendment) { a.changes.ExpiryDate = new(days(-1)) }, db.LicenseExpired},
 		{"stored one expired yesterday", func(a *amendment) { a.stored.expires = new(days(-1)) }, db.LicenseExpired},
@@ -158,8 +168,9 @@ func TestUpdateLicenseKeepsWhatIsLeftOut(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	full := licenseChanges{
-		Type: "PHARMACY_DRUGS", LicenseNumber: new("АВ 2"), IssuedBy: new("Держлікслужба"), IssuedDate: new(days(-20)), ActiveFromDate: new(days(-10)),
-		ExpiryDate: new(days(200)), WhatLicensed: new("обіг"), OrderNo: new("К-9"),
+		Type: "PHARMACY_DRUGS", LicenseNumber: new("АВ 2"), IssuedBy: new("Держлікслужба"), IssuedDate: new(days(-20)),
+		ActiveFromDate: new(days(-10)),
+		ExpiryDate:     new(days(200)), WhatLicensed: new("обіг"), OrderNo: new("К-9"),
 	}
 	a := newAmendment()
 	a.save(t, h)
@@ -169,7 +180,8 @@ func TestUpdateLicenseKeepsWhatIsLeftOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		list, err := h.Licenses.List(t.Context(), a.entity.id, db.LicenseFilter{ID: uuid.NullUUID{UUID: a.stored.id, Valid: true}}, db.Page{Number: 1, Size: 1})
+		list, err := h.Licenses.List(t.Context(), a.entity.id,
+			db.LicenseFilter{ID: uuid.NullUUID{UUID: a.stored.id, Valid: true}}, db.Page{Number: 1, Size: 1})
 		if err != nil || len(list.Entries) != 1 || !reflect.DeepEqual(list.Entries[0], updated) {
 			t.Errorf("answered %+v, listed %+v, %v", updated, list.Entries, err)
 		}
@@ -177,10 +189,12 @@ func TestUpdateLicenseKeepsWhatIsLeftOut(t *testing.T) {
 	}
 	all := update(full)
 	want := licenseFields{
-		Type: "PHARMACY_DRUGS", LicenseNumber: new("АВ 2"), IssuedBy: "Держлікслужба", IssuedDate: days(-20), ActiveFromDate: days(-10),
-		ExpiryDate: new(days(200)), WhatLicensed: new("обіг"), OrderNo: new("К-9"),
+		Type: "PHARMACY_DRUGS", LicenseNumber: new("АВ 2"), IssuedBy: "Держлікслужба", IssuedDate: days(-20),
+		ActiveFromDate: days(-10),
+		ExpiryDate:     new(days(200)), WhatLicensed: new("обіг"), OrderNo: new("К-9"),
 	}
-	if !reflect.DeepEqual(all, want.in(all)) || all.UpdatedBy != a.caller.UserID || all.InsertedBy != operator || !all.UpdatedAt.After(all.InsertedAt) {
+	if !reflect.DeepEqual(all, want.in(all)) || all.UpdatedBy != a.caller.UserID || all.InsertedBy != operator ||
+		!all.UpdatedAt.After(all.InsertedAt) {
 		t.Errorf("every field: %+v", all)
 	}
 	first := a.caller
@@ -192,13 +206,16 @@ func TestUpdateLicenseKeepsWhatIsLeftOut(t *testing.T) {
 	}
 	cleared := update(licenseChanges{Type: "PHARMACY_DRUGS", LicenseNumber: new("")})
 	want.LicenseNumber = nil
-	if !reflect.DeepEqual(cleared, want.in(cleared)) || cleared.UpdatedBy != a.caller.UserID || !cleared.UpdatedAt.After(all.UpdatedAt) {
+	if !reflect.DeepEqual(cleared, want.in(cleared)) || cleared.UpdatedBy != a.caller.UserID ||
+		!cleared.UpdatedAt.After(all.UpdatedAt) {
 		t.Errorf("number cleared: %+v", cleared)
 	}
-	if again := update(licenseChanges{Type: "PHARMACY_DRUGS", LicenseNumber: new("")}); !reflect.DeepEqual(again, cleared) {
+	if again := update(licenseChanges{Type: "PHARMACY_DRUGS", LicenseNumber: new("")}); !reflect.DeepEqual(again,
+		cleared) {
 		t.Errorf("cleared twice: %+v", again)
 	}
-	if number := update(licenseChanges{Type: "PHARMACY_DRUGS", LicenseNumber: new("АВ 3")}).LicenseNumber; number == nil || *number != "АВ 3" {
+	if number := update(licenseChanges{Type: "PHARMACY_DRUGS", LicenseNumber: new("АВ 3")}).LicenseNumber; number == nil ||
+		*number != "АВ 3" {
 		t.Errorf("number given again: %v", number)
 	}
 }
@@ -234,7 +251,8 @@ func TestUpdateLicenseTwoAtOnce(t *testing.T) {
 	var errs [2]error
 	answers := started(func() error {
 		atOnce(2, func(i int) {
-			changes := []licenseChanges{{Type: "PHARMACY_DRUGS", OrderNo: new("К-5")}, {Type: "PHARMACY_DRUGS", WhatLicensed: new("обіг")}}[i]
+			changes := []licenseChanges{{Type: "PHARMACY_DRUGS", OrderNo: new("К-5")},
+				{Type: "PHARMACY_DRUGS", WhatLicensed: new("обіг")}}[i]
 			_, errs[i] = h.Licenses.Update(t.Context(), a.caller, a.stored.id, changes)
 		})
 		return errors.Join(errs[:]...)
@@ -269,12 +287,16 @@ func TestUpdateLicenseSeesWhatItWaitedFor(t *testing.T) {
 		name, change string // $1 is the legal entity, $2 the licence
 		want         db.Refusal
 	}{
-		{"the legal entity is closed", `UPDATE prm.legal_entities SET status = 'CLOSED' WHERE id = $1 AND $2::uuid IS NOT NULL`, db.LegalEntityNotActive},
+		{"the legal entity is closed", `UPDATE prm.legal_entities SET status = 'CLOSED' WHERE id = $1
+			AND $2::uuid IS NOT NULL`, db.LegalEntityNotActive},
 		{"the primary licence goes", `
 			WITH held AS (SELECT id FROM prm.legal_entities WHERE id = $1 FOR UPDATE)
-			UPDATE prm.licenses SET is_active = false WHERE legal_entity_id = (SELECT id FROM held) AND id <> $2`, db.PrimaryLicenseMissing},
-		{"the licence becomes primary", `UPDATE prm.licenses SET is_primary = true WHERE legal_entity_id = $1 AND id = $2`, db.LicenseIsPrimary},
-		{"the licence expires earlier", `UPDATE prm.licenses SET expiry_date = '2026-06-14' WHERE legal_entity_id = $1 AND id = $2`, db.LicenseExpired},
+			UPDATE prm.licenses SET is_active = false WHERE legal_entity_id = (SELECT id FROM held) AND id <> $2`,
+			db.PrimaryLicenseMissing},
+		{"the licence becomes primary", `UPDATE prm.licenses SET is_primary = true WHERE legal_entity_id = $1 AND id = $2`,
+			db.LicenseIsPrimary},
+		{"the licence expires earlier", `UPDATE prm.licenses SET expiry_date = '2026-06-14' WHERE legal_entity_id = $1
+			AND id = $2`, db.LicenseExpired},
 	} {
 		for _, end := range []string{"commit", "rollback"} {
 			t.Run(test.name+", "+end, func(t *testing.T) {
@@ -325,7 +347,8 @@ func TestListLicenses(t *testing.T) {
 	second := license{id: uuid.New(), legalEntity: entity.id, kind: "PHARMACY_DRUGS", isActive: true}
 	h.save(t, primary, former, first, second)
 	// The order of registration, and of two at the same moment that of their ids.
-	h.exec(t, `UPDATE prm.licenses SET inserted_at = '2026-01-02', license_number = '7' WHERE id = ANY ($1)`, []uuid.UUID{first.id, second.id})
+	h.exec(t, `UPDATE prm.licenses SET inserted_at = '2026-01-02', license_number = '7' WHERE id = ANY ($1)`,
+		[]uuid.UUID{first.id, second.id})
 	h.exec(t, `UPDATE prm.licenses SET inserted_at = '2026-01-01' WHERE id = $1`, primary.id)
 	if first.id.String() > second.id.String() {
 		first, second = second, first
@@ -346,10 +369,13 @@ func TestListLicenses(t *testing.T) {
 		{"by id", id(second.id), db.Page{Number: 1, Size: 50}, []uuid.UUID{second.id}, 1},
 		{"by the id of an inactive one", id(former.id), db.Page{Number: 1, Size: 50}, nil, 0},
 		{"by type", db.LicenseFilter{Type: &first.kind}, db.Page{Number: 1, Size: 50}, []uuid.UUID{first.id}, 1},
-		{"by number", db.LicenseFilter{LicenseNumber: new("7")}, db.Page{Number: 1, Size: 50}, []uuid.UUID{first.id, second.id}, 2},
+		{"by number", db.LicenseFilter{LicenseNumber: new("7")}, db.Page{Number: 1, Size: 50},
+			[]uuid.UUID{first.id, second.id}, 2},
 		{"primary", db.LicenseFilter{IsPrimary: new(true)}, db.Page{Number: 1, Size: 50}, []uuid.UUID{primary.id}, 1},
-		{"additional", db.LicenseFilter{IsPrimary: new(false)}, db.Page{Number: 1, Size: 50}, []uuid.UUID{first.id, second.id}, 2},
-		{"what does not fit together", db.LicenseFilter{IsPrimary: new(true), Type: &first.kind}, db.Page{Number: 2, Size: 50}, nil, 0},
+		{"additional", db.LicenseFilter{IsPrimary: new(false)}, db.Page{Number: 1, Size: 50},
+			[]uuid.UUID{first.id, second.id}, 2},
+		{"what does not fit together", db.LicenseFilter{IsPrimary: new(true), Type: &first.kind},
+			db.Page{Number: 2, Size: 50}, nil, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

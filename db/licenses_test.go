@@ -11,8 +11,8 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// application is all that a request for a licence meets: the registry as it stands, and the request. The types of its legal entity and of
-// its licence are its own, so that any number of applications share a database.
+// application is all that a request for a licence meets: the registry as it stands, and the request. The types of its
+// legal entity and of its licence are its own, so that any number of applications share a database.
 type application struct {
 	entity    legalEntity
 	isMissing bool   // the legal entity
@@ -79,7 +79,8 @@ func (a *application) submit(t testing.TB, h *house, d *db.DB) db.Refusal {
 	return refusal(t, err)
 }
 
-// licenseLadder is contract 3.1 from rule 2 on: each step breaks its own rule and no other. The steps can be combined, in this order.
+// licenseLadder is contract 3.1 from rule 2 on: each step breaks its own rule and no other. The steps can be combined,
+// in this order.
 var licenseLadder = []struct {
 	refusal db.Refusal
 	violate func(*application)
@@ -91,7 +92,10 @@ var licenseLadder = []struct {
 	{db.PrimaryLicenseMissing, func(a *application) { a.licenses = nil }},
 	{db.LicenseTypePresent, func(a *application) { a.licenses = append(a.licenses, a.own()) }},
 	{db.LicenseIssuedAfterActive, func(a *application) { a.fields.IssuedDate = days(20) }},
-	{db.LicenseActiveAfterExpiry, func(a *application) { a.fields.ActiveFromDate, a.fields.ExpiryDate = days(10), new(days(5)) }},
+	{db.LicenseActiveAfterExpiry, func(a *application) {
+		a.fields.ActiveFromDate, a.fields.ExpiryDate = days(10),
+			new(days(5))
+	}},
 	{db.LicenseExpired, func(a *application) { a.fields.ExpiryDate = new(days(-1)) }},
 }
 
@@ -136,8 +140,10 @@ func TestCreateLicenseByRule(t *testing.T) {
 		{"legal entity reorganized", func(a *application) { a.entity.status = "REORGANIZED" }, db.LegalEntityNotActive},
 		{"no such legal entity", func(a *application) { a.isMissing = true }, db.LegalEntityNotActive},
 
-		{"type in no dictionary", func(a *application) { a.fields.Type, a.listed = "NONE", `["NONE"]` }, db.LicenseTypeUnknown},
-		{"type of another dictionary", func(a *application) { a.fields.Type, a.listed = "DOCTOR", `["DOCTOR"]` }, db.LicenseTypeUnknown},
+		{"type in no dictionary", func(a *application) { a.fields.Type, a.listed = "NONE", `["NONE"]` },
+			db.LicenseTypeUnknown},
+		{"type of another dictionary", func(a *application) { a.fields.Type, a.listed = "DOCTOR", `["DOCTOR"]` },
+			db.LicenseTypeUnknown},
 		{"type inactive", func(a *application) { a.kind.isActive = false }, db.LicenseTypeUnknown},
 		{"type empty", func(a *application) { a.fields.Type, a.listed = "", `[""]` }, db.LicenseTypeUnknown},
 
@@ -146,7 +152,8 @@ func TestCreateLicenseByRule(t *testing.T) {
 		{"parameter a string", func(a *application) { a.listed = fmt.Sprintf("%q", a.kind.code) }, db.LicenseTypeMismatch},
 		{"parameter a boolean", func(a *application) { a.listed = `true` }, db.LicenseTypeMismatch},
 
-		{"primary licence expired yesterday", func(a *application) { a.licenses[0].expires = new(days(-1)) }, db.PrimaryLicenseMissing},
+		{"primary licence expired yesterday", func(a *application) { a.licenses[0].expires = new(days(-1)) },
+			db.PrimaryLicenseMissing},
 		{"primary licence expires today", func(a *application) { a.licenses[0].expires = new(today) }, allowed},
 		{"primary licence inactive", func(a *application) { a.licenses[0].isActive = false }, db.PrimaryLicenseMissing},
 		{"primary licence of another legal entity", func(a *application) { a.licenses = nil }, db.PrimaryLicenseMissing},
@@ -173,11 +180,15 @@ func TestCreateLicenseByRule(t *testing.T) {
 			a.licenses = append(a.licenses, present)
 		}, allowed},
 
-		{"issued on the day it becomes active", func(a *application) { a.fields.IssuedDate = a.fields.ActiveFromDate }, allowed},
-		{"issued a day later", func(a *application) { a.fields.IssuedDate = a.fields.ActiveFromDate.AddDate(0, 0, 1) }, db.LicenseIssuedAfterActive},
+		{"issued on the day it becomes active", func(a *application) { a.fields.IssuedDate = a.fields.ActiveFromDate },
+			allowed},
+		{"issued a day later", func(a *application) { a.fields.IssuedDate = a.fields.ActiveFromDate.AddDate(0, 0, 1) },
+			db.LicenseIssuedAfterActive},
 		{"active on the day it expires", func(a *application) { a.fields.ActiveFromDate = *a.fields.ExpiryDate }, allowed},
-		{"active a day later", func(a *application) { a.fields.ActiveFromDate = a.fields.ExpiryDate.AddDate(0, 0, 1) }, db.LicenseActiveAfterExpiry},
-		{"active in the future", func(a *application) { a.fields.IssuedDate, a.fields.ActiveFromDate = days(5), days(10) }, allowed},
+		{"active a day later", func(a *application) { a.fields.ActiveFromDate = a.fields.ExpiryDate.AddDate(0, 0, 1) },
+			db.LicenseActiveAfterExpiry},
+		{"active in the future", func(a *application) { a.fields.IssuedDate, a.fields.ActiveFromDate = days(5), days(10) },
+			allowed},
 		{"expires today", func(a *application) { a.fields.ExpiryDate = new(today) }, allowed},
 		{"expired yesterday", func(a *application) { a.fields.ExpiryDate = new(days(-1)) }, db.LicenseExpired},
 		{"all dates today", func(a *application) {
@@ -242,9 +253,11 @@ func TestCreateLicenseStoresWhatItAnswers(t *testing.T) {
 			}
 
 			wantRow := map[string]any{
-				"id": created.ID.String(), "legal_entity_id": a.entity.id.String(), "type": a.kind.code, "is_active": true, "is_primary": false,
-				"license_number": orNull(a.fields.LicenseNumber), "issued_by": a.fields.IssuedBy, "issued_date": "2026-04-16", "issuer_status": nil,
-				"expiry_date": nil, "active_from_date": "2026-05-16", "what_licensed": orNull(a.fields.WhatLicensed),
+				"id": created.ID.String(), "legal_entity_id": a.entity.id.String(), "type": a.kind.code, "is_active": true,
+				"is_primary":     false,
+				"license_number": orNull(a.fields.LicenseNumber), "issued_by": a.fields.IssuedBy, "issued_date": "2026-04-16",
+				"issuer_status": nil,
+				"expiry_date":   nil, "active_from_date": "2026-05-16", "what_licensed": orNull(a.fields.WhatLicensed),
 				"order_no":    orNull(a.fields.OrderNo),
 				"inserted_by": a.caller.UserID.String(), "updated_by": a.caller.UserID.String(),
 			}
@@ -255,7 +268,8 @@ func TestCreateLicenseStoresWhatItAnswers(t *testing.T) {
 			if !reflect.DeepEqual(row, wantRow) {
 				t.Errorf("stored %v, want %v", row, wantRow)
 			}
-			if n := value[int](t, h, `SELECT count(*) FROM prm.licenses WHERE id = $1 AND inserted_at = $2 AND updated_at = $2`, created.ID, moment); n != 1 {
+			if n := value[int](t, h, `SELECT count(*) FROM prm.licenses WHERE id = $1 AND inserted_at = $2 AND updated_at = $2`,
+				created.ID, moment); n != 1 {
 				t.Error("the moments stored are not those answered")
 			}
 
@@ -275,7 +289,8 @@ func TestCreateLicenseStoresWhatItAnswers(t *testing.T) {
 func eventsOf(t testing.TB, h *house, entity uuid.UUID) []map[string]any {
 	t.Helper()
 	return column[map[string]any](t, h, `
-		SELECT to_jsonb(e) - '{id,sequence_number,event_time,legal_entity_ids}'::text[] FROM ops.events e WHERE entity_id = $1 ORDER BY sequence_number`, entity)
+		SELECT to_jsonb(e) - '{id,sequence_number,event_time,legal_entity_ids}'::text[] FROM ops.events e WHERE entity_id = $1
+			ORDER BY sequence_number`, entity)
 }
 
 func orNull[T any](p *T) any {
@@ -402,17 +417,21 @@ func TestCreateLicenseSeesWhatItWaitedFor(t *testing.T) {
 		want   db.Refusal
 		inside bool // the statement waits, not the command
 	}{
-		{"the legal entity is closed", `UPDATE prm.legal_entities SET status = 'CLOSED' WHERE id = $1 AND $2 <> ''`, db.LegalEntityNotActive, false},
+		{"the legal entity is closed", `UPDATE prm.legal_entities SET status = 'CLOSED' WHERE id = $1 AND $2 <> ''`,
+			db.LegalEntityNotActive, false},
 		{"the primary licence goes", `
 			WITH held AS (SELECT id FROM prm.legal_entities WHERE id = $1 FOR UPDATE)
-			UPDATE prm.licenses SET is_active = false WHERE legal_entity_id = (SELECT id FROM held) AND $2 <> ''`, db.PrimaryLicenseMissing, false},
+			UPDATE prm.licenses SET is_active = false WHERE legal_entity_id = (SELECT id FROM held) AND $2 <> ''`,
+			db.PrimaryLicenseMissing, false},
 		{"an inactive licence of the type comes", `
 			WITH held AS (SELECT id FROM prm.legal_entities WHERE id = $1 FOR UPDATE)
-			INSERT INTO prm.licenses (legal_entity_id, type, is_active, is_primary, issued_by, issued_date, active_from_date, inserted_by, updated_by)
+			INSERT INTO prm.licenses (legal_entity_id, type, is_active, is_primary, issued_by, issued_date, active_from_date,
+				inserted_by, updated_by)
 			SELECT id, $2, false, false, '', '2020-01-01', '2020-01-01', id, id FROM held`, db.LicenseTypePresent, false},
 		// A writer that does not hold the legal entity is stopped by the unique index alone.
 		{"an active licence of the type comes", `
-			INSERT INTO prm.licenses (legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, inserted_by, updated_by)
+			INSERT INTO prm.licenses (legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, inserted_by,
+				updated_by)
 			VALUES ($1, $2, false, '', '2020-01-01', '2020-01-01', $1, $1)`, db.LicenseTypePresent, true},
 	} {
 		for _, end := range []string{"commit", "rollback"} {
@@ -438,7 +457,8 @@ func TestCreateLicenseSeesWhatItWaitedFor(t *testing.T) {
 				if got := refusal(t, <-answer); got != want {
 					t.Errorf("%q, want %q", got, want)
 				}
-				if events := value[int](t, h, `SELECT count(*) FROM ops.events WHERE changed_by = $1`, a.caller.UserID); events != added {
+				if events := value[int](t, h, `SELECT count(*) FROM ops.events WHERE changed_by = $1`,
+					a.caller.UserID); events != added {
 					t.Errorf("%d events", events)
 				}
 			})
@@ -454,7 +474,8 @@ func TestClosingALegalEntityWaitsForTheLicenceThatIsCreated(t *testing.T) {
 	a.save(t, h)
 	// A licence of the type that is not committed stops the creation half-way, when it holds the legal entity.
 	tx := h.begin(t)
-	exec(t, tx, `INSERT INTO prm.licenses (legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, inserted_by, updated_by)
+	exec(t, tx, `INSERT INTO prm.licenses (legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date,
+		inserted_by, updated_by)
 		VALUES ($1, $2, false, '', '2020-01-01', '2020-01-01', $1, $1)`, a.entity.id, a.kind.code)
 	created := started(func() error {
 		_, err := h.Licenses.Create(t.Context(), a.caller, a.fields)

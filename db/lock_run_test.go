@@ -20,7 +20,8 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
-// lockLane is a database in which the permutations of a spec run one after the other, with the connections of its sessions.
+// lockLane is a database in which the permutations of a spec run one after the other, with the connections of its
+// sessions.
 type lockLane struct {
 	t        *testing.T
 	spec     *lockSpec
@@ -43,7 +44,8 @@ func newLockLane(t *testing.T, s *lockSpec, queries map[string]namedQuery) *lock
 	l.observer = l.connect("observer")
 	// What the migrations have written is kept beside, all other rows go.
 	err := l.observer.QueryRow(t.Context(), `
-		SELECT string_agg(format('DELETE FROM %1$s; INSERT INTO %1$s SELECT * FROM pg_temp.%2$I;', c.oid::regclass, c.relname), ' ')
+		SELECT string_agg(format('DELETE FROM %1$s; INSERT INTO %1$s SELECT * FROM pg_temp.%2$I;', c.oid::regclass,
+			c.relname), ' ')
 				FILTER (WHERE c.relname IN ('dictionaries', 'dictionary_values', 'parameters'))
 			|| string_agg(format('DELETE FROM %s;', c.oid::regclass), ' ')
 				FILTER (WHERE c.relkind = 'r' AND c.relname NOT IN ('dictionaries', 'dictionary_values', 'parameters'))
@@ -52,7 +54,8 @@ func newLockLane(t *testing.T, s *lockSpec, queries map[string]namedQuery) *lock
 		WHERE c.relnamespace IN ('prm'::regnamespace, 'medical_events'::regnamespace, 'ops'::regnamespace)
 			AND c.relkind IN ('r', 'S') AND NOT starts_with(c.relname, 'schema_versions')`).Scan(&l.clear)
 	must(t, err)
-	l.clear = "SET session_replication_role = replica; " + l.clear + " RESET session_replication_role" // foreign keys do not mind the order
+	// foreign keys do not mind the order
+	l.clear = "SET session_replication_role = replica; " + l.clear + " RESET session_replication_role"
 	for _, table := range []string{"dictionaries", "dictionary_values", "parameters"} {
 		exec(t, l.observer, `CREATE TEMPORARY TABLE `+table+` AS TABLE prm.`+table)
 	}
@@ -219,13 +222,15 @@ func (r *lockRun) settle(b *lockBackend) {
 			if !b.running.told {
 				_, name, _ := called(r.queries, b.running.step.statements[b.running.at.Load()])
 				b.waited = name + " for " + strings.Join(blockers, ", ")
-				fmt.Fprintf(&r.output, "step %s: <waiting for %s at %s ...>\n", b.running.step.name, strings.Join(blockers, ", "), name)
+				fmt.Fprintf(&r.output, "step %s: <waiting for %s at %s ...>\n", b.running.step.name, strings.Join(blockers, ", "),
+					name)
 			}
 			b.running.told = true
 			return
 		}
 		if time.Now().After(deadline) {
-			r.t.Fatalf("%s: %s neither ends nor waits for a session of the permutation\n%s", b.name, b.running.step.name, r.output.String())
+			r.t.Fatalf("%s: %s neither ends nor waits for a session of the permutation\n%s", b.name, b.running.step.name,
+				r.output.String())
 		}
 	}
 }
@@ -233,7 +238,8 @@ func (r *lockRun) settle(b *lockBackend) {
 // blockers are the sessions of the permutation that a session waits for, as PostgreSQL sees it.
 func (r *lockRun) blockers(b *lockBackend) []string {
 	rows, err := r.observer.Query(r.t.Context(), `SELECT DISTINCT application_name FROM pg_stat_activity
-		WHERE pid = ANY (pg_blocking_pids($1)) AND datname = current_database() AND backend_type = 'client backend' ORDER BY 1`, b.conn.PgConn().PID())
+		WHERE pid = ANY (pg_blocking_pids($1)) AND datname = current_database() AND backend_type = 'client backend'
+			ORDER BY 1`, b.conn.PgConn().PID())
 	if err != nil {
 		r.t.Fatal(err)
 	}

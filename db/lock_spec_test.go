@@ -10,16 +10,17 @@ import (
 	"strings"
 )
 
-// lockSpec is a file of testdata/locks, in the grammar of PostgreSQL's own isolation tests (src/test/isolation/README): setup, sessions of
-// steps, permutations, teardown. Of that grammar the permutations' markers are left out, and three things are added:
+// lockSpec is a file of testdata/locks, in the grammar of PostgreSQL's own isolation tests (src/test/isolation/README):
+// setup, sessions of steps, permutations, teardown. Of that grammar the permutations' markers are left out, and three
+// things are added:
 //
 //   - Name(parameter => expression, …) in a block is the query of that name in sql/, with the expressions in the places of its parameters;
 //     one that is not given is null, if the query takes null. So no spec holds a copy of a statement.
 //   - :name is a column of the last row that the session was answered, as after \gset in psql; any other name stands for a uuid of its own.
 //   - begin is what the service sends to begin a transaction.
 //
-// The sessions first and second are the two that a permutation is about, the others its scenery. A comment on the line above a permutation
-// is its title.
+// The sessions first and second are the two that a permutation is about, the others its scenery. A comment on the line
+// above a permutation is its title.
 type lockSpec struct {
 	name            string
 	setup, teardown []string
@@ -53,7 +54,8 @@ func readLockSpec(file string) (*lockSpec, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &lockSpec{name: strings.TrimSuffix(filepath.Base(file), ".spec"), steps: map[string]*lockStep{}, names: map[string]string{}}
+	s := &lockSpec{name: strings.TrimSuffix(filepath.Base(file), ".spec"), steps: map[string]*lockStep{},
+		names: map[string]string{}}
 	if err := s.parse(string(raw)); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}

@@ -29,9 +29,10 @@ type meeting struct {
 	outcome       string // of the second
 }
 
-// TestLocks runs the specs in testdata/locks and compares what happened with their .out files and docs/locks.md. It holds the specs to the
-// code: each transaction in them is one that the service carries out, statement by statement, and each pair of commands that can meet is in
-// them, with the first committed and with it rolled back. No permutation ends in a deadlock.
+// TestLocks runs the specs in testdata/locks and compares what happened with their .out files and docs/locks.md. It
+// holds the specs to the code: each transaction in them is one that the service carries out, statement by statement,
+// and each pair of commands that can meet is in them, with the first committed and with it rolled back. No permutation
+// ends in a deadlock.
 func TestLocks(t *testing.T) {
 	t.Parallel()
 	queries, err := namedQueries()
@@ -103,8 +104,9 @@ func TestLocks(t *testing.T) {
 // findsHeld are the transactions of commands that find held what they need, and come again.
 var findsHeld = []string{"begin LockLegalEntities commit", "begin ClaimJobs commit"}
 
-// recordPaths answers the transactions that commands can be, by aggregate and command. A transaction that several commands of an aggregate
-// have, as keeping an answer begins with claiming the key, is that of the first; but finding a row held is that of each.
+// recordPaths answers the transactions that commands can be, by aggregate and command. A transaction that several
+// commands of an aggregate have, as keeping an answer begins with claiming the key, is that of the first; but finding a
+// row held is that of each.
 func recordPaths(t *testing.T, queries map[string]namedQuery) map[string]map[string][][]string {
 	found := make([][][][]string, len(lockAggregates))
 	t.Run("record", func(t *testing.T) {
@@ -156,14 +158,16 @@ func compareFile(t *testing.T, file, got string) {
 		if i >= len(wantLines) || gotLines[i] != wantLines[i] {
 			from := max(0, i-12)
 			t.Errorf("%s differs at line %d (go test ./db -run TestLocks -update writes it anew):\n%s\n--- want\n%s", file, i+1,
-				strings.Join(gotLines[from:min(i+6, len(gotLines))], "\n"), strings.Join(wantLines[min(i, len(wantLines)):min(i+6, len(wantLines))], "\n"))
+				strings.Join(gotLines[from:min(i+6, len(gotLines))], "\n"),
+				strings.Join(wantLines[min(i, len(wantLines)):min(i+6, len(wantLines))], "\n"))
 			return
 		}
 	}
 	t.Errorf("%s is longer than what happened", file)
 }
 
-// transactions of what a session has executed: from begin to commit or rollback, a statement of its own as one, plain SQL left out.
+// transactions of what a session has executed: from begin to commit or rollback, a statement of its own as one, plain
+// SQL left out.
 func (b *lockBackend) transactions() (all [][]executed) {
 	open := false
 	for _, e := range b.executed {
@@ -181,8 +185,9 @@ func (b *lockBackend) transactions() (all [][]executed) {
 	return all
 }
 
-// commandOf answers the command that a transaction is one of; "": none. A transaction that is rolled back may end anywhere. Where several
-// commands have the same transaction, the name of the step says which is meant: update2_held is of "update license".
+// commandOf answers the command that a transaction is one of; "": none. A transaction that is rolled back may end
+// anywhere. Where several commands have the same transaction, the name of the step says which is meant: update2_held is
+// of "update license".
 func commandOf(commands []lockCommand, paths map[string][][]string, transaction []executed) string {
 	var names []string
 	for _, e := range transaction {
@@ -192,7 +197,8 @@ func commandOf(commands []lockCommand, paths map[string][][]string, transaction 
 	var found []string
 	for _, c := range commands {
 		for _, path := range paths[c.name] {
-			if slices.Equal(names, path) || names[last] == "rollback" && last < len(path) && slices.Equal(names[:last], path[:last]) {
+			if slices.Equal(names, path) || names[last] == "rollback" && last < len(path) &&
+				slices.Equal(names[:last], path[:last]) {
 				found = append(found, c.name)
 			}
 		}
@@ -239,7 +245,8 @@ func (r *lockRun) check(paths map[string]map[string][][]string) *meeting {
 			}
 			last[name], commands[name] = transaction, command(transaction)
 			for _, e := range transaction {
-				if state, _, _ := strings.Cut(e.fault, " "); strings.HasPrefix(state, "40") || state == "55P03" || state == "57014" || state == "42501" {
+				if state, _, _ := strings.Cut(e.fault, " "); strings.HasPrefix(state, "40") || state == "55P03" ||
+					state == "57014" || state == "42501" {
 					r.t.Errorf("%s: %s\n%s", e.name, e.fault, r.output.String())
 				}
 			}
@@ -283,7 +290,8 @@ func outcome(transaction []executed) string {
 			if e.rows > 0 {
 				word = "held, looks again"
 			}
-		case e.name == "RetryJob" && e.row["retry_id"] == "", e.name == "EnqueueJobs" && e.row["inserted_at"] == "", e.row["events"] == "0", e.row["pruned"] == "0":
+		case e.name == "RetryJob" && e.row["retry_id"] == "", e.name == "EnqueueJobs" && e.row["inserted_at"] == "",
+			e.row["events"] == "0", e.row["pruned"] == "0":
 			word = "nothing"
 		case e.row["lease_id"] != "":
 			word = "another's lease"
@@ -311,7 +319,8 @@ func (a lockAggregate) requirePairs(t *testing.T, met []meeting) {
 				if !first.reads && !slices.ContainsFunc(met, func(m meeting) bool {
 					return m.first == first.name && m.second == second.name && m.committed == committed
 				}) {
-					t.Errorf("%s/%s.spec: no permutation in which %q comes while %q is under way and then committed (%t)", lockSpecs, a.name, second.name, first.name, committed)
+					t.Errorf("%s/%s.spec: no permutation in which %q comes while %q is under way and then committed (%t)", lockSpecs,
+						a.name, second.name, first.name, committed)
 				}
 			}
 		}
@@ -319,7 +328,8 @@ func (a lockAggregate) requirePairs(t *testing.T, met []meeting) {
 }
 
 // describe writes the section of docs/locks.md.
-func (a lockAggregate) describe(w *strings.Builder, queries map[string]namedQuery, paths map[string][][]string, met []meeting) {
+func (a lockAggregate) describe(w *strings.Builder, queries map[string]namedQuery, paths map[string][][]string,
+	met []meeting) {
 	fmt.Fprintf(w, "\n## %s\n\n", a.title)
 	var writers []string
 	for _, c := range a.commands {
@@ -342,7 +352,8 @@ func (a lockAggregate) describe(w *strings.Builder, queries map[string]namedQuer
 	if !a.asPairs {
 		return
 	}
-	fmt.Fprintf(w, "\n| under way ↓ comes → | %s |\n|%s\n", strings.Join(writers, " | "), strings.Repeat("---|", len(writers)+1))
+	fmt.Fprintf(w, "\n| under way ↓ comes → | %s |\n|%s\n", strings.Join(writers, " | "),
+		strings.Repeat("---|", len(writers)+1))
 	for _, first := range writers {
 		fmt.Fprintf(w, "| **%s** |", first)
 		for _, second := range writers {
@@ -352,7 +363,8 @@ func (a lockAggregate) describe(w *strings.Builder, queries map[string]namedQuer
 	}
 }
 
-// cell says what became of the second command: whether it waited, and what it heard after a commit and after a rollback of the first.
+// cell says what became of the second command: whether it waited, and what it heard after a commit and after a rollback
+// of the first.
 func cell(first, second string, met []meeting) string {
 	var parts []string
 	of := map[string][2][]meeting{}

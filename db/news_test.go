@@ -30,7 +30,8 @@ func announce(t testing.TB, d *db.DB) {
 	t.Cleanup(func() { stop(); <-ended })
 }
 
-const listening = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN "reiestr_news"'`
+const listening = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+	AND query ILIKE 'LISTEN "reiestr_news"'`
 
 // untilListening returns when the waiting process hears the others.
 func (h *house) untilListening(t testing.TB) {
@@ -113,7 +114,8 @@ func TestAwaitWithALostListener(t *testing.T) {
 		t.Fatalf("told by whom? %+v", got)
 	default:
 	}
-	exec(t, h.pool(t, "none"), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN "reiestr_news"'`)
+	exec(t, h.pool(t, "none"), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+		AND query ILIKE 'LISTEN "reiestr_news"'`)
 	if got := <-answer; got.err != nil || got.job.Status != db.Processed {
 		t.Errorf("%+v", got)
 	}
@@ -143,7 +145,8 @@ func TestAwaitUntilEnough(t *testing.T) {
 func TestAwaitByManyOnASmallPool(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	small, err := db.Open(t.Context(), db.Config{URL: h.url, TimeZone: "Europe/Kyiv", AsOf: func() time.Time { return noon }, MaxConns: 4})
+	small, err := db.Open(t.Context(), db.Config{URL: h.url, TimeZone: "Europe/Kyiv",
+		AsOf: func() time.Time { return noon }, MaxConns: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,12 +229,14 @@ func TestEstimate(t *testing.T) {
 	}
 	near(eta(), 0)
 	for i, took := range []int{100, 300} { // the mean is 200
-		h.exec(t, `UPDATE ops.jobs SET status = 'processed', ended_at = inserted_at + make_interval(secs => $2) WHERE id = $1`, jobs[i].ID, took)
+		h.exec(t, `UPDATE ops.jobs SET status = 'processed', ended_at = inserted_at + make_interval(secs => $2)
+			WHERE id = $1`, jobs[i].ID, took)
 	}
 	near(eta(), 200)
 	// The queue stands still: the age of its oldest job says more than what came before.
 	stuck := newUse()
-	h.exec(t, `UPDATE ops.jobs SET inserted_at = inserted_at - interval '900 seconds' WHERE id = $1`, stuck.accept(t, h).ID)
+	h.exec(t, `UPDATE ops.jobs SET inserted_at = inserted_at - interval '900 seconds' WHERE id = $1`,
+		stuck.accept(t, h).ID)
 	h.exec(t, `UPDATE ops.jobs SET attempts = 1, not_before = inserted_at WHERE id = $1`, jobs[2].ID)
 	near(eta(), 900)
 	// One that failed before is no measure for the others.

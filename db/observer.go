@@ -8,14 +8,15 @@ import (
 	"github.com/reiestr/reiestr/db/pg"
 )
 
-// Observer watches the work of a DB, for metrics, traces and logs. Its methods are called by many goroutines at once, on the way of
-// every transaction.
+// Observer watches the work of a DB, for metrics, traces and logs. Its methods are called by many goroutines at once,
+// on the way of every transaction.
 type Observer interface {
 	// Observer watches transactions. The trace of an acceptance goes with its job and goes on when the job is carried out.
 	pg.Observer
 
-	// Jobs: these jobs of one transaction were claimed. The context is the one that their statements run with; end is called once,
-	// after the commit, or with the error that has undone the transaction. By then each run knows its refusal.
+	// Jobs: these jobs of one transaction were claimed. The context is the one that their statements run with; end is
+	// called once, after the commit, or with the error that has undone the transaction. By then each run knows its
+	// refusal.
 	Jobs(ctx context.Context, runs []JobRun) (_ context.Context, end func(err error))
 
 	// Pruned: so many rows of a kind (jobs, events, idempotency_keys) were removed, as their time was over.

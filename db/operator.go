@@ -26,7 +26,8 @@ type JobRecord struct {
 	EndedAt          *time.Time `json:"ended_at,omitempty"`
 }
 
-// List answers at most so many jobs of a status ("": of any): first those that are pending, then those that ended, latest first. Owner only.
+// List answers at most so many jobs of a status ("": of any): first those that are pending, then those that ended,
+// latest first. Owner only.
 func (j *Jobs) List(ctx context.Context, status JobStatus, limit int) ([]JobRecord, error) {
 	rows, err := j.db.read().ListJobs(ctx, sqlc.ListJobsParams{Status: string(status), SizeLimit: int32(limit)})
 	found := make([]JobRecord, len(rows))
@@ -45,8 +46,8 @@ func (j *Jobs) Show(ctx context.Context, id uuid.UUID) (JobRecord, error) {
 	return jobRecord(row), err
 }
 
-// Retry makes a new job of the order of one that failed with InternalError and answers its id. ErrNotFound: there is no such job; any other
-// job cannot be retried, which the error says. Owner only.
+// Retry makes a new job of the order of one that failed with InternalError and answers its id. ErrNotFound: there is no
+// such job; any other job cannot be retried, which the error says. Owner only.
 func (j *Jobs) Retry(ctx context.Context, id uuid.UUID) (uuid.UUID, error) {
 	row, err := j.db.read().RetryJob(ctx, id)
 	switch {
@@ -57,16 +58,19 @@ func (j *Jobs) Retry(ctx context.Context, id uuid.UUID) (uuid.UUID, error) {
 	case row.RetryID.Valid:
 		return row.RetryID.UUID, nil
 	case row.Status != string(Failed):
-		return uuid.UUID{}, fmt.Errorf("job %s is %s: only one that failed with %s can be retried", id, row.Status, string(InternalError))
+		return uuid.UUID{}, fmt.Errorf("job %s is %s: only one that failed with %s can be retried", id, row.Status,
+			string(InternalError))
 	case *row.Refusal != string(InternalError):
-		return uuid.UUID{}, fmt.Errorf("job %s failed with %s: only one that failed with %s can be retried", id, *row.Refusal, string(InternalError))
+		return uuid.UUID{}, fmt.Errorf("job %s failed with %s: only one that failed with %s can be retried", id, *row.Refusal,
+			string(InternalError))
 	}
 	return uuid.UUID{}, fmt.Errorf("an equal job of job %s is pending already", id)
 }
 
 func jobRecord(r sqlc.ShowJobRow) JobRecord {
 	record := JobRecord{
-		ID: r.ID, Status: JobStatus(r.Status), Action: Action(r.Action), ServiceRequestID: r.ServiceRequestID, ClientID: r.ClientID, UserID: r.UserID,
+		ID: r.ID, Status: JobStatus(r.Status), Action: Action(r.Action), ServiceRequestID: r.ServiceRequestID,
+		ClientID: r.ClientID, UserID: r.UserID,
 		Attempts: int(r.Attempts), InsertedAt: r.InsertedAt.UTC(),
 	}
 	if r.Refusal != nil {

@@ -28,7 +28,8 @@ func TestRetry(t *testing.T) {
 			if err != nil || id == job.ID {
 				t.Fatalf("%s, %v", id, err)
 			}
-			if _, err := operator.Jobs.Retry(t.Context(), job.ID); err == nil || !strings.Contains(err.Error(), "pending already") {
+			if _, err := operator.Jobs.Retry(t.Context(), job.ID); err == nil ||
+				!strings.Contains(err.Error(), "pending already") {
 				t.Errorf("twice: %v", err)
 			}
 			h.run(t, db.Claim{Size: 1})

@@ -34,10 +34,12 @@ const (
 )
 
 // smallTables are those that do not grow with the registry: reading all of one is as good as finding a row.
-var smallTables = []string{"prm.dictionaries", "prm.dictionary_values", "prm.parameters", "ops.api_keys", "ops.schema_versions"}
+var smallTables = []string{"prm.dictionaries", "prm.dictionary_values", "prm.parameters", "ops.api_keys",
+	"ops.schema_versions"}
 
-// TestPlans compares the plan of every query, as its role has it on a large population, with the one stored in sql/plans, and holds each to
-// what no stored plan excuses. Generic plans are what the service runs (see Open), custom ones what somebody sees who looks by hand.
+// TestPlans compares the plan of every query, as its role has it on a large population, with the one stored in
+// sql/plans, and holds each to what no stored plan excuses. Generic plans are what the service runs (see Open), custom
+// ones what somebody sees who looks by hand.
 func TestPlans(t *testing.T) {
 	t.Parallel()
 	p := populated(t, "1.1")
@@ -150,8 +152,8 @@ func difference(want, got string) string {
 	return text.String()
 }
 
-// TestReads carries out every query on a large population: none reads more rows than it answers and a constant, whatever the size of the
-// tables.
+// TestReads carries out every query on a large population: none reads more rows than it answers and a constant,
+// whatever the size of the tables.
 func TestReads(t *testing.T) {
 	t.Parallel()
 	p := populated(t, "4")
@@ -177,7 +179,8 @@ func TestReads(t *testing.T) {
 				if most := plan.ActualRows + c.reads; read > most {
 					t.Errorf("%s: %.0f rows read, more than %.0f\n%s", where, read, most, plan.shape())
 				}
-				// A row is found through an index of at most five levels; a new one goes into as many indexes, and what its constraints refer to is looked up.
+				// A row is found through an index of at most five levels; a new one goes into as many indexes, and what its
+				// constraints refer to is looked up.
 				buffers := plan.SharedHitBlocks + plan.SharedReadBlocks
 				if most := 50 + 6*(plan.ActualRows+c.reads) + 40*c.writes; buffers > most {
 					t.Errorf("%s: %.0f buffers, more than %.0f\n%s", where, buffers, most, plan.shape())
@@ -198,8 +201,8 @@ type planner struct {
 	logged     []string            // by auto_explain, of each statement that was carried out at its end
 }
 
-// A page read at random costs so many times one read in sequence: 4 by default, 1.1 where storage is solid or the database in memory, which
-// leaves no doubt between plans that cost nearly the same.
+// A page read at random costs so many times one read in sequence: 4 by default, 1.1 where storage is solid or the
+// database in memory, which leaves no doubt between plans that cost nearly the same.
 func populated(t *testing.T, randomPageCost string) *planner {
 	t.Helper()
 	shared := testdb.Shared(t, population.Standard.Digest(), func(ctx context.Context, url string) error {
@@ -230,8 +233,10 @@ func populated(t *testing.T, randomPageCost string) *planner {
 	}
 	// What the planner knows of the machine is the default, whatever the server of the tests has.
 	config.RuntimeParams = map[string]string{
-		"search_path": "", "timezone": "UTC", "jit": "off", "work_mem": "4MB", "effective_cache_size": "4GB", "random_page_cost": randomPageCost, "max_parallel_workers_per_gather": "2",
-		// Whether a look-up is remembered hangs on how many different values a sample has met; what is looked up, and where, does not.
+		"search_path": "", "timezone": "UTC", "jit": "off", "work_mem": "4MB", "effective_cache_size": "4GB",
+		"random_page_cost": randomPageCost, "max_parallel_workers_per_gather": "2",
+		// Whether a look-up is remembered hangs on how many different values a sample has met; what is looked up, and where,
+		// does not.
 		"enable_memoize": "off",
 	}
 	testdb.Pin(config)
@@ -257,13 +262,16 @@ func populated(t *testing.T, randomPageCost string) *planner {
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	// One at a time, and without what the ones before have left: dead rows, and pages of indexes that plans would reckon with.
+	// One at a time, and without what the ones before have left: dead rows, and pages of indexes that plans would reckon
+	// with.
 	for _, statement := range []string{
-		"SET auto_explain.log_nested_statements = on; SET auto_explain.log_level = notice; SET auto_explain.log_format = json",
+		"SET auto_explain.log_nested_statements = on; SET auto_explain.log_level = notice; SET auto_explain.log_format = " +
+			"json",
 		"SET auto_explain.log_verbose = on; SET auto_explain.log_analyze = on; SET auto_explain.log_timing = off",
 		"SELECT pg_advisory_lock(5127736021)",
 		"SET ROLE reiestr_owner",
-		"VACUUM (PARALLEL 0) medical_events.service_requests, ops.jobs, ops.events, ops.event_feed, ops.event_horizons, ops.unpublished_events, ops.idempotency_records",
+		"VACUUM (PARALLEL 0) medical_events.service_requests, ops.jobs, ops.events, ops.event_feed, ops.event_horizons, " +
+			"ops.unpublished_events, ops.idempotency_records",
 		"REINDEX TABLE ops.unpublished_events",
 		"REINDEX INDEX ops.jobs_pending_request_key",
 		"REINDEX INDEX ops.jobs_not_ended_sequence_number_idx",
@@ -308,8 +316,8 @@ func (p *planner) exec(sql string) {
 	}
 }
 
-// explain gives the plan of a query for its parameters (custom) or for any (generic), and below it those of the statements inside the function
-// that it calls. What it changes is undone.
+// explain gives the plan of a query for its parameters (custom) or for any (generic), and below it those of the
+// statements inside the function that it calls. What it changes is undone.
 func (p *planner) explain(q query, mode, options string) *node {
 	p.t.Helper()
 	ctx := p.t.Context()
@@ -352,7 +360,8 @@ func (p *planner) explain(q query, mode, options string) *node {
 	if q.inside > 0 {
 		// The call itself ends last.
 		if len(p.logged) != q.inside+1 {
-			p.t.Fatalf("%s: %d statements carried out in the function instead of %d\n%s", q.label, len(p.logged)-1, q.inside, strings.Join(p.logged, "\n"))
+			p.t.Fatalf("%s: %d statements carried out in the function instead of %d\n%s", q.label, len(p.logged)-1, q.inside,
+				strings.Join(p.logged, "\n"))
 		}
 		for i, logged := range p.logged[:q.inside] {
 			var inside struct{ Plan *node }

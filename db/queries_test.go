@@ -16,8 +16,9 @@ var (
 	commonName = regexp.MustCompile(`(?m)(?:WITH|,)\s*(?:RECURSIVE\s+)?([a-z_]+) AS (?:MATERIALIZED )?\(`)
 )
 
-// TestQueryFiles holds the files of sql/ to what a reviewer expects to find there: queries in alphabetical order, each with a header that says
-// its purpose, what it locks, which index it rests on and what it refuses, tables by schema and name, and the clock as a parameter.
+// TestQueryFiles holds the files of sql/ to what a reviewer expects to find there: queries in alphabetical order, each
+// with a header that says its purpose, what it locks, which index it rests on and what it refuses, tables by schema and
+// name, and the clock as a parameter.
 func TestQueryFiles(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../sql/*.sql")
@@ -48,7 +49,8 @@ func TestQueryFiles(t *testing.T) {
 				t.Errorf("%s: %s does not say what it is for", file, name)
 			}
 			if found := notAsked.FindString(body); found != "" {
-				t.Errorf("%s: %s asks %s: the moment is a parameter (ops.instant), what a row records is statement_timestamp()", file, name, found)
+				t.Errorf("%s: %s asks %s: the moment is a parameter (ops.instant), what a row records is statement_timestamp()",
+					file, name, found)
 			}
 			var known []string
 			for _, m := range commonName.FindAllStringSubmatch(body, -1) {
@@ -57,7 +59,8 @@ func TestQueryFiles(t *testing.T) {
 			for _, m := range fromTable.FindAllStringSubmatch(body, -1) {
 				table, called := m[1], m[2] != ""
 				aliased := regexp.MustCompile(`(?i)\)\s*(?:AS\s+)?` + table + `\b`).MatchString(body)
-				if !strings.Contains(table, ".") && !called && !aliased && !slices.Contains(known, table) && !slices.Contains([]string{"select", "set", "of", "skip", "nowait"}, strings.ToLower(table)) {
+				if !strings.Contains(table, ".") && !called && !aliased && !slices.Contains(known, table) &&
+					!slices.Contains([]string{"select", "set", "of", "skip", "nowait"}, strings.ToLower(table)) {
 					t.Errorf("%s: %s names %s without its schema", file, name, table)
 				}
 			}

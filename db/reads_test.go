@@ -15,7 +15,8 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
-// busy leaves one connection for reads, which is taken until release: its query waits for a table that somebody else has locked.
+// busy leaves one connection for reads, which is taken until release: its query waits for a table that somebody else
+// has locked.
 func (h *house) busy(t *testing.T) (statements *texts, release func()) {
 	t.Helper()
 	statements = &texts{}
@@ -49,7 +50,8 @@ func readings(t *testing.T, h *house) []reading {
 	h.save(t, entity, entity.primary())
 	s := newServiceRequest().usedBy(entity)
 	h.save(t, s)
-	job, err := h.Jobs.Accept(t.Context(), db.Order{Action: db.Release, ServiceRequestID: s.id, Caller: entity.caller(), Body: db.ReleaseBody{}})
+	job, err := h.Jobs.Accept(t.Context(), db.Order{Action: db.Release, ServiceRequestID: s.id, Caller: entity.caller(),
+		Body: db.ReleaseBody{}})
 	must(t, err)
 	_, err = h.Jobs.Run(t.Context(), db.Claim{Size: 1})
 	must(t, err)
@@ -58,8 +60,14 @@ func readings(t *testing.T, h *house) []reading {
 	all := []reading{
 		{name: "job", do: func(ctx context.Context) (any, error) { return h.Jobs.Get(ctx, entity.id, job.ID) }},
 		{name: "another's job", do: func(ctx context.Context) (any, error) { return h.Jobs.Get(ctx, uuid.New(), job.ID) }},
-		{name: "service request", do: func(ctx context.Context) (any, error) { return h.ServiceRequests.Get(ctx, s.patient, s.id) }},
-		{name: "no service request", do: func(ctx context.Context) (any, error) { return h.ServiceRequests.Get(ctx, s.patient, uuid.New()) }},
+		{name: "service request", do: func(ctx context.Context) (any, error) {
+			return h.ServiceRequests.Get(ctx, s.patient,
+				s.id)
+		}},
+		{name: "no service request", do: func(ctx context.Context) (any, error) {
+			return h.ServiceRequests.Get(ctx, s.patient,
+				uuid.New())
+		}},
 		{name: "requisition", do: func(ctx context.Context) (any, error) {
 			return h.ServiceRequests.ByRequisition(ctx, requisition, "active", page)
 		}},
@@ -196,7 +204,8 @@ func TestReadOfNobodyIsCut(t *testing.T) {
 	commit(t, tx)
 }
 
-// TestReadsOfASickDatabase: when the database gives up a pipeline (here by a time-out), its queries are not asked again.
+// TestReadsOfASickDatabase: when the database gives up a pipeline (here by a time-out), its queries are not asked
+// again.
 func TestReadsOfASickDatabase(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

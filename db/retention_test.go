@@ -23,17 +23,21 @@ var month = db.Retention{Jobs: 30 * day, Events: 30 * day}
 // endedJobs lays out jobs that have ended so long ago.
 func (h *house) endedJobs(t testing.TB, n int, ago time.Duration) {
 	t.Helper()
-	h.exec(t, `INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, inserted_at, ended_at)
-		SELECT gen_random_uuid(), 'use', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '{}', sha256(n::text::bytea),
+	h.exec(t, `INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest,
+		status, refusal, inserted_at, ended_at)
+		SELECT gen_random_uuid(), 'use', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '{}',
+			sha256(n::text::bytea),
 			CASE WHEN n % 2 = 0 THEN 'processed' ELSE 'failed' END, CASE WHEN n % 2 = 1 THEN 'already_used' END, now() - interval '1 year', now() - $2::interval
 		FROM generate_series(1, $1::int) AS n`, n, ago)
 }
 
-// oldEvents lays out events that are so old and concern legal entities; their entity_type tells nothing, their old_value their number.
+// oldEvents lays out events that are so old and concern legal entities; their entity_type tells nothing, their
+// old_value their number.
 func (h *house) oldEvents(t testing.TB, n int, ago time.Duration, clients ...*uuid.UUID) {
 	t.Helper()
 	h.exec(t, `INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, event_time, legal_entity_ids)
-		SELECT 'License', gen_random_uuid(), jsonb_build_object('status', jsonb_build_object('old_value', n::text)), gen_random_uuid(), now() - $2::interval, $3
+		SELECT 'License', gen_random_uuid(), jsonb_build_object('status', jsonb_build_object('old_value', n::text)),
+			gen_random_uuid(), now() - $2::interval, $3
 		FROM generate_series(1, $1::int) AS n`, n, ago, append([]*uuid.UUID{}, clients...))
 }
 
@@ -68,8 +72,10 @@ func TestPruneJobs(t *testing.T) {
 	h := newHouse(t)
 	h.endedJobs(t, 2300, 30*day+time.Minute)
 	h.endedJobs(t, 2, 30*day-time.Minute)
-	h.exec(t, `INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest, inserted_at, not_before)
-		SELECT gen_random_uuid(), 'use', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '{}', sha256('p'), now() - interval '9 years', now()`)
+	h.exec(t, `INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest,
+		inserted_at, not_before)
+		SELECT gen_random_uuid(), 'use', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '{}',
+			sha256('p'), now() - interval '9 years', now()`)
 	seen := &batches{sizes: map[string][]int64{}}
 	app, err := db.Open(t.Context(), db.Config{URL: h.url, TimeZone: "Europe/Kyiv", Observer: seen})
 	if err != nil {
@@ -82,7 +88,8 @@ func TestPruneJobs(t *testing.T) {
 	if !slices.Equal(seen.sizes["jobs"], []int64{1000, 1000, 300}) {
 		t.Errorf("batches of %v", seen.sizes)
 	}
-	if left := column[string](t, h, `SELECT status FROM ops.jobs ORDER BY status`); !slices.Equal(left, []string{"failed", "pending", "processed"}) {
+	if left := column[string](t, h, `SELECT status FROM ops.jobs ORDER BY status`); !slices.Equal(left,
+		[]string{"failed", "pending", "processed"}) {
 		t.Errorf("left %v", left)
 	}
 	h.prunes(t, db.Pruned{})
@@ -101,12 +108,14 @@ func TestPruneKeepsADay(t *testing.T) {
 	if err := h.Events.Publish(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := h.Prune(t.Context(), db.Retention{Jobs: -time.Hour}); err != nil || got != (db.Pruned{Jobs: 1, Events: 2}) {
+	if got, err := h.Prune(t.Context(), db.Retention{Jobs: -time.Hour}); err != nil ||
+		got != (db.Pruned{Jobs: 1, Events: 2}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	app := h.pool(t, db.App)
 	exec(t, app, `SELECT ops.prune_jobs('-1 year', '-infinity', 1000), ops.prune_events('-1 year', -1, 1000)`)
-	if jobs, events := value[int](t, h, `SELECT count(*) FROM ops.jobs`), value[int](t, h, `SELECT count(*) FROM ops.events`); jobs != 1 || events != 2 {
+	if jobs, events := value[int](t, h, `SELECT count(*) FROM ops.jobs`),
+		value[int](t, h, `SELECT count(*) FROM ops.events`); jobs != 1 || events != 2 {
 		t.Errorf("%d jobs, %d events left", jobs, events)
 	}
 }
@@ -137,7 +146,8 @@ func TestPruneEvents(t *testing.T) {
 		t.Errorf("%d places of events that are gone", strays)
 	}
 	horizon := func(legalEntity uuid.UUID) int64 {
-		return value[int64](t, h, `SELECT coalesce(max(position), 0) FROM ops.event_horizons WHERE legal_entity_id = $1`, legalEntity)
+		return value[int64](t, h, `SELECT coalesce(max(position), 0) FROM ops.event_horizons WHERE legal_entity_id = $1`,
+			legalEntity)
 	}
 	newest := value[int64](t, h, `SELECT max(position) FROM ops.event_feed WHERE legal_entity_id = $1`, client)
 	for _, test := range []struct {
@@ -199,7 +209,8 @@ func TestPruneLeavesWhatIsLocked(t *testing.T) {
 	}
 	tx := h.begin(t)
 	exec(t, tx, `SELECT FROM ops.jobs ORDER BY ended_at LIMIT 1 FOR SHARE`)
-	exec(t, tx, `SELECT FROM ops.events e WHERE e.id = (SELECT event_id FROM ops.event_feed ORDER BY position LIMIT 1) FOR SHARE`)
+	exec(t, tx, `SELECT FROM ops.events e WHERE e.id = (SELECT event_id FROM ops.event_feed ORDER BY position LIMIT 1)
+		FOR SHARE`)
 	exec(t, tx, `SELECT FROM ops.events e WHERE e.legal_entity_ids = '{}' LIMIT 1 FOR SHARE`)
 	h.prunes(t, db.Pruned{Jobs: 2, Events: 3})
 	if places := value[int](t, h, `SELECT count(*) FROM ops.event_feed`); places != 1 {

@@ -12,8 +12,8 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// errand is all that an action on a service request meets: the registry, the service request, and the order. Nothing of it is shared, so
-// that any number of errands are under way in one database.
+// errand is all that an action on a service request meets: the registry, the service request, and the order. Nothing of
+// it is shared, so that any number of errands are under way in one database.
 type errand struct {
 	entity, other legalEntity
 	employee      employee
@@ -27,7 +27,8 @@ type errand struct {
 
 // newUse is an order to use that no rule refuses.
 func newUse() *errand {
-	e := &errand{entity: newLegalEntity(), other: newLegalEntity(), request: newServiceRequest(), action: db.Use, user: uuid.New()}
+	e := &errand{entity: newLegalEntity(), other: newLegalEntity(), request: newServiceRequest(), action: db.Use,
+		user: uuid.New()}
 	e.employee, e.division = e.entity.newEmployee(), e.entity.newDivision()
 	e.request.category = "hospitalization"
 	e.body = &db.UseBody{UsedByLegalEntity: e.entity.id, UsedByEmployee: &e.employee.id, UsedByDivision: &e.division.id}
@@ -47,7 +48,8 @@ func (e *errand) use() *db.UseBody { return e.body.(*db.UseBody) }
 
 func (e *errand) order() db.Order {
 	return db.Order{
-		Action: e.action, ServiceRequestID: e.request.id, Caller: db.Caller{UserID: e.user, ClientID: e.entity.id}, Body: e.body,
+		Action: e.action, ServiceRequestID: e.request.id, Caller: db.Caller{UserID: e.user, ClientID: e.entity.id},
+		Body: e.body,
 	}
 }
 
@@ -82,7 +84,8 @@ type trace struct {
 func (e *errand) trace(t testing.TB, h *house) trace {
 	t.Helper()
 	var found trace
-	if rows := column[map[string]any](t, h, `SELECT to_jsonb(s) FROM medical_events.service_requests s WHERE id = $1`, e.request.id); len(rows) > 0 {
+	if rows := column[map[string]any](t, h, `SELECT to_jsonb(s) FROM medical_events.service_requests s WHERE id = $1`,
+		e.request.id); len(rows) > 0 {
 		found.Request = rows[0]
 	}
 	found.History = column[map[string]any](t, h, `
@@ -112,8 +115,8 @@ func (h *house) job(t testing.TB, client, id uuid.UUID) db.Job {
 	return job
 }
 
-// step of a ladder breaks its own rule and no other. The steps of a ladder can be combined, in their order, but for those of one group:
-// they break their rules in ways that exclude each other.
+// step of a ladder breaks its own rule and no other. The steps of a ladder can be combined, in their order, but for
+// those of one group: they break their rules in ways that exclude each other.
 type step struct {
 	refusal db.Refusal
 	violate func(*errand)
@@ -266,7 +269,8 @@ func TestAcceptByRule(t *testing.T) {
 		{"nothing is wrong", newUse, func(*errand) {}, allowed},
 		{"legal entity closed", newUse, func(e *errand) { e.entity.status = "CLOSED" }, db.LegalEntityNotAllowed},
 		{"legal entity reorganized", newUse, func(e *errand) { e.entity.status = "REORGANIZED" }, db.LegalEntityNotAllowed},
-		{"legal entity of a type not listed", newUse, func(e *errand) { e.entity.kind = "PHARMACY" }, db.LegalEntityNotAllowed},
+		{"legal entity of a type not listed", newUse, func(e *errand) { e.entity.kind = "PHARMACY" },
+			db.LegalEntityNotAllowed},
 		{"legal entity of another type listed", newUse, func(e *errand) { e.entity.kind = "EMERGENCY" }, allowed},
 		{"expires now", newUse, func(e *errand) { e.request.expires = noon }, allowed},
 		{"completed", newUse, func(e *errand) { e.request.status = "completed" }, db.ServiceRequestInactive},
@@ -285,24 +289,32 @@ func TestAcceptByRule(t *testing.T) {
 		{"unknown employee", newUse, func(e *errand) { e.use().UsedByEmployee = new(uuid.New()) }, db.EmployeeNotOwn},
 		{"employee dismissed", newUse, func(e *errand) { e.employee.status = "DISMISSED" }, db.EmployeeNotOwn},
 		{"unknown division", newUse, func(e *errand) { e.use().UsedByDivision = new(uuid.New()) }, db.DivisionNotOwn},
-		{"hospitalization without division", newUse, func(e *errand) { e.use().UsedByDivision = nil }, db.DivisionMissingForHospitalization},
+		{"hospitalization without division", newUse, func(e *errand) { e.use().UsedByDivision = nil },
+			db.DivisionMissingForHospitalization},
 		{"transfer of care to another's division", newUse, func(e *errand) {
 			e.request.category, e.division.legalEntity = "transfer_of_care", e.other.id
 		}, allowed},
-		{"counselling without division", newUse, func(e *errand) { e.request.category, e.use().UsedByDivision = "counselling", nil }, allowed},
+		{"counselling without division", newUse, func(e *errand) {
+			e.request.category, e.use().UsedByDivision = "counselling",
+				nil
+		}, allowed},
 		{"counselling in another's division", newUse, func(e *errand) {
 			e.request.category, e.division.legalEntity = "counselling", e.other.id
 		}, allowed},
 
 		{"release: nothing is wrong", newRelease, func(*errand) {}, allowed},
-		{"release: legal entity closed", newRelease, func(e *errand) { e.entity.status = "CLOSED" }, db.LegalEntityNotAllowed},
-		{"release: legal entity of a type not listed", newRelease, func(e *errand) { e.entity.kind = "PHARMACY" }, db.LegalEntityNotAllowed},
+		{"release: legal entity closed", newRelease, func(e *errand) { e.entity.status = "CLOSED" },
+			db.LegalEntityNotAllowed},
+		{"release: legal entity of a type not listed", newRelease, func(e *errand) { e.entity.kind = "PHARMACY" },
+			db.LegalEntityNotAllowed},
 		{"release: expired", newRelease, func(e *errand) { e.request.expires = noon.AddDate(-1, 0, 0) }, allowed},
 		{"release: recalled", newRelease, func(e *errand) { e.request.status = "recalled" }, db.StatusInvalid},
-		{"release: entered in error", newRelease, func(e *errand) { e.request.status = "entered_in_error" }, db.StatusInvalid},
+		{"release: entered in error", newRelease, func(e *errand) { e.request.status = "entered_in_error" },
+			db.StatusInvalid},
 		{"release: new", newRelease, func(e *errand) { e.request = newServiceRequest() }, db.ProcessingStatusInvalid},
 		{"release: never processed", newRelease, func(e *errand) { e.request.processing = nil }, db.ProcessingStatusInvalid},
-		{"release: completed", newRelease, func(e *errand) { e.request.processing = new("completed") }, db.ProcessingStatusInvalid},
+		{"release: completed", newRelease, func(e *errand) { e.request.processing = new("completed") },
+			db.ProcessingStatusInvalid},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -406,7 +418,8 @@ func TestUseAndReleaseLeaveTheirTrace(t *testing.T) {
 	}
 	event := func(e *errand, from, to any) []map[string]any {
 		return []map[string]any{{
-			"event_type": "StatusChangeEvent", "entity_type": "ServiceRequest", "entity_id": e.request.id.String(), "changed_by": e.user.String(),
+			"event_type": "StatusChangeEvent", "entity_type": "ServiceRequest", "entity_id": e.request.id.String(),
+			"changed_by": e.user.String(),
 			"properties": map[string]any{"program_processing_status": map[string]any{"old_value": from, "new_value": to}},
 		}}
 	}
@@ -430,13 +443,14 @@ func TestUseAndReleaseLeaveTheirTrace(t *testing.T) {
 				"used_by_employee_id": e.employee.id.String(), "used_by_division_id": e.division.id.String(),
 			}, history, events
 		}},
-		{"use of one never processed", newUse, func(e *errand) { e.request.processing = nil }, func(e *errand) (map[string]any, []map[string]any, []map[string]any) {
-			history, events := used(e, nil)
-			return map[string]any{
-				"program_processing_status": "in_queue", "used_by_legal_entity_id": e.entity.id.String(),
-				"used_by_employee_id": e.employee.id.String(), "used_by_division_id": e.division.id.String(),
-			}, history, events
-		}},
+		{"use of one never processed", newUse, func(e *errand) { e.request.processing = nil },
+			func(e *errand) (map[string]any, []map[string]any, []map[string]any) {
+				history, events := used(e, nil)
+				return map[string]any{
+					"program_processing_status": "in_queue", "used_by_legal_entity_id": e.entity.id.String(),
+					"used_by_employee_id": e.employee.id.String(), "used_by_division_id": e.division.id.String(),
+				}, history, events
+			}},
 		{"use without employee and division", newUse, func(e *errand) {
 			e.request.category = "counselling"
 			e.use().UsedByEmployee, e.use().UsedByDivision = nil, nil
@@ -448,7 +462,8 @@ func TestUseAndReleaseLeaveTheirTrace(t *testing.T) {
 		}},
 		{"release", newRelease, func(*errand) {}, func(e *errand) (map[string]any, []map[string]any, []map[string]any) {
 			return map[string]any{
-				"program_processing_status": "new", "used_by_legal_entity_id": nil, "used_by_employee_id": nil, "used_by_division_id": nil,
+				"program_processing_status": "new", "used_by_legal_entity_id": nil, "used_by_employee_id": nil,
+				"used_by_division_id": nil,
 			}, []map[string]any{history(e, "program_processing_status", "new")}, event(e, "in_queue", "new")
 		}},
 	} {
@@ -460,7 +475,8 @@ func TestUseAndReleaseLeaveTheirTrace(t *testing.T) {
 			bystander.save(t, h)
 			job := e.accept(t, h)
 			before, undisturbed := e.trace(t, h), bystander.trace(t, h)
-			if job.Status != db.Pending || job.Action != e.action || job.ServiceRequestID != e.request.id || job.PatientID != e.request.patient {
+			if job.Status != db.Pending || job.Action != e.action || job.ServiceRequestID != e.request.id ||
+				job.PatientID != e.request.patient {
 				t.Errorf("accepted %+v", job)
 			}
 			if taken := h.run(t, db.Claim{Size: 10}); !slices.Equal(taken, []uuid.UUID{job.ID}) {
@@ -493,7 +509,8 @@ func TestUseAndReleaseLeaveTheirTrace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(shown.History) != len(history) || *shown.ProgramProcessingStatus != after.Request["program_processing_status"] {
+			if len(shown.History) != len(history) ||
+				*shown.ProgramProcessingStatus != after.Request["program_processing_status"] {
 				t.Errorf("shown %+v", shown)
 			}
 		})

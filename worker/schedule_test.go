@@ -74,7 +74,8 @@ func TestEveryDayHasItsTimes(t *testing.T) {
 			runs++
 		}
 		// A time that the clocks skip may fall together with another of the day: at most once a year.
-		if days := int(end.Sub(time.Date(2025, 1, 1, 12, 0, 0, 0, s.Zone)).Hours()/24 + 0.5); runs < 3*days-2 || runs > 3*days+1 {
+		if days := int(end.Sub(time.Date(2025, 1, 1, 12, 0, 0, 0, s.Zone)).Hours()/24 + 0.5); runs < 3*days-2 ||
+			runs > 3*days+1 {
 			t.Errorf("%s: %d runs on %d days", zone, runs, days)
 		}
 	}
@@ -125,7 +126,8 @@ func TestExpireRunsAtItsTimesAndAgainAfterAnError(t *testing.T) {
 	})
 }
 
-// The clock of the bubble begins at two o'clock in Kyiv. A run that fails is told of with what it has done, and is repeated.
+// The clock of the bubble begins at two o'clock in Kyiv. A run that fails is told of with what it has done, and is
+// repeated.
 func TestPruneRunsAtItsTimesAndAgainAfterAnError(t *testing.T) {
 	s := schedule(t, "Europe/Kyiv", worker.TimeOfDay{Hour: 2})
 	synctest.Test(t, func(t *testing.T) {

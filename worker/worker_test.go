@@ -90,7 +90,8 @@ func (r *registry) release() (serviceRequest, job uuid.UUID) {
 		program_processing_status, used_by_legal_entity_id, category, expiration_date, inserted_by, updated_by)
 		VALUES ($1, 'R', $1, 'active', $1, 'in_queue', $2, 'counselling', now() + interval '1 year', $2, $2)`, id, r.clinic)
 	accepted, err := r.app.Jobs.Accept(r.Context(), db.Order{
-		Action: db.Release, ServiceRequestID: id, Caller: db.Caller{UserID: r.clinic, ClientID: r.clinic}, Body: db.ReleaseBody{},
+		Action: db.Release, ServiceRequestID: id, Caller: db.Caller{UserID: r.clinic, ClientID: r.clinic},
+		Body: db.ReleaseBody{},
 	})
 	if err != nil {
 		r.Fatal(err)
@@ -191,7 +192,8 @@ func TestPanickingJob(t *testing.T) {
 			t.Errorf("job %d: %s %s", i, job.Status, job.Refusal)
 		}
 	}
-	if text := log.String(); !strings.Contains(text, "worker_test.(*panicking).Jobs") || !strings.Contains(text, jobs[1].String()) {
+	if text := log.String(); !strings.Contains(text, "worker_test.(*panicking).Jobs") ||
+		!strings.Contains(text, jobs[1].String()) {
 		t.Errorf("the log has no stack of the panic: %s", text)
 	}
 }
@@ -216,7 +218,8 @@ func TestHeldServiceRequestHoldsUpNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), `SELECT FROM medical_events.service_requests WHERE id = $1 FOR NO KEY UPDATE`, held); err != nil {
+	if _, err := tx.Exec(t.Context(), `SELECT FROM medical_events.service_requests WHERE id = $1 FOR NO KEY UPDATE`,
+		held); err != nil {
 		t.Fatal(err)
 	}
 	pool := r.work(1, silent)
@@ -238,13 +241,14 @@ func TestHeldServiceRequestHoldsUpNothingElse(t *testing.T) {
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if job := r.end(heldJob); job.Status != db.Processed || r.number(`SELECT attempts FROM ops.jobs WHERE id = $1`, heldJob) != 0 {
+	if job := r.end(heldJob); job.Status != db.Processed || r.number(`SELECT attempts FROM ops.jobs WHERE id = $1`,
+		heldJob) != 0 {
 		t.Errorf("%s %s", job.Status, job.Refusal)
 	}
 }
 
-// TestFaultsOfAJobEndIt: an error that follows from the job itself, a statement time-out among them, is counted when the
-// job runs alone, and the fifth ends the job. Those beside it are done.
+// TestFaultsOfAJobEndIt: an error that follows from the job itself, a statement time-out among them, is counted when
+// the job runs alone, and the fifth ends the job. Those beside it are done.
 func TestFaultsOfAJobEndIt(t *testing.T) {
 	t.Parallel()
 	for _, sqlState := range []string{"22003", "23514", "P0001", "57014"} {
@@ -255,7 +259,8 @@ func TestFaultsOfAJobEndIt(t *testing.T) {
 			_, other := r.release()
 			r.poison(sqlState, `OLD.id = '`+poisoned.String()+`'`)
 			r.work(1, silent)
-			if job := r.end(other); job.Status != db.Processed || r.number(`SELECT attempts FROM ops.jobs WHERE id = $1`, other) != 0 {
+			if job := r.end(other); job.Status != db.Processed || r.number(`SELECT attempts FROM ops.jobs WHERE id = $1`,
+				other) != 0 {
 				t.Errorf("the other: %s %s", job.Status, job.Refusal)
 			}
 			if job := r.end(culprit); job.Status != db.Failed || job.Refusal != db.InternalError {
@@ -272,7 +277,8 @@ func TestFaultsOfAJobEndIt(t *testing.T) {
 // and the pool says why. When the cause has gone they are carried out, and the pool has no trouble.
 func TestTroubleOfTheDatabaseEndsNoJob(t *testing.T) {
 	t.Parallel()
-	for _, sqlState := range []string{"58P01", "XX000", "XX001", "42501", "42P01", "0A000", "55P03", "53100", "40P01", "F0000"} {
+	for _, sqlState := range []string{"58P01", "XX000", "XX001", "42501", "42P01", "0A000", "55P03", "53100", "40P01",
+		"F0000"} {
 		t.Run(sqlState, func(t *testing.T) {
 			t.Parallel()
 			r := newRegistry(t, nil)
@@ -326,7 +332,8 @@ func TestTroubleWithOneRowHoldsUpNoOther(t *testing.T) {
 	if job := r.end(later); job.Status != db.Processed {
 		t.Errorf("%s %s", job.Status, job.Refusal)
 	}
-	if n := r.number(`SELECT count(*) FROM ops.jobs WHERE id = $1 AND status = 'pending' AND attempts = 0 AND not_before IS NOT NULL`, badJob); n != 1 {
+	if n := r.number(`SELECT count(*) FROM ops.jobs WHERE id = $1 AND status = 'pending' AND attempts = 0
+		AND not_before IS NOT NULL`, badJob); n != 1 {
 		t.Error("the job of the bad row was not put aside")
 	}
 	cure()
@@ -348,7 +355,8 @@ func TestRepeatedJobsGetTheirTurnInABacklog(t *testing.T) {
 	r.exec(`INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
 		SELECT gen_random_uuid(), 'release', gen_random_uuid(), gen_random_uuid(), $1, $1, '{}', sha256(n::text::bytea)
 		FROM generate_series(1, 30000) AS n`, r.clinic)
-	r.exec(`UPDATE ops.jobs SET attempts = 1, not_before = statement_timestamp() + interval '300 milliseconds' WHERE id = $1`, first)
+	r.exec(`UPDATE ops.jobs SET attempts = 1, not_before = statement_timestamp() + interval '300 milliseconds'
+		WHERE id = $1`, first)
 	r.work(1, silent)
 	if job := r.end(first); job.Status != db.Processed {
 		t.Errorf("%s %s", job.Status, job.Refusal)

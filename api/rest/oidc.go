@@ -168,8 +168,8 @@ func (k *keysOnce) VerifySignature(ctx context.Context, token string) ([]byte, e
 	return nil, errors.New("no key of the issuer has signed it")
 }
 
-// keys returns the keys with an id, or all keys if the token names none. An unknown id, and keys that are too old, cause
-// a fetch. Old keys serve while the issuer cannot be reached.
+// keys returns the keys with an id, or all keys if the token names none. An unknown id, and keys that are too old,
+// cause a fetch. Old keys serve while the issuer cannot be reached.
 func (i *Issuer) keys(ctx context.Context, id string) ([]jose.JSONWebKey, error) {
 	known := i.known.Load()
 	found := known.of(id)

@@ -12,8 +12,8 @@ import (
 // longestWait bounds how long a caller may have a request wait, in seconds.
 const longestWait = 30
 
-// preferredWait is how many seconds the caller would have the request wait (RFC 7240, section 4.3): 0 for not at all, also where it says
-// something else than a number, at most longestWait. Of several waits the first counts.
+// preferredWait is how many seconds the caller would have the request wait (RFC 7240, section 4.3): 0 for not at all,
+// also where it says something else than a number, at most longestWait. Of several waits the first counts.
 func preferredWait(header []string) Patience {
 	for preference := range splitQuoted(strings.Join(header, ","), ',') {
 		for word := range splitQuoted(preference, ';') {
@@ -82,8 +82,8 @@ func (p Patience) Applied() string {
 	return fmt.Sprintf("wait=%d", p)
 }
 
-// Over is closed when the patience is over, or when stopping ends; a nil stopping never ends. The caller calls release when it no longer
-// waits.
+// Over is closed when the patience is over, or when stopping ends; a nil stopping never ends. The caller calls release
+// when it no longer waits.
 func (p Patience) Over(ctx, stopping context.Context) (over <-chan struct{}, release func()) {
 	waiting, cancel := context.WithTimeout(ctx, time.Duration(p)*time.Second)
 	if stopping == nil {
@@ -97,7 +97,8 @@ func (p Patience) Over(ctx, stopping context.Context) (over <-chan struct{}, rel
 func preferParameter() *huma.Param {
 	return &huma.Param{
 		Name: "Prefer", In: "header",
-		Description: fmt.Sprintf("wait=<seconds> (RFC 7240): answer when there is something to tell, after so many seconds at the latest. "+
+		Description: fmt.Sprintf("wait=<seconds> (RFC 7240): answer when there is something to tell, after so many seconds "+
+			"at the latest. "+
 			"More than %d counts as %[1]d; anything else is ignored.", longestWait),
 		Schema: &huma.Schema{Type: huma.TypeString}, Example: "wait=10",
 	}

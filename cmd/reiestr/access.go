@@ -83,7 +83,8 @@ type tokenRevoke struct {
 }
 
 func (t tokenRevoke) Run(ctx context.Context, env *environment) error {
-	return revoke(ctx, env, "token", t.Token, func(a *db.Access, secret string) error { return a.RevokeToken(ctx, secret) })
+	return revoke(ctx, env, "token", t.Token,
+		func(a *db.Access, secret string) error { return a.RevokeToken(ctx, secret) })
 }
 
 type apiKeyCommand struct {
@@ -114,7 +115,8 @@ type apiKeyRevoke struct {
 }
 
 func (k apiKeyRevoke) Run(ctx context.Context, env *environment) error {
-	return revoke(ctx, env, "api key", k.Key, func(a *db.Access, secret string) error { return a.RevokeAPIKey(ctx, secret) })
+	return revoke(ctx, env, "api key", k.Key,
+		func(a *db.Access, secret string) error { return a.RevokeAPIKey(ctx, secret) })
 }
 
 func printSecret(env *environment, asJSON bool, secret string, object map[string]any) error {

@@ -33,13 +33,16 @@ func readExample(t testing.TB) (example map[string][]map[string]any) {
 	return example
 }
 
-// TestExampleBundles loads the files that docs/bundles.md shows: first without effect, then in earnest, then once more over themselves.
+// TestExampleBundles loads the files that docs/bundles.md shows: first without effect, then in earnest, then once more
+// over themselves.
 func TestExampleBundles(t *testing.T) {
 	t.Parallel()
-	const counts = "1 dictionaries, 2 parameters, 2 legal_entities, 1 divisions, 2 employees, 1 licenses, 3 service_requests "
+	const counts = "1 dictionaries, 2 parameters, 2 legal_entities, 1 divisions, 2 employees, 1 licenses, 3 " +
+		"service_requests "
 	for _, file := range []string{"../../docs/examples/bundle.yaml", "../../docs/examples/bundle.json"} {
 		url := testdb.New(t).URL
-		if got := done(t, "load", "--dry-run", file, "--database-url", url); got != file+": "+counts+"checked, nothing loaded" {
+		if got := done(t, "load", "--dry-run", file, "--database-url",
+			url); got != file+": "+counts+"checked, nothing loaded" {
 			t.Error(got)
 		}
 		for range 2 {
@@ -68,10 +71,12 @@ func readBack(t *testing.T, url string) {
 	defer app.Close()
 	server := httptest.NewServer(api.New(rest.Config{DB: app, Log: slog.New(slog.DiscardHandler)}))
 	defer server.Close()
-	token := done(t, "token", "issue", "--legal-entity", readExample(t)["legal_entities"][0]["id"].(string), "--user", uuid.NewString(), "--scope", "service_request:read", "--database-url", url)
+	token := done(t, "token", "issue", "--legal-entity", readExample(t)["legal_entities"][0]["id"].(string), "--user",
+		uuid.NewString(), "--scope", "service_request:read", "--database-url", url)
 	for _, loaded := range readExample(t)["service_requests"] {
 		patient := loaded["subject"].(map[string]any)["identifier"].(map[string]any)["value"]
-		request, err := http.NewRequestWithContext(t.Context(), "GET", fmt.Sprintf("%s/api/patients/%s/service_requests/%s", server.URL, patient, loaded["id"]), nil)
+		request, err := http.NewRequestWithContext(t.Context(), "GET", fmt.Sprintf("%s/api/patients/%s/service_requests/%s",
+			server.URL, patient, loaded["id"]), nil)
 		must(t, err)
 		request.Header.Set("Authorization", "Bearer "+token)
 		response, err := http.DefaultClient.Do(request)
@@ -123,7 +128,8 @@ var (
 	field   = regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|")
 )
 
-// TestBundlesPage compares the tables of docs/bundles.md with the example, which loads: neither has a section or a field that the other lacks.
+// TestBundlesPage compares the tables of docs/bundles.md with the example, which loads: neither has a section or a
+// field that the other lacks.
 func TestBundlesPage(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/bundles.md")
@@ -157,7 +163,8 @@ func TestBundlesPage(t *testing.T) {
 	}
 	for name := range described {
 		if !slices.Equal(described[name], shown[name]) {
-			t.Errorf("%s\n described %s\n shown     %s", name, strings.Join(described[name], " "), strings.Join(shown[name], " "))
+			t.Errorf("%s\n described %s\n shown     %s", name, strings.Join(described[name], " "),
+				strings.Join(shown[name], " "))
 		}
 	}
 	if len(described) != len(shown) {

@@ -64,7 +64,9 @@ func TestOpenAPICommand(t *testing.T) {
 func TestHelpConfig(t *testing.T) {
 	t.Parallel()
 	table := done(t, "help", "config")
-	for _, variable := range strings.Fields("REIESTR_DATABASE_URL REIESTR_DATA_DIR REIESTR_LISTEN REIESTR_TIME_ZONE REIESTR_REQUIRE_API_KEY REIESTR_OIDC_ISSUER REIESTR_OIDC_AUDIENCE REIESTR_RATE_LIMIT REIESTR_RATE_BURST REIESTR_DATABASE_CONNECTIONS REIESTR_LOCK_WAITERS OTEL_EXPORTER_OTLP_ENDPOINT REIESTR_LOG_LEVEL REIESTR_LOG_FORMAT") {
+	for _, variable := range strings.Fields("REIESTR_DATABASE_URL REIESTR_DATA_DIR REIESTR_LISTEN REIESTR_TIME_ZONE " +
+		"REIESTR_REQUIRE_API_KEY REIESTR_OIDC_ISSUER REIESTR_OIDC_AUDIENCE REIESTR_RATE_LIMIT REIESTR_RATE_BURST " +
+		"REIESTR_DATABASE_CONNECTIONS REIESTR_LOCK_WAITERS OTEL_EXPORTER_OTLP_ENDPOINT REIESTR_LOG_LEVEL REIESTR_LOG_FORMAT") {
 		if !strings.Contains(table, variable+" ") {
 			t.Errorf("%s is missing:\n%s", variable, table)
 		}
@@ -83,7 +85,8 @@ func TestTokensAreRefused(t *testing.T) {
 	}{
 		{"--legal-entity=" + uuid.Nil.String(), exitUsage, "--legal-entity: the UUID of zeros names no legal entity"},
 		{"--user=" + uuid.Nil.String(), exitUsage, "--user: the UUID of zeros names no person"},
-		{"--legal-entity=8be63914-a278-470b-b868-1af5b9087332", exitFailed, "there is no legal entity 8be63914-a278-470b-b868-1af5b9087332: load it first"},
+		{"--legal-entity=8be63914-a278-470b-b868-1af5b9087332", exitFailed,
+			"there is no legal entity 8be63914-a278-470b-b868-1af5b9087332: load it first"},
 		{"--ttl=0", exitUsage, "--ttl is a second or more"},
 		{"--ttl=1ms", exitUsage, "--ttl is a second or more"},
 		{"--ttl=-1h", exitUsage, "--ttl is a second or more"},
@@ -107,7 +110,8 @@ func TestTokensAreRefused(t *testing.T) {
 		t.Errorf("%d tokens were issued", tokens)
 	}
 	for _, scope := range api.Scopes() {
-		done(t, "token", "issue", "--legal-entity", r.clinic.String(), "--user", r.user.String(), "--scope", scope, "--database-url", r.url)
+		done(t, "token", "issue", "--legal-entity", r.clinic.String(), "--user", r.user.String(), "--scope", scope,
+			"--database-url", r.url)
 	}
 }
 
@@ -115,7 +119,8 @@ func TestTokens(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
 	url := r.url
-	issue := []string{"token", "issue", "--legal-entity", r.clinic.String(), "--user", r.user.String(), "--scope", "job:read event:read",
+	issue := []string{"token", "issue", "--legal-entity", r.clinic.String(), "--user", r.user.String(), "--scope",
+		"job:read event:read",
 		"--ttl", "2h", "--database-url", url}
 	plain := done(t, issue...)
 	if len(plain) != 43 {
@@ -127,7 +132,8 @@ func TestTokens(t *testing.T) {
 		Scope       string    `json:"scope"`
 	}
 	must(t, json.Unmarshal([]byte(done(t, append(issue, "--json")...)), &object))
-	if len(object.AccessToken) != 43 || object.AccessToken == plain || object.Scope != "job:read event:read" || time.Until(object.ExpiresAt).Round(time.Minute) != 2*time.Hour {
+	if len(object.AccessToken) != 43 || object.AccessToken == plain || object.Scope != "job:read event:read" ||
+		time.Until(object.ExpiresAt).Round(time.Minute) != 2*time.Hour {
 		t.Errorf("%+v", object)
 	}
 	done(t, "token", "revoke", plain, "--database-url", url)
@@ -151,7 +157,8 @@ func TestMigrate(t *testing.T) {
 		t.Error(status())
 	}
 	// No command works on a schema that it does not know.
-	if code, _, errs := command(t, "", "apikey", "issue", "--name", "n", "--database-url", url); code != 1 || !strings.Contains(errs, "run `reiestr migrate up`") {
+	if code, _, errs := command(t, "", "apikey", "issue", "--name", "n", "--database-url", url); code != 1 ||
+		!strings.Contains(errs, "run `reiestr migrate up`") {
 		t.Errorf("exit code %d: %s", code, errs)
 	}
 	done(t, "migrate", "up", "--database-url", url)
@@ -165,7 +172,8 @@ func TestLoad(t *testing.T) {
 	url := testdb.New(t).URL
 	file := filepath.Join(t.TempDir(), "clinic.json")
 	must(t, os.WriteFile(file, []byte(`{"legal_entities": [{"id": "8be63914-a278-470b-b868-1af5b9087332", "edrpou": "1", "name": "n", "type": "OUTPATIENT", "status": "ACTIVE"}]}`), 0o600))
-	if got := done(t, "load", "--dry-run", file, "--database-url", url); got != file+": 1 legal_entities checked, nothing loaded" {
+	if got := done(t, "load", "--dry-run", file, "--database-url",
+		url); got != file+": 1 legal_entities checked, nothing loaded" {
 		t.Error(got)
 	}
 	if got := done(t, "load", file, "--database-url", url); got != file+": 1 legal_entities loaded" {
@@ -173,7 +181,8 @@ func TestLoad(t *testing.T) {
 	}
 	faulty := filepath.Join(t.TempDir(), "faulty.json")
 	must(t, os.WriteFile(faulty, []byte(`{"legal_entities": [{"id": "8be63914-a278-470b-b868-1af5b9087332", "edrpou": "1", "name": "n", "type": "OUTPATIENT", "status": "SLEEPING"}]}`), 0o600))
-	if code, _, errs := command(t, "", "load", faulty, "--database-url", url); code != 1 || !strings.Contains(errs, "legal_entities[0].status") {
+	if code, _, errs := command(t, "", "load", faulty, "--database-url", url); code != 1 ||
+		!strings.Contains(errs, "legal_entities[0].status") {
 		t.Errorf("exit code %d: %s", code, errs)
 	}
 }

@@ -64,8 +64,8 @@ func TestExpireRefusesBadMoments(t *testing.T) {
 	}
 }
 
-// TestExpireTellsHowManyFailed: a service request that cannot be recalled takes no other with it. It is counted, named in
-// the log, and recalled by a later run.
+// TestExpireTellsHowManyFailed: a service request that cannot be recalled takes no other with it. It is counted, named
+// in the log, and recalled by a later run.
 func TestExpireTellsHowManyFailed(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -83,7 +83,8 @@ func TestExpireTellsHowManyFailed(t *testing.T) {
 	if code != 1 || strings.TrimSpace(out) != "2 service requests expired" {
 		t.Errorf("exit code %d: %s", code, out)
 	}
-	if !strings.Contains(errs, ids[1].String()) || !strings.Contains(errs, "1 service requests could not be recalled") || strings.Contains(errs, ids[0].String()) {
+	if !strings.Contains(errs, ids[1].String()) || !strings.Contains(errs, "1 service requests could not be recalled") ||
+		strings.Contains(errs, ids[0].String()) {
 		t.Errorf("the log: %s", errs)
 	}
 	_, err = r.conn.Exec(t.Context(), `DROP FUNCTION medical_events.poison() CASCADE`)

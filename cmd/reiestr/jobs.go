@@ -40,7 +40,8 @@ func (c jobsList) Run(ctx context.Context, env *environment) error {
 		table := tabwriter.NewWriter(env.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "ID\tSTATUS\tACTION\tACCEPTED\tENDED\tATTEMPTS\tREFUSAL")
 		for _, j := range jobs {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", j.ID, j.Status, j.Action, moment(&j.InsertedAt), moment(j.EndedAt), j.Attempts, string(j.Refusal))
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", j.ID, j.Status, j.Action, moment(&j.InsertedAt),
+				moment(j.EndedAt), j.Attempts, string(j.Refusal))
 		}
 		return table.Flush()
 	})
@@ -62,8 +63,10 @@ func (c jobsShow) Run(ctx context.Context, env *environment) error {
 		}
 		table := tabwriter.NewWriter(env.out, 0, 0, 2, ' ', 0)
 		for _, line := range [][2]any{
-			{"id", j.ID}, {"status", j.Status}, {"refusal", string(j.Refusal)}, {"action", j.Action}, {"service request", j.ServiceRequestID},
-			{"legal entity", j.ClientID}, {"user", j.UserID}, {"attempts", j.Attempts}, {"accepted", moment(&j.InsertedAt)}, {"ended", moment(j.EndedAt)},
+			{"id", j.ID}, {"status", j.Status}, {"refusal", string(j.Refusal)}, {"action", j.Action},
+			{"service request", j.ServiceRequestID},
+			{"legal entity", j.ClientID}, {"user", j.UserID}, {"attempts", j.Attempts}, {"accepted", moment(&j.InsertedAt)},
+			{"ended", moment(j.EndedAt)},
 		} {
 			fmt.Fprintf(table, "%s\t%v\n", line[0], line[1])
 		}

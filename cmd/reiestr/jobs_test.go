@@ -10,7 +10,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// TestWaitAcrossProcesses: one process is asked and waits, another one carries out; a process that stops keeps nobody waiting.
+// TestWaitAcrossProcesses: one process is asked and waits, another one carries out; a process that stops keeps nobody
+// waiting.
 func TestWaitAcrossProcesses(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -29,7 +30,8 @@ func TestWaitAcrossProcesses(t *testing.T) {
 	}()
 	eventually(t, "it waits", func() bool {
 		var listens bool
-		must(t, r.conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN "reiestr_news"')`).Scan(&listens))
+		must(t, r.conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+			AND query ILIKE 'LISTEN "reiestr_news"')`).Scan(&listens))
 		return listens
 	})
 	start := time.Now()
@@ -42,12 +44,15 @@ func TestWaitAcrossProcesses(t *testing.T) {
 	back := serve(t, r.env(), "--role", "worker")
 	for _, id := range ids[1:] {
 		start := time.Now()
-		code, header, body := r.call(front, http.MethodPatch, "/api/service_requests/"+id.String()+"/actions/release", "Prefer", "wait=30")
-		if code != http.StatusOK || !strings.Contains(body, `"processed"`) || header.Get("Preference-Applied") != "wait=30" || time.Since(start) > 20*time.Second {
+		code, header, body := r.call(front, http.MethodPatch, "/api/service_requests/"+id.String()+"/actions/release",
+			"Prefer", "wait=30")
+		if code != http.StatusOK || !strings.Contains(body, `"processed"`) || header.Get("Preference-Applied") != "wait=30" ||
+			time.Since(start) > 20*time.Second {
 			t.Errorf("%d after %s: %s", code, time.Since(start), body)
 		}
 	}
-	if code, _, body := r.call(front, http.MethodGet, job, "Prefer", "wait=30"); code != http.StatusOK || !strings.Contains(body, `"processed"`) {
+	if code, _, body := r.call(front, http.MethodGet, job, "Prefer", "wait=30"); code != http.StatusOK ||
+		!strings.Contains(body, `"processed"`) {
 		t.Errorf("%d %s", code, body)
 	}
 	back.stop()
@@ -66,7 +71,8 @@ func TestJobsCommand(t *testing.T) {
 	jobsCommand := func(args ...string) (int, string, string) {
 		return command(t, "", append(append([]string{"jobs"}, args...), "--database-url", r.url)...)
 	}
-	_, err := r.conn.Exec(t.Context(), `UPDATE ops.jobs SET status = 'failed', refusal = 'internal_error', attempts = 5, ended_at = now() WHERE id = $1`, jobs[0])
+	_, err := r.conn.Exec(t.Context(), `UPDATE ops.jobs
+		SET status = 'failed', refusal = 'internal_error', attempts = 5, ended_at = now() WHERE id = $1`, jobs[0])
 	must(t, err)
 
 	var list []struct {
@@ -75,10 +81,12 @@ func TestJobsCommand(t *testing.T) {
 	}
 	_, out, _ := jobsCommand("list", "--json")
 	must(t, json.Unmarshal([]byte(out), &list))
-	if len(list) != 2 || list[0].ID != jobs[1] || list[0].Status != "pending" || list[1].ID != jobs[0] || list[1].Refusal != "internal_error" || list[1].Attempts != 5 {
+	if len(list) != 2 || list[0].ID != jobs[1] || list[0].Status != "pending" || list[1].ID != jobs[0] ||
+		list[1].Refusal != "internal_error" || list[1].Attempts != 5 {
 		t.Errorf("%s", out)
 	}
-	if _, out, _ := jobsCommand("list", "--status", "failed"); !strings.Contains(out, "  5         internal_error") || !strings.Contains(out, jobs[0]) || strings.Contains(out, jobs[1]) {
+	if _, out, _ := jobsCommand("list", "--status", "failed"); !strings.Contains(out, "  5         internal_error") ||
+		!strings.Contains(out, jobs[0]) || strings.Contains(out, jobs[1]) {
 		t.Error(out)
 	}
 	if _, out, _ := jobsCommand("list", "--limit", "1"); strings.Count(out, "\n") != 2 {
@@ -94,7 +102,8 @@ func TestJobsCommand(t *testing.T) {
 		{"show x", "", "reiestr: <id>", 2},
 		{"list --limit 0", "", "reiestr: --limit", 2},
 		{"list --status dead", "", "reiestr: --status must be one of", 2},
-		{"retry " + jobs[1], "", "reiestr: job " + jobs[1] + " is pending: only one that failed with internal_error can be retried", 1},
+		{"retry " + jobs[1], "", "reiestr: job " + jobs[1] + " is pending: only one that failed with internal_error can be " +
+			"retried", 1},
 		{"retry " + uuid.NewString(), "", "reiestr: there is no job", 1},
 	} {
 		code, out, stderr := jobsCommand(strings.Fields(c.args)...)

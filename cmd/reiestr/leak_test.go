@@ -11,8 +11,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestServeLeavesNothingBehind runs the server in this process: when it has stopped, every goroutine of it has ended, those of workers,
-// waiters, listeners and the database's pool among them. Not parallel: other tests' goroutines would be taken for leaks.
+// TestServeLeavesNothingBehind runs the server in this process: when it has stopped, every goroutine of it has ended,
+// those of workers, waiters, listeners and the database's pool among them. Not parallel: other tests' goroutines would
+// be taken for leaks.
 func TestServeLeavesNothingBehind(t *testing.T) {
 	r := newRegistry(t)
 	ids := r.reserved(5)
@@ -23,7 +24,8 @@ func TestServeLeavesNothingBehind(t *testing.T) {
 		said, out := io.Pipe()
 		exit := make(chan int, 1)
 		go func() {
-			exit <- run(ctx, []string{"serve", "--role", role, "--listen", "127.0.0.1:0", "--database-url", r.url}, streams{out: out, err: io.Discard})
+			exit <- run(ctx, []string{"serve", "--role", role, "--listen", "127.0.0.1:0", "--database-url", r.url},
+				streams{out: out, err: io.Discard})
 			out.Close()
 		}()
 		line, err := bufio.NewReader(said).ReadString('\n')
@@ -31,7 +33,8 @@ func TestServeLeavesNothingBehind(t *testing.T) {
 		p := &process{url: strings.TrimPrefix(strings.TrimSpace(line), "listening on ")}
 		if role == "all" {
 			for _, id := range ids {
-				code, _, body := r.call(p, http.MethodPatch, "/api/service_requests/"+id.String()+"/actions/release", "Prefer", "wait=20")
+				code, _, body := r.call(p, http.MethodPatch, "/api/service_requests/"+id.String()+"/actions/release", "Prefer",
+					"wait=20")
 				if code != http.StatusOK {
 					t.Fatalf("release: %d %s", code, body)
 				}

@@ -64,7 +64,8 @@ func (p *progress) show(done, total int64) {
 	}
 	p.drawn = time.Now()
 	filled := int(min(done, total) * barWidth / total)
-	fmt.Fprintf(p.out, "\r%s [%s%s] %3d %%", p.name, strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), min(done, total)*100/total)
+	fmt.Fprintf(p.out, "\r%s [%s%s] %3d %%", p.name, strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled),
+		min(done, total)*100/total)
 }
 
 // end clears the line.

@@ -58,7 +58,8 @@ func (c Config) check() error {
 	issuer, err := url.Parse(c.OIDCIssuer)
 	switch {
 	case c.OIDCIssuer != "" && c.OIDCAudience == "":
-		return errors.New("the OIDC issuer is set and the audience is not: set REIESTR_OIDC_AUDIENCE, or tokens meant for others would be taken")
+		return errors.New("the OIDC issuer is set and the audience is not: set REIESTR_OIDC_AUDIENCE, or tokens meant for " +
+			"others would be taken")
 	case c.OIDCIssuer != "" && (err != nil || issuer.Host == "" || issuer.Scheme != "https" && issuer.Scheme != "http"):
 		return errors.New("the OIDC issuer is no URL: give one like https://issuer.example")
 	case c.RateLimit < 0 || math.IsInf(c.RateLimit, 0) || math.IsNaN(c.RateLimit) || c.RateBurst < 0:

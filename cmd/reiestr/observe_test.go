@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestObserved: a real process exports its traces at the latest when it stops, answers metrics in every role, and is limited as configured.
+// TestObserved: a real process exports its traces at the latest when it stops, answers metrics in every role, and is
+// limited as configured.
 func TestObserved(t *testing.T) {
 	t.Parallel()
 	received := make(chan string, 100)
@@ -18,7 +19,8 @@ func TestObserved(t *testing.T) {
 	}))
 	defer collector.Close()
 	r := newRegistry(t)
-	p := serve(t, append(r.env(), "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_SDK_DISABLED=", "OTEL_TRACES_EXPORTER=", "REIESTR_RATE_LIMIT=1000"))
+	p := serve(t, append(r.env(), "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_SDK_DISABLED=",
+		"OTEL_TRACES_EXPORTER=", "REIESTR_RATE_LIMIT=1000"))
 	job := r.release(p, r.reserved(1)[0])
 	r.processed(p, []string{job})
 	if _, header, _ := r.call(p, http.MethodGet, job); header.Get("RateLimit-Policy") != `"client";q=1000;w=1` {
@@ -31,7 +33,8 @@ func TestObserved(t *testing.T) {
 		body, err := io.ReadAll(response.Body)
 		must(t, err)
 		response.Body.Close()
-		if response.StatusCode != 200 || strings.HasSuffix(url, "/metrics") && !strings.Contains(string(body), "\nreiestr_queue_jobs 0\n") {
+		if response.StatusCode != 200 || strings.HasSuffix(url, "/metrics") &&
+			!strings.Contains(string(body), "\nreiestr_queue_jobs 0\n") {
 			t.Errorf("%s: %s %s", url, response.Status, body)
 		}
 	}
@@ -47,7 +50,8 @@ func TestObserved(t *testing.T) {
 			t.Errorf("no span %s was exported", span)
 		}
 	}
-	if log := p.stderr(); !strings.Contains(log, strings.TrimPrefix(job, "/api/jobs/")) || strings.Contains(log, r.token) || strings.Contains(log, r.key) {
+	if log := p.stderr(); !strings.Contains(log, strings.TrimPrefix(job, "/api/jobs/")) ||
+		strings.Contains(log, r.token) || strings.Contains(log, r.key) {
 		t.Errorf("log: %s", log)
 	}
 }

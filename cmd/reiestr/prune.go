@@ -28,7 +28,8 @@ func (c pruneCommand) Run(ctx context.Context, env *environment) error {
 			return err
 		}
 		pruned, err := app.Prune(ctx, env.retention())
-		removed := fmt.Sprintf("%d jobs, %d events and %d idempotency keys removed", pruned.Jobs, pruned.Events, pruned.IdempotencyKeys)
+		removed := fmt.Sprintf("%d jobs, %d events and %d idempotency keys removed", pruned.Jobs, pruned.Events,
+			pruned.IdempotencyKeys)
 		if err != nil {
 			return fmt.Errorf("%s, then: %w", removed, err)
 		}
@@ -46,7 +47,8 @@ func (c Config) retention() db.Retention {
 
 func (c Config) checkRetention() error {
 	if min(c.JobRetention, c.EventRetention) < db.ShortestRetention {
-		return fmt.Errorf("jobs and events are kept for %s at least: the answer that an idempotency key keeps for so long names its job", db.ShortestRetention)
+		return fmt.Errorf("jobs and events are kept for %s at least: the answer that an idempotency key keeps for so long "+
+			"names its job", db.ShortestRetention)
 	}
 	return nil
 }

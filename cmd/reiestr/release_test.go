@@ -24,15 +24,16 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// releaseBefore builds the program of the release that migrations/released names, and answers its migrations' names too. A clone without
-// that commit cannot: REIESTR_TEST_RELEASE=required makes that a failure.
+// releaseBefore builds the program of the release that migrations/released names, and answers its migrations' names
+// too. A clone without that commit cannot: REIESTR_TEST_RELEASE=required makes that a failure.
 func releaseBefore(t testing.TB) (built program, released []string) {
 	t.Helper()
 	file, err := os.ReadFile("../../migrations/released")
 	must(t, err)
 	commit := strings.TrimSpace(regexp.MustCompile(`(?m)^#.*$`).ReplaceAllString(string(file), ""))
 	git := func(args ...string) error {
-		output, err := exec.Command("git", append([]string{"-c", "safe.directory=*", "-C", "../.."}, args...)...).CombinedOutput()
+		output, err := exec.Command("git", append([]string{"-c", "safe.directory=*", "-C", "../.."},
+			args...)...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("git %s: %w\n%s", strings.Join(args, " "), err, output)
 		}
@@ -85,8 +86,8 @@ func (of program) run(t testing.TB, env []string, args ...string) string {
 	return strings.TrimSpace(p.stdout())
 }
 
-// TestReleaseBeforeOnThisSchema has the program of the release before do all that it can on the schema of this one, as in a rolling upgrade
-// and after a rollback of the program: decision 16.
+// TestReleaseBeforeOnThisSchema has the program of the release before do all that it can on the schema of this one, as
+// in a rolling upgrade and after a rollback of the program: decision 16.
 func TestReleaseBeforeOnThisSchema(t *testing.T) {
 	t.Parallel()
 	before, released := releaseBefore(t)
@@ -128,7 +129,8 @@ func TestReleaseBeforeOnThisSchema(t *testing.T) {
 	}
 }
 
-// expandFurther adds to a schema what a release may add at most, so that it is newer than the program even where nothing has been added yet.
+// expandFurther adds to a schema what a release may add at most, so that it is newer than the program even where
+// nothing has been added yet.
 func expandFurther(t *testing.T, url string) {
 	t.Helper()
 	conn, err := testdb.Connect(t.Context(), url)
@@ -151,8 +153,8 @@ func expandFurther(t *testing.T, url string) {
 	must(t, err)
 }
 
-// useAll makes a clinic with the commands of a program, and calls every operation of the API of a running one, whose jobs are done by
-// that worker.
+// useAll makes a clinic with the commands of a program, and calls every operation of the API of a running one, whose
+// jobs are done by that worker.
 func useAll(t *testing.T, operator program, env []string, running, worker *process) {
 	t.Helper()
 	for _, p := range []*process{running, worker} {
@@ -164,7 +166,8 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 		})
 	}
 
-	clinic, employee, patient, first, second, expired := uuid.New(), uuid.New(), uuid.New(), uuid.New(), uuid.New(), uuid.New()
+	clinic, employee, patient, first, second, expired := uuid.New(), uuid.New(), uuid.New(), uuid.New(), uuid.New(),
+		uuid.New()
 	requisition := uuid.NewString()
 	serviceRequest := func(id uuid.UUID, expires string) string {
 		return fmt.Sprintf(`{"id": %q, "subject": {"identifier": {"value": %q}}, "status": "active", "category": "counselling", "requisition": %q, "expiration_date": %q,
@@ -180,12 +183,15 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 		"employees": [{"id": %[3]q, "legal_entity_id": %[1]q, "employee_type": "SPECIALIST", "status": "APPROVED"}],
 		"licenses": [{"id": %[2]q, "legal_entity_id": %[1]q, "type": "MSP", "is_primary": true, "issued_by": "Ministry", "issued_date": "2020-01-01", "active_from_date": "2020-01-01"}],
 		"service_requests": [%[4]s, %[5]s, %[6]s]
-	}`, clinic, uuid.New(), employee, serviceRequest(first, "2099-01-01T00:00:00Z"), serviceRequest(second, "2099-01-01T00:00:00Z"), serviceRequest(expired, "2020-01-01T00:00:00Z")), 0o600))
+	}`, clinic, uuid.New(), employee, serviceRequest(first, "2099-01-01T00:00:00Z"),
+		serviceRequest(second, "2099-01-01T00:00:00Z"), serviceRequest(expired, "2020-01-01T00:00:00Z")), 0o600))
 	for range 2 { // rows are made, rows are replaced
 		operator.run(t, env, "load", file)
 	}
-	scopes := "license:read license:write service_request:read service_request:use service_request:makeinprogress service_request:complete job:read event:read"
-	token := operator.run(t, env, "token", "issue", "--legal-entity", clinic.String(), "--user", uuid.NewString(), "--scope", scopes)
+	scopes := "license:read license:write service_request:read service_request:use service_request:makeinprogress " +
+		"service_request:complete job:read event:read"
+	token := operator.run(t, env, "token", "issue", "--legal-entity", clinic.String(), "--user", uuid.NewString(),
+		"--scope", scopes)
 	key := operator.run(t, env, "apikey", "issue", "--name", "of a clinic")
 
 	var called []string
@@ -240,8 +246,10 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 		}
 	}
 
-	license, _ := call(201, "POST /api/licenses", `{"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "Issuer", "issued_date": "2026-01-15", "active_from_date": "2026-02-01"}`)
-	call(200, "PATCH /api/licenses/{id}", `{"type": "PHARMACY_DRUGS", "is_primary": false, "order_no": "K-2"}`, license["id"])
+	license, _ := call(201, "POST /api/licenses",
+		`{"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "Issuer", "issued_date": "2026-01-15", "active_from_date": "2026-02-01"}`)
+	call(200, "PATCH /api/licenses/{id}", `{"type": "PHARMACY_DRUGS", "is_primary": false, "order_no": "K-2"}`,
+		license["id"])
 	_, list := call(200, "GET /api/licenses", "")
 	contains(list, `"K-2"`, fmt.Sprint(license["id"]))
 

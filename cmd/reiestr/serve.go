@@ -75,7 +75,8 @@ func (c serveCommand) run(ctx context.Context, env *environment, d *database) (e
 }
 
 // serve runs until ctx ends, then lets requests and jobs that have begun finish.
-func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, observed *observation, demo *demo) error {
+func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, observed *observation,
+	demo *demo) error {
 	listener, err := net.Listen("tcp", env.Listen)
 	if err != nil {
 		return err
@@ -109,7 +110,8 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 	server := &http.Server{
 		Handler:           observed.Handler(handler),
 		ReadHeaderTimeout: 5 * time.Second,
-		// No ReadTimeout: it cancels a request that waits for its answer longer than that. The API bounds the reading of bodies.
+		// No ReadTimeout: it cancels a request that waits for its answer longer than that. The API bounds the reading of
+		// bodies.
 		WriteTimeout:   60 * time.Second,
 		IdleTimeout:    2 * time.Minute,
 		MaxHeaderBytes: 64 << 10,
@@ -124,7 +126,8 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 		schedule := worker.Schedule{Times: env.ExpiryTimes, Zone: zone}
 		pruning := worker.Schedule{Times: env.PruneTimes, Zone: zone}
 		running.Go(func() {
-			worker.Prune(background, pruning, env.log, func(ctx context.Context) (db.Pruned, error) { return app.Prune(ctx, env.retention()) })
+			worker.Prune(background, pruning, env.log,
+				func(ctx context.Context) (db.Pruned, error) { return app.Prune(ctx, env.retention()) })
 		})
 		running.Go(func() {
 			worker.Expire(background, schedule, env.log, func(ctx context.Context) (db.Expired, error) {
@@ -174,7 +177,8 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 	return err
 }
 
-// reachable is an address that a client on this machine can use: a listener on all addresses is met on the loopback one.
+// reachable is an address that a client on this machine can use: a listener on all addresses is met on the loopback
+// one.
 func reachable(a net.Addr) string {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok || !tcp.IP.IsUnspecified() {

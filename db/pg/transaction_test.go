@@ -168,7 +168,8 @@ func (s *scratch) untilBothWait(t *testing.T) {
 
 func (s *scratch) cancelWaiting(t *testing.T) {
 	t.Helper()
-	s.exec(t, `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+	s.exec(t, `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+		AND wait_event_type = 'Lock'`)
 	s.untilNoneWaits(t)
 }
 
@@ -596,7 +597,8 @@ func TestTransactSurvivesADeadlock(t *testing.T) {
 					<-done[1-i] // undone, it no longer stands in the other's way
 				}
 				for _, id := range []int{1 + i, 2 - i} {
-					if _, err := (now{tx, false}).Exec(t.Context(), `UPDATE ops.scratch SET note = coalesce(note, '') || 'x' WHERE id = $1`, id); err != nil {
+					if _, err := (now{tx, false}).Exec(t.Context(), `UPDATE ops.scratch SET note = coalesce(note, '') || 'x'
+						WHERE id = $1`, id); err != nil {
 						return err
 					}
 					if first {
@@ -768,7 +770,8 @@ func TestStatementsUnderHostileDefaults(t *testing.T) {
 	s := newScratch(t, `default_transaction_isolation = 'serializable'`, `default_transaction_read_only = on`,
 		`default_transaction_deferrable = on`)
 	var isolation, readOnly string
-	if err := s.pool.QueryRow(t.Context(), `SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')`).Scan(&isolation, &readOnly); err != nil {
+	if err := s.pool.QueryRow(t.Context(), `SELECT current_setting('transaction_isolation'),
+		current_setting('transaction_read_only')`).Scan(&isolation, &readOnly); err != nil {
 		t.Fatal(err)
 	}
 	if isolation != "read committed" || readOnly != "off" {

@@ -1,8 +1,9 @@
-// Package bundle reads fixture bundles, JSON or YAML files of registry rows in the shapes that the API answers, and loads them into the
-// database. A bundle is checked whole before the database is touched, and loaded in one transaction or not at all.
+// Package bundle reads fixture bundles, JSON or YAML files of registry rows in the shapes that the API answers, and
+// loads them into the database. A bundle is checked whole before the database is touched, and loaded in one transaction
+// or not at all.
 //
-// JSON is streamed: however large the file, no more than some thousand rows of it are in memory. YAML is read whole; what is large is
-// JSON.
+// JSON is streamed: however large the file, no more than some thousand rows of it are in memory. YAML is read whole;
+// what is large is JSON.
 package bundle
 
 import (
@@ -30,8 +31,8 @@ const (
 type Options struct {
 	// DryRun does all that a load does, and undoes it.
 	DryRun bool
-	// Progress, if set, is told now and then how much of all work is done. Should the database undo the transaction and it is run once
-	// more, done falls back.
+	// Progress, if set, is told now and then how much of all work is done. Should the database undo the transaction and it
+	// is run once more, done falls back.
 	Progress func(done, total int64)
 }
 
@@ -44,7 +45,8 @@ type Count struct {
 // Summary counts the rows by section, of sections that have any, in the order of loading.
 type Summary []Count
 
-// Fault is one thing that is wrong with a bundle, and where. An error of Load joins all that it tells of; errors.As finds the first.
+// Fault is one thing that is wrong with a bundle, and where. An error of Load joins all that it tells of; errors.As
+// finds the first.
 type Fault struct {
 	File         string
 	Line, Column int    // from 1; 0: the file as a whole
@@ -64,8 +66,8 @@ func (f *Fault) Error() string {
 	return where.String() + ": " + f.Text
 }
 
-// LoadFile loads the bundle at path; "-" is standard input. What cannot be read more than once, as a pipe, is copied to a temporary
-// file first.
+// LoadFile loads the bundle at path; "-" is standard input. What cannot be read more than once, as a pipe, is copied to
+// a temporary file first.
 func LoadFile(ctx context.Context, d *db.DB, path string, o Options) (Summary, error) {
 	name, file := path, os.Stdin
 	if path == "-" {
@@ -92,8 +94,8 @@ func LoadFile(ctx context.Context, d *db.DB, path string, o Options) (Summary, e
 	return Load(ctx, d, name, file, o)
 }
 
-// Load loads a bundle. name is what its faults call it; its extension tells the format, .json, .yaml or .yml, and without one of them a
-// bundle that begins with a brace is JSON. d is open as the owner.
+// Load loads a bundle. name is what its faults call it; its extension tells the format, .json, .yaml or .yml, and
+// without one of them a bundle that begins with a brace is JSON. d is open as the owner.
 func Load(ctx context.Context, d *db.DB, name string, r io.ReadSeeker, o Options) (Summary, error) {
 	b := &bundle{progress: o.Progress}
 	err := b.open(name, r)
@@ -196,7 +198,8 @@ func (b *bundle) explain(name string, err error) error {
 	}
 	var explained []error
 	for _, f := range found {
-		explained = append(explained, &Fault{File: name, Line: int(f.line), Column: int(f.column), Path: f.path, Text: f.text})
+		explained = append(explained, &Fault{File: name, Line: int(f.line), Column: int(f.column), Path: f.path,
+			Text: f.text})
 	}
 	return errors.Join(explained...)
 }
@@ -208,20 +211,29 @@ type section struct {
 	load  func(ctx context.Context, b *bundle, c *checker, l *db.Loader, name string) error
 }
 
-// sections stand in the order in which they are loaded: what is referred to comes first, and rows are locked in the lock order.
+// sections stand in the order in which they are loaded: what is referred to comes first, and rows are locked in the
+// lock order.
 var sections = []section{
-	{"dictionaries", checks("name", readDictionary, func(r db.DictionaryRow) string { return r.Name }), loads(readDictionary, (*db.Loader).Dictionaries)},
-	{"parameters", checks("name", readParameter, func(r db.ParameterRow) string { return r.Name }), loads(readParameter, (*db.Loader).Parameters)},
-	{"legal_entities", checks("id", readLegalEntity, func(r db.LegalEntityRow) uuid.UUID { return r.ID }), loads(readLegalEntity, (*db.Loader).LegalEntities)},
-	{"divisions", checks("id", readDivision, func(r db.DivisionRow) uuid.UUID { return r.ID }), loads(readDivision, (*db.Loader).Divisions)},
-	{"employees", checks("id", readEmployee, func(r db.EmployeeRow) uuid.UUID { return r.ID }), loads(readEmployee, (*db.Loader).Employees)},
-	{"licenses", checks("id", readLicense, func(r db.LicenseRow) uuid.UUID { return r.ID }), loads(readLicense, (*db.Loader).SetLicensesAside, (*db.Loader).Licenses)},
-	{"service_requests", checks("id", readServiceRequest, func(r db.ServiceRequestRow) uuid.UUID { return r.ID }), loadServiceRequests},
+	{"dictionaries", checks("name", readDictionary, func(r db.DictionaryRow) string { return r.Name }),
+		loads(readDictionary, (*db.Loader).Dictionaries)},
+	{"parameters", checks("name", readParameter, func(r db.ParameterRow) string { return r.Name }),
+		loads(readParameter, (*db.Loader).Parameters)},
+	{"legal_entities", checks("id", readLegalEntity, func(r db.LegalEntityRow) uuid.UUID { return r.ID }),
+		loads(readLegalEntity, (*db.Loader).LegalEntities)},
+	{"divisions", checks("id", readDivision, func(r db.DivisionRow) uuid.UUID { return r.ID }),
+		loads(readDivision, (*db.Loader).Divisions)},
+	{"employees", checks("id", readEmployee, func(r db.EmployeeRow) uuid.UUID { return r.ID }),
+		loads(readEmployee, (*db.Loader).Employees)},
+	{"licenses", checks("id", readLicense, func(r db.LicenseRow) uuid.UUID { return r.ID }),
+		loads(readLicense, (*db.Loader).SetLicensesAside, (*db.Loader).Licenses)},
+	{"service_requests", checks("id", readServiceRequest, func(r db.ServiceRequestRow) uuid.UUID { return r.ID }),
+		loadServiceRequests},
 }
 
-// checks makes the check of a section of which no two rows may have the same key. Of the keys only hashes are kept, eight bytes a row;
-// should two of them be equal, the section is read again to see whether their keys are.
-func checks[R any, K comparable](key string, read reader[R], keyOf func(R) K) func(context.Context, *bundle, *checker, string) error {
+// checks makes the check of a section of which no two rows may have the same key. Of the keys only hashes are kept,
+// eight bytes a row; should two of them be equal, the section is read again to see whether their keys are.
+func checks[R any, K comparable](key string, read reader[R], keyOf func(R) K) func(context.Context, *bundle, *checker,
+	string) error {
 	return func(ctx context.Context, b *bundle, c *checker, name string) error {
 		seed := maphash.MakeSeed()
 		hashes := make([]uint64, 0, b.counts[name])
@@ -262,9 +274,10 @@ type chunk[R any] struct {
 	at    []position
 }
 
-// loads makes the load of a section: each statement in its turn is given all the rows, a chunk at a time. While the database works at one
-// chunk, the next is read.
-func loads[R any](read reader[R], statements ...func(*db.Loader, context.Context, []R) error) func(context.Context, *bundle, *checker, *db.Loader, string) error {
+// loads makes the load of a section: each statement in its turn is given all the rows, a chunk at a time. While the
+// database works at one chunk, the next is read.
+func loads[R any](read reader[R], statements ...func(*db.Loader, context.Context, []R) error) func(context.Context,
+	*bundle, *checker, *db.Loader, string) error {
 	return func(ctx context.Context, b *bundle, c *checker, l *db.Loader, name string) error {
 		for i, statement := range statements {
 			done := func(ch chunk[R]) error {
@@ -286,7 +299,8 @@ func loads[R any](read reader[R], statements ...func(*db.Loader, context.Context
 }
 
 // inChunks reads a section, and calls do for one chunk while it reads the next.
-func inChunks[R any](ctx context.Context, b *bundle, c *checker, name string, read reader[R], do func(chunk[R]) error) (err error) {
+func inChunks[R any](ctx context.Context, b *bundle, c *checker, name string, read reader[R],
+	do func(chunk[R]) error) (err error) {
 	chunks := make(chan chunk[R])
 	var readErr error
 	reading, stop := context.WithCancel(ctx)

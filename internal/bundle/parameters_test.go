@@ -37,7 +37,8 @@ func TestParametersHaveTheTypeThatRulesExpect(t *testing.T) {
 		t.Errorf("something was loaded: %s", after["prm.parameters"])
 	}
 	for name, value := range map[string]string{
-		"me_allowed_transactions_le_types": `[]`, "release_requires_holder": `false`, "of_nobody": `"text"`, "LEGAL_ENTITY_TYPES": `true`,
+		"me_allowed_transactions_le_types": `[]`, "release_requires_holder": `false`, "of_nobody": `"text"`,
+		"LEGAL_ENTITY_TYPES": `true`,
 	} {
 		r.mustLoad(t, fmt.Sprintf(`{"parameters": [{"name": %q, "value": %s}]}`, name, value))
 	}

@@ -158,7 +158,8 @@ var readLicense = objectOf(func(c *checker, o *node) db.LicenseRow {
 })
 
 // readStamp reads when and by whom a row was made and changed: what is left out is now and the system user.
-func readStamp(c *checker, o *node, insertedAt *time.Time, insertedBy *uuid.UUID, updatedAt *time.Time, updatedBy *uuid.UUID) {
+func readStamp(c *checker, o *node, insertedAt *time.Time, insertedBy *uuid.UUID, updatedAt *time.Time,
+	updatedBy *uuid.UUID) {
 	*insertedAt = otherwise(optional(c, o, "inserted_at", aMoment), c.now)
 	*insertedBy = otherwise(optional(c, o, "inserted_by", aUUID), db.SystemUser)
 	*updatedAt = otherwise(optional(c, o, "updated_at", aMoment), c.now)
@@ -359,8 +360,8 @@ var readQuantity = objectOf(func(c *checker, o *node) quantity {
 	}
 })
 
-// readHistories reads the four histories of a service request and makes one of them, oldest first. A history left out begins with the value
-// that the element has, if it has one.
+// readHistories reads the four histories of a service request and makes one of them, oldest first. A history left out
+// begins with the value that the element has, if it has one.
 func readHistories(c *checker, o *node, row db.ServiceRequestColumns) []db.HistoryRow {
 	var all []db.HistoryRow
 	history := func(name string, read reader[[]db.HistoryRow], first db.HistoryRow, has bool) {

@@ -27,8 +27,8 @@ type source interface {
 	place([]*position) error
 }
 
-// open reads through the file once, so that what is no JSON or YAML is found before anything else. The format is that of the file's
-// extension; where that says nothing, a file that begins with a brace is JSON.
+// open reads through the file once, so that what is no JSON or YAML is found before anything else. The format is that
+// of the file's extension; where that says nothing, a file that begins with a brace is JSON.
 func open(name string, r io.ReadSeeker) (source, error) {
 	switch strings.ToLower(filepath.Ext(name)) {
 	case ".json":
@@ -103,7 +103,8 @@ type member struct {
 	value node
 }
 
-// position is where something stands in a file: YAML knows the line, JSON the offset in bytes, from which place finds the line.
+// position is where something stands in a file: YAML knows the line, JSON the offset in bytes, from which place finds
+// the line.
 type position struct {
 	offset       int64
 	line, column int32 // from 1; columns are characters
@@ -171,7 +172,8 @@ func (f *jsonFile) readIndex(d *jsontext.Decoder) error {
 	}
 	switch _, err := d.ReadToken(); err {
 	case nil:
-		return faults{{position: position{offset: f.begin + d.InputOffset() - 1}, text: "something follows the end of the bundle"}}
+		return faults{{position: position{offset: f.begin + d.InputOffset() - 1},
+			text: "something follows the end of the bundle"}}
 	case io.EOF:
 		return nil
 	default:
@@ -277,7 +279,8 @@ func (f *jsonFile) syntaxFault(err error) error {
 		}
 		path.WriteString(token)
 	}
-	return faults{{position: position{offset: f.begin + s.ByteOffset}, path: path.String(), text: "not JSON: " + s.Err.Error()}}
+	return faults{{position: position{offset: f.begin + s.ByteOffset}, path: path.String(), text: "not JSON: " +
+		s.Err.Error()}}
 }
 
 func kindOf(k jsontext.Kind) kind {
@@ -296,8 +299,8 @@ func kindOf(k jsontext.Kind) kind {
 	return null
 }
 
-// parser makes a node of text that is known to be JSON. What it makes is made of that text, not of copies: half of all work is
-// done here.
+// parser makes a node of text that is known to be JSON. What it makes is made of that text, not of copies: half of all
+// work is done here.
 type parser struct {
 	text   string
 	at     int
@@ -414,7 +417,8 @@ func openYAML(r io.ReadSeeker) (*yamlFile, error) {
 func (f *yamlFile) parts() []part {
 	var parts []part
 	for _, m := range f.root.members {
-		parts = append(parts, part{position: m.value.position, name: m.name, kind: m.value.kind, rows: int64(len(m.value.members))})
+		parts = append(parts, part{position: m.value.position, name: m.name, kind: m.value.kind,
+			rows: int64(len(m.value.members))})
 	}
 	return parts
 }

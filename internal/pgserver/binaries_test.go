@@ -23,7 +23,8 @@ func script(t *testing.T, path, body string) {
 // fakeBinaries makes a folder whose postgres only tells its version.
 func fakeBinaries(t *testing.T, dir, version string) string {
 	t.Helper()
-	script(t, filepath.Join(dir, "postgres"), fmt.Sprintf("echo 'postgres (PostgreSQL) %s (Debian %s-1)'", version, version))
+	script(t, filepath.Join(dir, "postgres"), fmt.Sprintf("echo 'postgres (PostgreSQL) %s (Debian %s-1)'", version,
+		version))
 	script(t, filepath.Join(dir, "initdb"), "exit 1")
 	return dir
 }
@@ -94,7 +95,8 @@ func TestDataOfAnotherMajorVersion(t *testing.T) {
 	if err := os.Remove(filepath.Join(cluster, "PG_VERSION")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), Config{DataDir: dir}); err == nil || !strings.Contains(err.Error(), "not a PostgreSQL cluster") {
+	if _, err := Open(t.Context(), Config{DataDir: dir}); err == nil ||
+		!strings.Contains(err.Error(), "not a PostgreSQL cluster") {
 		t.Errorf("error %v, want one that does not take the folder for a cluster", err)
 	}
 }

@@ -39,7 +39,8 @@ func startContainer(ctx context.Context, cfg Config, home *home, reason error) (
 		return nil, fmt.Errorf("%w (%w; there is no docker command)", ErrNoServer, reason)
 	}
 	if _, err := docker(ctx, dockerLimit, "version", "--format", "{{.Server.Version}}"); err != nil {
-		return nil, unlessCancelled(ctx, fmt.Errorf("%w (%w; the Docker engine does not answer: %w)", ErrNoServer, reason, err))
+		return nil, unlessCancelled(ctx, fmt.Errorf("%w (%w; the Docker engine does not answer: %w)", ErrNoServer, reason,
+			err))
 	}
 	c := &container{cfg: cfg, home: home}
 	first := !home.has(containerFile)
@@ -94,7 +95,8 @@ func (c *container) identify(first bool) error {
 		return err
 	}
 	if c.Image != c.cfg.Image {
-		c.cfg.Logger.Warn("the data stay with the container image that made them", "image", c.Image, "configured", c.cfg.Image)
+		c.cfg.Logger.Warn("the data stay with the container image that made them", "image", c.Image, "configured",
+			c.cfg.Image)
 	}
 	return nil
 }
@@ -164,7 +166,8 @@ func (c *container) run(ctx context.Context) error {
 			args = append(args, "-c", setting)
 		}
 	}
-	if _, err := docker(ctx, dockerLimit, "volume", "create", "--label", "reiestr.data-dir="+c.home.path, c.Name); err != nil {
+	if _, err := docker(ctx, dockerLimit, "volume", "create", "--label", "reiestr.data-dir="+c.home.path,
+		c.Name); err != nil {
 		return err
 	}
 	// A command that is killed half-way would leave open whether there is a container to remove.

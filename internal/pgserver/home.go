@@ -22,8 +22,8 @@ const (
 	containerFile    = "container.json"
 )
 
-// home is the data directory. Everything in it is reached through [os.Root], so that no symbolic link leads a process of
-// root astray.
+// home is the data directory. Everything in it is reached through [os.Root], so that no symbolic link leads a process
+// of root astray.
 type home struct {
 	*os.Root
 	name string // as the user gave it
@@ -60,7 +60,8 @@ func openHome(name string) (*home, error) {
 	return &home{Root: root, name: name, path: path}, nil
 }
 
-// letServerPass opens a folder of this user alone, as root, to the user the server drops to: for passing, not for looking.
+// letServerPass opens a folder of this user alone, as root, to the user the server drops to: for passing, not for
+// looking.
 func letServerPass(path string) error {
 	if os.Geteuid() != 0 {
 		return nil

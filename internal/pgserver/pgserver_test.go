@@ -271,7 +271,8 @@ func TestStartsAndFindsItsDataAgain(t *testing.T) {
 	if group, err := syscall.Getpgid(pid); err != nil || group != pid {
 		t.Errorf("process group %d, %v, want its own, %d", group, err, pid)
 	}
-	module, err := filepath.Glob(query(t, s.URL(), "SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'") + "/pg_stat_statements.*")
+	module, err := filepath.Glob(query(t, s.URL(), "SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'") +
+		"/pg_stat_statements.*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -787,7 +788,8 @@ func TestUnusableDataDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{"", file, filepath.Join(file, "below")} {
-		if _, err := Open(t.Context(), Config{DataDir: dir}); err == nil || !strings.Contains(err.Error(), "REIESTR_DATA_DIR") {
+		if _, err := Open(t.Context(), Config{DataDir: dir}); err == nil ||
+			!strings.Contains(err.Error(), "REIESTR_DATA_DIR") {
 			t.Errorf("data directory %q: error %v, want one that names REIESTR_DATA_DIR", dir, err)
 		}
 	}

@@ -19,8 +19,8 @@ type account struct {
 	uid, gid int
 }
 
-// serverAccount answers whom the server runs as, nil for the user of this process. Root, which PostgreSQL refuses, hands
-// over to the owner of an existing cluster, else to postgres, else to nobody.
+// serverAccount answers whom the server runs as, nil for the user of this process. Root, which PostgreSQL refuses,
+// hands over to the owner of an existing cluster, else to postgres, else to nobody.
 func serverAccount(home *home) (*account, error) {
 	self := os.Geteuid()
 	belongs := self

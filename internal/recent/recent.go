@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Answer asks a question once at a time, and gives the answer, also an error, to all callers until it is too old. It bounds what
-// callers without a token can make the database do.
+// Answer asks a question once at a time, and gives the answer, also an error, to all callers until it is too old. It
+// bounds what callers without a token can make the database do.
 type Answer[T any] struct {
 	ask     func(context.Context) (T, error)
 	keep    time.Duration
@@ -33,8 +33,8 @@ func New[T any](keep, timeout time.Duration, ask func(context.Context) (T, error
 	return &Answer[T]{ask: ask, keep: keep, timeout: timeout}
 }
 
-// Get is the answer that is kept, or that of the running question, or that of a new one. It waits until ctx ends at most. The question
-// itself does not end with ctx, because other callers wait for it too.
+// Get is the answer that is kept, or that of the running question, or that of a new one. It waits until ctx ends at
+// most. The question itself does not end with ctx, because other callers wait for it too.
 func (a *Answer[T]) Get(ctx context.Context) (T, error) {
 	one := a.current()
 	select {

@@ -56,18 +56,23 @@ func TestErrorsAreShared(t *testing.T) {
 	})
 }
 
-// TestCallersWaitBoundedly: a caller leaves when its context ends, the question ends at its time-out, and both leave nothing behind
-// (synctest fails where a goroutine is left).
+// TestCallersWaitBoundedly: a caller leaves when its context ends, the question ends at its time-out, and both leave
+// nothing behind (synctest fails where a goroutine is left).
 func TestCallersWaitBoundedly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		answer := recent.New(time.Second, 5*time.Second, func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, ctx.Err() })
+		answer := recent.New(time.Second, 5*time.Second, func(ctx context.Context) (int, error) {
+			<-ctx.Done()
+			return 0,
+				ctx.Err()
+		})
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		if _, err := answer.Get(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 2*time.Second {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
-		if _, err := answer.Get(t.Context()); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 5*time.Second {
+		if _, err := answer.Get(t.Context()); !errors.Is(err, context.DeadlineExceeded) ||
+			time.Since(start) != 5*time.Second {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
 	})

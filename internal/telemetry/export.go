@@ -15,18 +15,21 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// Export makes a provider that sends traces by OTLP over HTTP, as the standard OTEL_* variables say: endpoint, headers, sampler, resource.
-// Nil: no endpoint is given, or the variables switch tracing off. It needs no collector to be up. Shutdown sends the rest.
+// Export makes a provider that sends traces by OTLP over HTTP, as the standard OTEL_* variables say: endpoint, headers,
+// sampler, resource. Nil: no endpoint is given, or the variables switch tracing off. It needs no collector to be up.
+// Shutdown sends the rest.
 func Export(ctx context.Context, log *slog.Logger, version string) (*sdktrace.TracerProvider, error) {
 	endpoint := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
-	if endpoint == "" || os.Getenv("OTEL_TRACES_EXPORTER") == "none" || strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
+	if endpoint == "" || os.Getenv("OTEL_TRACES_EXPORTER") == "none" || strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"),
+		"true") {
 		return nil, nil
 	}
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("traces cannot be exported: %w", err)
 	}
-	attributes, err := resource.New(ctx, resource.WithAttributes(attribute.String("service.name", "reiestr"), attribute.String("service.version", version)),
+	attributes, err := resource.New(ctx, resource.WithAttributes(attribute.String("service.name", "reiestr"),
+		attribute.String("service.version", version)),
 		resource.WithTelemetrySDK(), resource.WithFromEnv())
 	if err != nil {
 		return nil, fmt.Errorf("traces cannot be exported: %w", err)

@@ -21,7 +21,8 @@ const (
 	queueTimeout = 2 * time.Second // of the query that reads them
 )
 
-// metrics are explained in docs/metrics.md; a test compares. Labels come from closed sets only: operations, codes, rules, names.
+// metrics are explained in docs/metrics.md; a test compares. Labels come from closed sets only: operations, codes,
+// rules, names.
 type metrics struct {
 	requests     *prometheus.HistogramVec
 	refusals     *prometheus.CounterVec
@@ -40,13 +41,16 @@ func newMetrics(r *prometheus.Registry) metrics {
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_refusals_total",
 			Help: "Requests that a rule of a ladder refused, by operation and rule."}, []string{"operation", "refusal"}),
 		transactions: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "reiestr_transaction_duration_seconds",
-			Help: "Time of database transactions with all their tries, by name and outcome.", Buckets: seconds}, []string{"transaction", "outcome"}),
+			Help: "Time of database transactions with all their tries, by name and outcome.", Buckets: seconds},
+			[]string{"transaction", "outcome"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_transaction_retries_total",
 			Help: "Transactions run again because the database had undone them."}, []string{"transaction"}),
 		jobs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_jobs_ended_total",
-			Help: "Jobs that workers of this process ended, by action, state and the rule that refused."}, []string{"action", "status", "refusal"}),
+			Help: "Jobs that workers of this process ended, by action, state and the rule that refused."},
+			[]string{"action", "status", "refusal"}),
 		batches: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "reiestr_worker_batch_jobs",
-			Help: "Jobs that a worker's transaction claimed, by outcome.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100}}, []string{"outcome"}),
+			Help: "Jobs that a worker's transaction claimed, by outcome.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100}},
+			[]string{"outcome"}),
 		pruned: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_pruned_rows_total",
 			Help: "Rows that this process removed as their time was over, by kind."}, []string{"kind"}),
 	}
@@ -101,8 +105,8 @@ func outcome(err error) string {
 	return "failed"
 }
 
-// Metrics is the handler of GET /metrics. It reads the pool of d at each scrape, and the queue once a second at most: the handler needs
-// no token, and counting the queue reads up to 100000 rows.
+// Metrics is the handler of GET /metrics. It reads the pool of d at each scrape, and the queue once a second at most:
+// the handler needs no token, and counting the queue reads up to 100000 rows.
 func (t *Telemetry) Metrics(d *db.DB) http.Handler {
 	t.registry.MustRegister(database{d, recent.New(queueKept, queueTimeout, d.Jobs.Queue)})
 	return promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
@@ -115,20 +119,25 @@ type database struct {
 }
 
 var (
-	queueJobs   = prometheus.NewDesc("reiestr_queue_jobs", "Pending jobs of the whole database, counted to 100000.", nil, nil)
-	queueOldest = prometheus.NewDesc("reiestr_queue_oldest_seconds", "Age of the oldest pending job; 0 if there is none.", nil, nil)
-	poolConns   = prometheus.NewDesc("reiestr_pool_connections", "Connections of this process to the database, by state.", []string{"state"}, nil)
-	poolMost    = prometheus.NewDesc("reiestr_pool_connections_max", "Connections that this process may open.", nil, nil)
-	poolWaits   = prometheus.NewDesc("reiestr_pool_waits_total", "Times that a connection had to be waited for.", nil, nil)
-	rowWaiters  = prometheus.NewDesc("reiestr_lock_waiters", "Commands of this process that wait for held rows.", nil, nil)
-	rowMost     = prometheus.NewDesc("reiestr_lock_waiters_max", "Commands of this process that may wait for held rows.", nil, nil)
-	crowded     = prometheus.NewDesc("reiestr_commands_crowded_total",
+	queueJobs = prometheus.NewDesc("reiestr_queue_jobs", "Pending jobs of the whole database, counted to 100000.", nil,
+		nil)
+	queueOldest = prometheus.NewDesc("reiestr_queue_oldest_seconds", "Age of the oldest pending job; 0 if there is none.",
+		nil, nil)
+	poolConns = prometheus.NewDesc("reiestr_pool_connections", "Connections of this process to the database, by state.",
+		[]string{"state"}, nil)
+	poolMost   = prometheus.NewDesc("reiestr_pool_connections_max", "Connections that this process may open.", nil, nil)
+	poolWaits  = prometheus.NewDesc("reiestr_pool_waits_total", "Times that a connection had to be waited for.", nil, nil)
+	rowWaiters = prometheus.NewDesc("reiestr_lock_waiters", "Commands of this process that wait for held rows.", nil, nil)
+	rowMost    = prometheus.NewDesc("reiestr_lock_waiters_max", "Commands of this process that may wait for held rows.",
+		nil, nil)
+	crowded = prometheus.NewDesc("reiestr_commands_crowded_total",
 		"Commands refused at once, as too many waited already.", nil, nil)
 	poolWaited = prometheus.NewDesc("reiestr_pool_wait_seconds_total", "Time spent waiting for connections.", nil, nil)
 )
 
 func (database) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueJobs, queueOldest, poolConns, poolMost, poolWaits, poolWaited, rowWaiters, rowMost, crowded} {
+	for _, d := range []*prometheus.Desc{queueJobs, queueOldest, poolConns, poolMost, poolWaits, poolWaited, rowWaiters,
+		rowMost, crowded} {
 		out <- d
 	}
 }

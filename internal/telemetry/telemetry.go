@@ -1,5 +1,5 @@
-// Package telemetry turns what the service does into metrics, traces and log lines about jobs. It is the observer that packages api and
-// db tell of their work; neither of them knows what becomes of it.
+// Package telemetry turns what the service does into metrics, traces and log lines about jobs. It is the observer that
+// packages api and db tell of their work; neither of them knows what becomes of it.
 package telemetry
 
 import (
@@ -42,17 +42,20 @@ func New(log *slog.Logger, provider trace.TracerProvider) *Telemetry {
 	if provider == nil {
 		provider = noop.NewTracerProvider()
 	}
-	t := &Telemetry{log: log, provider: provider, tracer: provider.Tracer("github.com/reiestr/reiestr"), registry: prometheus.NewRegistry()}
+	t := &Telemetry{log: log, provider: provider, tracer: provider.Tracer("github.com/reiestr/reiestr"),
+		registry: prometheus.NewRegistry()}
 	t.metrics = newMetrics(t.registry)
 	return t
 }
 
-// Tracer makes a span of each statement that is part of a trace: its name and its text, never its parameters. Nil: nothing is traced.
+// Tracer makes a span of each statement that is part of a trace: its name and its text, never its parameters. Nil:
+// nothing is traced.
 func (t *Telemetry) Tracer() pgx.QueryTracer {
 	if _, off := t.provider.(noop.TracerProvider); off {
 		return nil
 	}
-	return otelpgx.NewTracer(otelpgx.WithTracerProvider(t.provider), otelpgx.WithMeterProvider(noopmetric.NewMeterProvider()),
+	return otelpgx.NewTracer(otelpgx.WithTracerProvider(t.provider),
+		otelpgx.WithMeterProvider(noopmetric.NewMeterProvider()),
 		otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithSpanNameCtxFunc(statementName))
 }
 
@@ -72,8 +75,12 @@ func (t *Telemetry) Handler(next http.Handler) http.Handler {
 	if _, off := t.provider.(noop.TracerProvider); off {
 		return next
 	}
-	return otelhttp.NewHandler(next, "", otelhttp.WithTracerProvider(t.provider), otelhttp.WithMeterProvider(noopmetric.NewMeterProvider()),
-		otelhttp.WithPropagators(propagator), otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method }),
+	return otelhttp.NewHandler(next, "", otelhttp.WithTracerProvider(t.provider),
+		otelhttp.WithMeterProvider(noopmetric.NewMeterProvider()),
+		otelhttp.WithPropagators(propagator), otelhttp.WithSpanNameFormatter(func(_ string,
+			r *http.Request) string {
+			return r.Method
+		}),
 		otelhttp.WithFilter(func(r *http.Request) bool { return !rest.Quiet(r.URL.Path) }))
 }
 
@@ -125,8 +132,8 @@ func (t *Telemetry) Pruned(kind string, rows int64) {
 	t.metrics.pruned.WithLabelValues(kind).Add(float64(rows))
 }
 
-// Jobs makes a span of each job, as a part of the trace of its acceptance, from its claim to its commit. The statements of a batch are
-// shown in the trace of its first job, to which the others are linked.
+// Jobs makes a span of each job, as a part of the trace of its acceptance, from its claim to its commit. The statements
+// of a batch are shown in the trace of its first job, to which the others are linked.
 func (t *Telemetry) Jobs(ctx context.Context, runs []db.JobRun) (context.Context, func(error)) {
 	start := time.Now()
 	spans := make([]trace.Span, len(runs))
@@ -139,8 +146,10 @@ func (t *Telemetry) Jobs(ctx context.Context, runs []db.JobRun) (context.Context
 			continue
 		}
 		var within context.Context
-		within, spans[i] = t.tracer.Start(accepted, "job "+string(run.Action), trace.WithSpanKind(trace.SpanKindConsumer), trace.WithLinks(links...),
-			trace.WithAttributes(attribute.String("reiestr.job", run.ID.String()), attribute.Int("reiestr.batch_size", len(runs))))
+		within, spans[i] = t.tracer.Start(accepted, "job "+string(run.Action), trace.WithSpanKind(trace.SpanKindConsumer),
+			trace.WithLinks(links...),
+			trace.WithAttributes(attribute.String("reiestr.job", run.ID.String()),
+				attribute.Int("reiestr.batch_size", len(runs))))
 		if links == nil {
 			first, links = within, []trace.Link{{SpanContext: spans[i].SpanContext()}}
 		}
@@ -158,7 +167,8 @@ func (t *Telemetry) Jobs(ctx context.Context, runs []db.JobRun) (context.Context
 			return // the worker tells of it
 		}
 		for _, run := range runs {
-			t.log.LogAttrs(ctx, slog.LevelInfo, "job ended", slog.String("job", run.ID.String()), slog.String("action", string(run.Action)),
+			t.log.LogAttrs(ctx, slog.LevelInfo, "job ended", slog.String("job", run.ID.String()),
+				slog.String("action", string(run.Action)),
 				slog.String("refusal", string(run.Refusal)), slog.Int("batch", len(runs)), slog.Duration("took", took))
 		}
 	}

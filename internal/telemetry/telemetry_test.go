@@ -59,13 +59,15 @@ func newService(t testing.TB) *service {
 	owner, err := db.Open(ctx, db.Config{URL: database.URL, Role: db.Owner, TimeZone: "Europe/Kyiv"})
 	must(t, err)
 	t.Cleanup(owner.Close)
-	app, err := db.Open(ctx, db.Config{URL: database.URL, TimeZone: "Europe/Kyiv", Observer: observed, Tracer: observed.Tracer()})
+	app, err := db.Open(ctx, db.Config{URL: database.URL, TimeZone: "Europe/Kyiv", Observer: observed,
+		Tracer: observed.Tracer()})
 	must(t, err)
 	t.Cleanup(app.Close)
 	s.owner, err = testdb.Connect(ctx, database.URL)
 	must(t, err)
 	t.Cleanup(func() { s.owner.Close(context.Background()) })
-	s.sql(`INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by) VALUES ($1, '12345678', 'Clinic', 'OUTPATIENT', 'ACTIVE', $2, $2)`, s.clinic, s.user)
+	s.sql(`INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by)
+		VALUES ($1, '12345678', 'Clinic', 'OUTPATIENT', 'ACTIVE', $2, $2)`, s.clinic, s.user)
 	scopes := strings.Fields("license:write service_request:read service_request:use job:read")
 	s.token, _, err = owner.Access.IssueToken(ctx, db.Caller{UserID: s.user, ClientID: s.clinic}, scopes, time.Hour)
 	must(t, err)
@@ -102,7 +104,8 @@ func (s *service) reserved() (patient, id uuid.UUID) {
 	patient, id = uuid.New(), uuid.New()
 	s.sql(`INSERT INTO medical_events.service_requests
 		(id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, category, expiration_date, inserted_by, updated_by)
-		VALUES ($1, 'R-SECRET-1', $2, 'active', gen_random_uuid(), 'in_queue', $3, 'counselling', now() + interval '1 year', $4, $4)`, id, patient, s.clinic, s.user)
+		VALUES ($1, 'R-SECRET-1', $2, 'active', gen_random_uuid(), 'in_queue', $3, 'counselling', now() + interval '1 year',
+			$4, $4)`, id, patient, s.clinic, s.user)
 	return patient, id
 }
 
@@ -169,12 +172,14 @@ func TestStatementsLeadToTheirTrace(t *testing.T) {
 		must(t, err)
 		answered := make(chan int, 1)
 		go func() {
-			code, _ := s.call("POST", "/api/licenses", body, "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-"+flags)
+			code, _ := s.call("POST", "/api/licenses", body, "traceparent",
+				"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-"+flags)
 			answered <- code
 		}()
 		var query string
 		s.until("the request waits", func() bool {
-			err := s.owner.QueryRow(t.Context(), `SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&query)
+			err := s.owner.QueryRow(t.Context(), `SELECT query FROM pg_stat_activity WHERE datname = current_database()
+				AND wait_event_type = 'Lock'`).Scan(&query)
 			return err == nil
 		})
 		var like bool
@@ -210,7 +215,8 @@ func TestOneTrace(t *testing.T) {
 	}
 	var spans []tracetest.SpanStub
 	s.until("the spans have ended", func() bool {
-		spans = slices.DeleteFunc(s.spans.GetSpans(), func(span tracetest.SpanStub) bool { return span.SpanContext.TraceID().String() != caller })
+		spans = slices.DeleteFunc(s.spans.GetSpans(),
+			func(span tracetest.SpanStub) bool { return span.SpanContext.TraceID().String() != caller })
 		return slices.ContainsFunc(spans, func(span tracetest.SpanStub) bool { return span.Name == "job release" }) &&
 			slices.ContainsFunc(spans, func(span tracetest.SpanStub) bool { return strings.HasPrefix(span.Name, "PATCH ") })
 	})
@@ -223,7 +229,8 @@ func TestOneTrace(t *testing.T) {
 	request := byName["PATCH /api/service_requests/{service_request_id}/actions/release"]
 	worked := byName["job release"]
 	if request.Parent.SpanID().String() != "00f067aa0ba902b7" || worked.Parent.SpanID() != request.SpanContext.SpanID() {
-		t.Errorf("request's parent %v, job's parent %v, request %v", request.Parent.SpanID(), worked.Parent.SpanID(), request.SpanContext.SpanID())
+		t.Errorf("request's parent %v, job's parent %v, request %v", request.Parent.SpanID(), worked.Parent.SpanID(),
+			request.SpanContext.SpanID())
 	}
 	if children[worked.SpanContext.SpanID()] == 0 || children[request.SpanContext.SpanID()] < 2 {
 		t.Errorf("statements are missing: %v", children)
@@ -265,7 +272,8 @@ func TestOneTrace(t *testing.T) {
 	}
 }
 
-// TestBatchTraces: each job of a batch continues its own trace, and is linked to the first, which shows the statements of all.
+// TestBatchTraces: each job of a batch continues its own trace, and is linked to the first, which shows the statements
+// of all.
 func TestBatchTraces(t *testing.T) {
 	t.Parallel()
 	spans := tracetest.NewInMemoryExporter()
@@ -277,7 +285,8 @@ func TestBatchTraces(t *testing.T) {
 		runs[i] = db.JobRun{ID: uuid.New(), Action: db.Use, Trace: observed.Trace(ctx)}
 		span.End()
 	}
-	runs = append(runs, db.JobRun{ID: uuid.New(), Action: db.Use}, db.JobRun{ID: uuid.New(), Action: db.Use, Trace: "junk"})
+	runs = append(runs, db.JobRun{ID: uuid.New(), Action: db.Use},
+		db.JobRun{ID: uuid.New(), Action: db.Use, Trace: "junk"})
 	ctx, end := observed.Jobs(t.Context(), runs)
 	if got := trace.SpanContextFromContext(ctx).TraceID().String(); !strings.Contains(runs[0].Trace, got) {
 		t.Errorf("the statements are in trace %s", got)
@@ -402,7 +411,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestLogIsDiscreet: the log of a mixed run, at its most talkative, tells routes, codes and jobs, and nothing of persons or secrets.
+// TestLogIsDiscreet: the log of a mixed run, at its most talkative, tells routes, codes and jobs, and nothing of
+// persons or secrets.
 func TestLogIsDiscreet(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -419,7 +429,8 @@ func TestLogIsDiscreet(t *testing.T) {
 		{"POST", "/api/licenses", `{"issued_by": "NAME-SECRET"`},
 		{"POST", "/api/licenses", `{"type": "X", "is_primary": false, "issued_by": "NAME-SECRET", "issued_date": "2020-01-01", "active_from_date": "2020-01-01"}`},
 		{"PATCH", "/api/service_requests/" + id.String() + "/actions/release", ""},
-		{"PATCH", "/api/service_requests/" + id.String() + "/actions/use", `{"used_by_legal_entity": {"identifier": {"value": "NAME-SECRET"}}}`},
+		{"PATCH", "/api/service_requests/" + id.String() + "/actions/use",
+			`{"used_by_legal_entity": {"identifier": {"value": "NAME-SECRET"}}}`},
 		{"GET", "/healthz", ""},
 	} {
 		s.call(c.method, c.path, c.body)
@@ -432,7 +443,10 @@ func TestLogIsDiscreet(t *testing.T) {
 	if code, body := s.call("PATCH", "/api/service_requests/"+broken.String()+"/actions/release", ""); code != 202 {
 		t.Errorf("%d %s", code, body)
 	}
-	s.until("the failure is logged", func() bool { return strings.Contains(s.log.String(), "a job made its transaction fail") })
+	s.until("the failure is logged", func() bool {
+		return strings.Contains(s.log.String(),
+			"a job made its transaction fail")
+	})
 	log := s.log.String()
 	for _, secret := range []string{s.token, s.key, "SECRET", patient.String(), s.user.String()} {
 		if at := strings.Index(log, secret); at >= 0 {
@@ -448,7 +462,8 @@ func TestLogIsDiscreet(t *testing.T) {
 		}
 		t.Errorf("no line with %q", want)
 	}
-	line(`"level":"INFO"`, `"msg":"request"`, `"route":"/api/patients/{patient_id}/service_requests/{id}"`, `"code":200`, `"client":"`+s.clinic.String())
+	line(`"level":"INFO"`, `"msg":"request"`, `"route":"/api/patients/{patient_id}/service_requests/{id}"`, `"code":200`,
+		`"client":"`+s.clinic.String())
 	line(`"level":"INFO"`, `"msg":"request"`, `"code":202`, `"job":"`+job, `"request_id":"`)
 	line(`"level":"INFO"`, `"msg":"job ended"`, `"job":"`+job, `"action":"release"`)
 	line(`"level":"DEBUG"`, `"msg":"request"`, `"route":""`, `"code":200`)
@@ -457,7 +472,8 @@ func TestLogIsDiscreet(t *testing.T) {
 
 // TestExport: traces go to the collector that the standard variables name, and nowhere without one.
 func TestExport(t *testing.T) {
-	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER"} {
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SDK_DISABLED",
+		"OTEL_TRACES_EXPORTER"} {
 		t.Setenv(name, "")
 	}
 	log := slog.New(slog.DiscardHandler)
@@ -479,7 +495,8 @@ func TestExport(t *testing.T) {
 	_, span := provider.Tracer("test").Start(t.Context(), "a span of the test")
 	span.End()
 	must(t, provider.Shutdown(t.Context()))
-	if got := <-received; !strings.HasPrefix(got, "/v1/traces ") || !strings.Contains(got, "a span of the test") || !strings.Contains(got, "reiestr") {
+	if got := <-received; !strings.HasPrefix(got, "/v1/traces ") || !strings.Contains(got, "a span of the test") ||
+		!strings.Contains(got, "reiestr") {
 		t.Errorf("received %q", got)
 	}
 	t.Setenv("OTEL_SDK_DISABLED", "true")
