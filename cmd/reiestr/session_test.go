@@ -196,7 +196,7 @@ func TestEveryCommandTakesTheSameURL(t *testing.T) {
 			continue
 		}
 		code, _, errs := command(t, "", append(args, "--database-url", u.String())...)
-		if code != 0 && !strings.Contains(errs, "there is no such") && !strings.Contains(errs, "there is no job") {
+		if code != 0 && !strings.HasPrefix(errs, "reiestr: there is no ") {
 			t.Errorf("%s: %s", name, errs)
 		}
 	}

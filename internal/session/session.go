@@ -2,8 +2,8 @@
 // defaults of server, database and login are, and whatever stands between. It knows no table.
 //
 // What can be set is sent as a start-up parameter. PostgreSQL gives such a parameter precedence over ALTER SYSTEM,
-// ALTER DATABASE and ALTER ROLE. Then one query asks the server what is really in force, once for each new connection, and a
-// session that is not as wanted is closed. See docs/decisions/0022-what-a-session-relies-on.md.
+// ALTER DATABASE and ALTER ROLE. Then one query asks the server what is really in force, once for each new connection,
+// and a session that is not as wanted is closed. See docs/decisions/0022-what-a-session-relies-on.md.
 package session
 
 import (

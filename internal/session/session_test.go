@@ -312,7 +312,13 @@ func TestCheckIsCheap(t *testing.T) {
 		}
 		best = min(best, time.Since(from))
 	}
-	t.Logf("a check takes %s", best)
+	opening := time.Hour
+	for range 10 {
+		from := time.Now()
+		mustOpen(t, app, conn.Config().ConnString())
+		opening = min(opening, time.Since(from))
+	}
+	t.Logf("a check takes %s, the opening of a session with it %s", best, opening)
 	if best > 20*time.Millisecond {
 		t.Errorf("a check takes %s at best", best)
 	}

@@ -13,7 +13,8 @@ import (
 // No error of this file quotes the URL: nobody can tell which part of a malformed one is the password.
 var (
 	errNoURL = errors.New("the database URL is not one of PostgreSQL: write " +
-		"postgres://login:password@host:5432/database, or with several hosts postgres://login:password@host1:5432,host2:5432/database (a jdbc: URL cannot be used)")
+		"postgres://login:password@host:5432/database, or with several hosts " +
+		"postgres://login:password@host1:5432,host2:5432/database (a jdbc: URL cannot be used)")
 	errEscape = errors.New("the database URL cannot be read: in login and password, write @ as %40, / as %2F, ? as %3F, " +
 		"# as %23, : as %3A, % as %25, a space as %20, and in parameters & as %26")
 )
