@@ -94,8 +94,8 @@ func TestEvents(t *testing.T) {
 		"$.before schema schema does not allow additional properties")
 }
 
-// TestEventsNoLongerKept: a cursor before removed events is answered 409, with and without waiting. Without a cursor the
-// list begins with the oldest event that is kept.
+// TestEventsNoLongerKept: a cursor before removed events is answered 409, with and without waiting. Without a cursor
+// the list begins with the oldest event that is kept.
 func TestEventsNoLongerKept(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

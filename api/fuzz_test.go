@@ -84,10 +84,12 @@ func FuzzHeader(f *testing.F) {
 	path := "/api/service_requests/" + id.String() + "/actions/release"
 	for _, name := range []string{"Authorization", "api-key", "Content-Type", "Accept", "X-Request-Id", "Content-Length",
 		"Transfer-Encoding", "Expect",
-		"Prefer", "Idempotency-Key", "If-Match", "Range", "X-HTTP-Method-Override", "X-Forwarded-Proto", "Forwarded", "Host", "traceparent"} {
+		"Prefer", "Idempotency-Key", "If-Match", "Range", "X-HTTP-Method-Override", "X-Forwarded-Proto", "Forwarded", "Host",
+		"traceparent"} {
 		for _, value := range []string{"", " ", "x", "Bearer", "Bearer  x", "application/json",
 			"application/json; charset=utf-8", "text/plain", "*/*;q=0", "a/b;c=\"", ";;",
-			"chunked", "2", "-1", "100-continue", "wait=1", "wait=99999999999999999999", "wait=", "\xff\xfe", "Подпис", strings.Repeat("x", 5000), "https"} {
+			"chunked", "2", "-1", "100-continue", "wait=1", "wait=99999999999999999999", "wait=", "\xff\xfe", "Подпис",
+			strings.Repeat("x", 5000), "https"} {
 			f.Add(name, value)
 		}
 	}

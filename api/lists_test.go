@@ -108,7 +108,8 @@ func TestListQueries(t *testing.T) {
 		castInteger = "cast type mismatch. Expected integer but got "
 		castString  = "cast type mismatch. Expected string but got "
 		castBoolean = "cast type mismatch. Expected boolean but got "
-		uuidFormat  = "format string does not match the pattern ^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+		uuidFormat  = "format string does not match the pattern ^[0-9a-fA-F]{8}-" +
+			"[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 		requests    = "/api/service_requests?requisition=R-1"
 	)
 	patient := "/api/patients/" + uuid.NewString() + "/service_requests"

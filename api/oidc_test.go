@@ -118,7 +118,10 @@ func newIssuer(t testing.TB) *issuer {
 	output, err := process.StdoutPipe()
 	must(t, err)
 	must(t, process.Start())
-	i := &issuer{t: t, end: sync.OnceFunc(func() { input.Close(); process.Wait() })} //nolint:errcheck // it has no exit code of interest
+	i := &issuer{t: t, end: sync.OnceFunc(func() {
+		input.Close()
+		process.Wait() //nolint:errcheck // its exit code does not matter
+	})}
 	t.Cleanup(i.end)
 	line, err := bufio.NewReader(output).ReadString('\n')
 	must(t, err)

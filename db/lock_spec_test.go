@@ -14,9 +14,11 @@ import (
 // setup, sessions of steps, permutations, teardown. Of that grammar the permutations' markers are left out, and three
 // things are added:
 //
-//   - Name(parameter => expression, …) in a block is the query of that name in sql/, with the expressions in the places of its parameters;
+//   - Name(parameter => expression, …) in a block is the query of that name in sql/, with the
+//     expressions in the places of its parameters;
 //     one that is not given is null, if the query takes null. So no spec holds a copy of a statement.
-//   - :name is a column of the last row that the session was answered, as after \gset in psql; any other name stands for a uuid of its own.
+//   - :name is a column of the last row that the session was answered, as after \gset in psql; any other name stands
+//     for a uuid of its own.
 //   - begin is what the service sends to begin a transaction.
 //
 // The sessions first and second are the two that a permutation is about, the others its scenery. A comment on the line

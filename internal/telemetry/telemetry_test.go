@@ -245,7 +245,8 @@ func TestOneTrace(t *testing.T) {
 	}
 
 	// Neither a patient nor a secret is in any span.
-	if code, _ := s.call("GET", "/api/patients/"+patient.String()+"/service_requests/"+id.String()+"?requisition=R-SECRET-1", ""); code != 422 {
+	search := "/api/patients/" + patient.String() + "/service_requests/" + id.String() + "?requisition=R-SECRET-1"
+	if code, _ := s.call("GET", search, ""); code != 422 {
 		t.Errorf("code %d", code)
 	}
 	if code, _ := s.call("GET", "/api/patients/"+patient.String()+"/service_requests/"+id.String(), ""); code != 200 {
