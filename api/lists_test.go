@@ -110,7 +110,7 @@ func TestListQueries(t *testing.T) {
 		castBoolean = "cast type mismatch. Expected boolean but got "
 		uuidFormat  = "format string does not match the pattern ^[0-9a-fA-F]{8}-" +
 			"[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
-		requests    = "/api/service_requests?requisition=R-1"
+		requests = "/api/service_requests?requisition=R-1"
 	)
 	patient := "/api/patients/" + uuid.NewString() + "/service_requests"
 	for _, c := range []struct {
