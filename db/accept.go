@@ -102,8 +102,8 @@ func (i *intake) judge(ctx context.Context, members []*accepting) (map[uuid.UUID
 	return allowed, nil
 }
 
-// add adds pending jobs, and takes out of allowed the orders that it settles: those for which a job was added, and
-// those of clients that have too many.
+// add adds pending jobs. It settles each order for which a job was added, and each order whose client has too many
+// pending jobs, and takes the settled orders out of allowed.
 func (i *intake) add(ctx context.Context, allowed map[uuid.UUID]*allowance) error {
 	type pair struct{ serviceRequest, client uuid.UUID }
 	var c columns
@@ -145,7 +145,8 @@ func (i *intake) add(ctx context.Context, allowed map[uuid.UUID]*allowance) erro
 	return nil
 }
 
-// find looks for the pending jobs that are equal to the orders of allowed, and takes out of it those that have one.
+// find looks for pending jobs that are equal to the orders of allowed. It settles the orders that have one, and takes
+// them out of allowed.
 func (i *intake) find(ctx context.Context, allowed map[uuid.UUID]*allowance) error {
 	if len(allowed) == 0 {
 		return nil

@@ -182,7 +182,9 @@ func (c *columns) add(o *Order) {
 
 // carryOut judges orders of one action, under the locks of their service requests, and applies those that no rule
 // refuses. It answers the refusals by job.
-func carryOut(ctx context.Context, q *sqlc.Queries, asOf *time.Time, a Action, orders []*Order) (map[uuid.UUID]Refusal, error) {
+func carryOut(
+	ctx context.Context, q *sqlc.Queries, asOf *time.Time, a Action, orders []*Order,
+) (map[uuid.UUID]Refusal, error) {
 	var all, allowed columns
 	for _, o := range orders {
 		all.add(o)

@@ -26,12 +26,14 @@ type Expired struct {
 	Failed   int64 // passed over, as they could not be recalled; the next run tries them again
 }
 
-// Expire recalls the active service requests that had expired at a moment and that nobody has reserved (contract 4.9);
-// nil: now. A service request that cannot be recalled is passed over, and failed is called with its id and the error.
+// Expire recalls the active service requests that had expired at a moment and that are not reserved (contract 4.9); nil:
+// now. A service request that cannot be recalled is passed over, and failed is called with its id and the error.
 // Expire tells what it has done also when it fails or is stopped: each batch is a transaction of its own, and the next
 // run takes up the rest. Any number may run at once. A service request that another transaction holds at the moment is
 // left to the next run.
-func (s *ServiceRequests) Expire(ctx context.Context, asOf *time.Time, failed func(uuid.UUID, error)) (done Expired, err error) {
+func (s *ServiceRequests) Expire(
+	ctx context.Context, asOf *time.Time, failed func(uuid.UUID, error),
+) (done Expired, err error) {
 	if asOf == nil {
 		asOf = s.db.moment()
 	}
@@ -74,7 +76,9 @@ func (s *ServiceRequests) Expire(ctx context.Context, asOf *time.Time, failed fu
 }
 
 // expireBatch recalls a batch, and tells how many it has recalled and the last of them. pgx.ErrNoRows: there is none.
-func (s *ServiceRequests) expireBatch(ctx context.Context, batch sqlc.ExpireServiceRequestsParams) (last sqlc.ExpireServiceRequestsRow, err error) {
+func (s *ServiceRequests) expireBatch(
+	ctx context.Context, batch sqlc.ExpireServiceRequestsParams,
+) (last sqlc.ExpireServiceRequestsRow, err error) {
 	err = s.db.transact(ctx, "expire service requests", func(t *transaction) (err error) {
 		last, err = t.last().ExpireServiceRequests(ctx, batch)
 		return err

@@ -24,8 +24,7 @@ const (
 	Failed    JobStatus = "failed"
 )
 
-// mostPassedOver bounds how many jobs a claim looks at that it cannot have, because their service requests are held: a load
-// may hold many.
+// mostPassedOver bounds the jobs that one claim passes over because their service requests are held. A load may hold many.
 const mostPassedOver = 10_000
 
 // mostAttempts is how often a job may make its transaction fail before it ends with InternalError.
@@ -57,8 +56,8 @@ type Jobs struct {
 
 func newJobs(s *statements, n *news) *Jobs { return &Jobs{db: s, news: n, intake: newIntake(s)} }
 
-// Accept judges an order and, if no rule refuses it, makes a pending job of it, or answers the equal one that is pending
-// already (contract 4.3). A rule that says no is a Refusal. TooManyPending: the client has to wait for its other jobs.
+// Accept judges an order and, if no rule refuses it, makes a pending job of it, or answers the equal one that is
+// pending already (contract 4.3). A rule that says no is a Refusal. TooManyPending: the client has to wait for its other jobs.
 // When Accept returns a job, it is durable.
 func (j *Jobs) Accept(ctx context.Context, o Order) (Job, error) {
 	if err := o.prepare(); err != nil {
@@ -168,13 +167,14 @@ func latest(a, b time.Time) time.Time {
 // Claim says which pending jobs Run may take.
 type Claim struct {
 	Size     int  // at most so many, one of a service request
-	Repeated bool // those that could not be carried out before and whose pause is over; else those not tried yet
+	Repeated bool // jobs that could not be carried out before and whose pause is over; false: jobs not tried yet
 }
 
 // Run takes pending jobs, oldest first, and ends each, in one transaction: ladder and effect under the locks of the
 // service requests, histories, events and the jobs' results. Jobs whose service request another transaction holds, and
 // jobs of an action that this program does not know, are passed over. It returns the jobs it took. After an error, or
-// when the process dies, all of them are pending as before. A panic is an error too (pg.Panic), so that its jobs are known.
+// when the process dies, all of them are pending as before. A panic is an error too (pg.Panic), so that its jobs are
+// known.
 func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -223,12 +223,16 @@ func claim(ctx context.Context, q *sqlc.Queries, c Claim) (byAction map[Action][
 	var rows []sqlc.ClaimJobsRow
 	if c.Repeated {
 		var repeated []sqlc.ClaimRepeatedJobsRow
-		repeated, err = q.ClaimRepeatedJobs(ctx, sqlc.ClaimRepeatedJobsParams{Actions: knownActions, BatchSize: int32(c.Size), WalkSize: mostPassedOver})
+		repeated, err = q.ClaimRepeatedJobs(ctx, sqlc.ClaimRepeatedJobsParams{
+			Actions: knownActions, BatchSize: int32(c.Size), WalkSize: mostPassedOver,
+		})
 		for _, r := range repeated {
 			rows = append(rows, sqlc.ClaimJobsRow(r))
 		}
 	} else {
-		rows, err = q.ClaimJobs(ctx, sqlc.ClaimJobsParams{Actions: knownActions, BatchSize: int32(c.Size), WalkSize: mostPassedOver})
+		rows, err = q.ClaimJobs(ctx, sqlc.ClaimJobsParams{
+			Actions: knownActions, BatchSize: int32(c.Size), WalkSize: mostPassedOver,
+		})
 	}
 	byAction = map[Action][]*Order{}
 	for _, r := range rows {

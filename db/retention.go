@@ -8,17 +8,17 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// ShortestRetention is what jobs and events are kept at least, whatever a Retention says: the answer that an idempotency key keeps for as
-// long names its job. The functions of migration 12 hold to it as well.
+// ShortestRetention is how long jobs and events are kept at least, whatever a Retention says: the stored answer of an
+// idempotency key is kept for as long, and it names its job. The functions of migration 12 have the same bound.
 const ShortestRetention = 24 * time.Hour
 
 // prunedAtOnce is how many jobs, or places in the feeds of events, one transaction removes.
 const prunedAtOnce = 1000
 
-// Retention says how long is kept what has done its service.
+// Retention says how long ended jobs and events are kept.
 type Retention struct {
 	Jobs   time.Duration // after their end
-	Events time.Duration // after what they tell of
+	Events time.Duration // after the change that they tell of
 }
 
 // Pruned is how many rows Prune has removed.
@@ -28,9 +28,9 @@ type Pruned struct {
 	IdempotencyKeys int64 `json:"idempotency_keys"`
 }
 
-// Prune removes the jobs and the events that are older than their retention, and the idempotency keys that are older than a day. It tells
-// how many, also when it fails or is stopped half-way: each batch is a transaction of its own, and the next run takes up the rest. Any
-// number may run at once; what another transaction holds at the moment is left to the next run.
+// Prune removes the jobs and the events that are older than their retention, and the idempotency keys that are older than
+// a day. It tells how many, also when it fails or is stopped: each batch is a transaction of its own, and the next run
+// goes on. Any number of runs may work at once. Rows that another transaction holds are left to the next run.
 func (d *DB) Prune(ctx context.Context, r Retention) (p Pruned, err error) {
 	var jobs, events, keys error
 	p.Jobs, jobs = d.Jobs.Prune(ctx, r.Jobs)
@@ -60,7 +60,8 @@ func (j *Jobs) Prune(ctx context.Context, retention time.Duration) (pruned int64
 	}
 }
 
-// Prune removes the events that are older than the retention and that every feed has, or that concern nobody. It tells how many.
+// Prune removes the events that are older than the retention, if every feed has them or they belong into no feed. It
+// tells how many.
 func (e *Events) Prune(ctx context.Context, retention time.Duration) (pruned int64, err error) {
 	batch := sqlc.PruneEventsParams{RetentionSeconds: retention.Seconds(), BatchSize: prunedAtOnce}
 	for {

@@ -63,7 +63,9 @@ func (s *ServiceRequests) Get(ctx context.Context, patientID, id uuid.UUID) (Ser
 }
 
 // ByRequisition answers the service requests of a requisition that have the status, newest first (contract 4.8).
-func (s *ServiceRequests) ByRequisition(ctx context.Context, requisition, status string, p Page) (List[ServiceRequest], error) {
+func (s *ServiceRequests) ByRequisition(
+	ctx context.Context, requisition, status string, p Page,
+) (List[ServiceRequest], error) {
 	return listOf(p,
 		func(size, offset int64) ([]sqlc.ListServiceRequestsByRequisitionRow, error) {
 			return s.db.shared().ListServiceRequestsByRequisition(ctx, sqlc.ListServiceRequestsByRequisitionParams{
@@ -85,7 +87,9 @@ type ServiceRequestFilter struct {
 }
 
 // OfPatient answers service requests of a patient, newest first (contract 4.8).
-func (s *ServiceRequests) OfPatient(ctx context.Context, patientID uuid.UUID, f ServiceRequestFilter, p Page) (List[ServiceRequest], error) {
+func (s *ServiceRequests) OfPatient(
+	ctx context.Context, patientID uuid.UUID, f ServiceRequestFilter, p Page,
+) (List[ServiceRequest], error) {
 	return listOf(p,
 		func(size, offset int64) ([]sqlc.ListServiceRequestsOfPatientRow, error) {
 			return s.db.shared().ListServiceRequestsOfPatient(ctx, sqlc.ListServiceRequestsOfPatientParams{

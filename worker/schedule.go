@@ -60,8 +60,8 @@ type Schedule struct {
 }
 
 // Next is the first moment of the schedule after a moment; zero: the schedule has no times. On the days on which clocks
-// change each time comes exactly once too: a time that the clocks show twice counts at one of the two moments, and a time
-// that they skip counts an hour earlier or later.
+// change each time comes exactly once too: a time that the clocks show twice counts at one of the two moments, and a
+// time that they skip counts an hour earlier or later, where it may fall together with another time.
 func (s Schedule) Next(after time.Time) (next time.Time) {
 	year, month, day := after.In(s.Zone).Date()
 	for d := day - 1; d <= day+2; d++ {
@@ -75,9 +75,9 @@ func (s Schedule) Next(after time.Time) (next time.Time) {
 	return next
 }
 
-// Expire runs expire at the times of the schedule until ctx ends, and again after an error until it has succeeded. It may
-// run in any number of processes at once: see db.ServiceRequests.Expire. A process does not make up for times before its
-// start.
+// Expire runs expire at the times of the schedule until ctx ends, and again after an error until it has succeeded. It
+// may run in any number of processes at once: see db.ServiceRequests.Expire. A process does not make up for times before
+// its start.
 func Expire(ctx context.Context, s Schedule, log *slog.Logger, expire func(context.Context) (db.Expired, error)) {
 	s.run(ctx, func() error {
 		done, err := expire(ctx)

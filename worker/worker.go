@@ -1,5 +1,5 @@
-// Package worker carries out pending jobs. The table of jobs is the queue (ops.jobs): a worker that dies leaves its jobs
-// pending, so there are no leases and there is no clean-up.
+// Package worker carries out pending jobs. The table of jobs is the queue (ops.jobs): a worker that dies leaves its
+// jobs pending, so there are no leases and there is no clean-up.
 package worker
 
 import (
@@ -228,7 +228,8 @@ func Announce(ctx context.Context, d *db.DB, log *slog.Logger) {
 
 func unannounced(ctx context.Context, log *slog.Logger) func(error) {
 	return func(err error) {
-		log.WarnContext(ctx, "events not published or other processes not notified, they will look by themselves", "error", err)
+		log.WarnContext(ctx, "events not published or other processes not notified, they will look by themselves",
+			"error", err)
 	}
 }
 

@@ -42,14 +42,16 @@ func (c expireCommand) Run(ctx context.Context, env *environment) error {
 		if _, err := fmt.Fprintf(env.out, "%d service requests expired\n", done.Recalled); err != nil || done.Failed == 0 {
 			return err
 		}
-		return fmt.Errorf("%d service requests could not be recalled and are left to the next run: the log names them", done.Failed)
+		return fmt.Errorf("%d service requests could not be recalled and are left to the next run: the log names them",
+			done.Failed)
 	})
 }
 
 // notRecalled logs a service request that the expiry passes over.
 func notRecalled(ctx context.Context, log *slog.Logger) func(uuid.UUID, error) {
 	return func(id uuid.UUID, err error) {
-		log.ErrorContext(ctx, "a service request could not be recalled, it is left to the next run", "service_request", id, "error", err)
+		log.ErrorContext(ctx, "a service request could not be recalled, it is left to the next run",
+			"service_request", id, "error", err)
 	}
 }
 
