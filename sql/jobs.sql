@@ -138,7 +138,7 @@ FROM counted LEFT JOIN added ON added.id = counted.id;
 -- The pending jobs that are equal to actions for which no job was added. An action without a row: its equal has ended at this moment, and
 -- it may be added now.
 -- Locks: none.
--- Index: jobs_pending_request_key.
+-- Index: jobs_pending_service_request_id_sequence_number_idx.
 -- Refusals: none.
 SELECT w.id::uuid AS asked_id, pending.id, pending.inserted_at
 FROM (SELECT

@@ -360,7 +360,7 @@ type FindPendingJobsRow struct {
 // The pending jobs that are equal to actions for which no job was added. An action without a row: its equal has ended at this moment, and
 // it may be added now.
 // Locks: none.
-// Index: jobs_pending_request_key.
+// Index: jobs_pending_service_request_id_sequence_number_idx.
 // Refusals: none.
 func (q *Queries) FindPendingJobs(ctx context.Context, arg FindPendingJobsParams) ([]FindPendingJobsRow, error) {
 	rows, err := q.db.Query(ctx, findPendingJobs, arg.Ids, arg.ServiceRequestIds, arg.RequestDigests)
