@@ -1,6 +1,9 @@
 # Everything a developer does. `make` alone explains itself.
 GO ?= go
 BIN := bin
+# What `make test` runs, and with which further flags of go test.
+PACKAGES ?= ./...
+TESTFLAGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test bench build generate schema lint clean
@@ -11,8 +14,13 @@ help: ## Show this help
 run: build ## Start PostgreSQL, load the demo and serve on http://127.0.0.1:8080, with calls to paste
 	$(BIN)/reiestr serve --demo
 
-test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, else a container, else the machine's own server
-	$(GO) run ./internal/dev/testdb/withdb -- $(GO) test -race -timeout 20m -parallel 8 ./...
+# The race detector needs cgo, and cgo a C compiler.
+test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, else a container, else binaries
+	@race=-race; \
+	if [ "$$($(GO) env CGO_ENABLED)" != 1 ] || ! command -v $$($(GO) env CC) >/dev/null; then \
+		race=; echo "no C compiler: tests run without -race"; \
+	fi; \
+	set -x; $(GO) run ./internal/dev/testdb/withdb -- $(GO) test $$race -timeout 20m -parallel 8 $(TESTFLAGS) $(PACKAGES)
 
 bench: ## Measure the service beside pgbench and write the tables into docs/performance.md (some twelve minutes; BENCH="--quick --only accept")
 	$(GO) run ./internal/dev/bench $(if $(BENCH),$(BENCH),--out docs/performance.md)

@@ -36,7 +36,10 @@ func findDatabase(ctx context.Context, env *environment) (*database, error) {
 	if env.DatabaseURL != "" {
 		return &database{url: env.DatabaseURL}, nil
 	}
-	server, err := pgserver.Open(ctx, pgserver.Config{DataDir: env.DataDir, Bin: env.PostgresBin, Image: env.PostgresImage, Logger: env.log})
+	server, err := pgserver.Open(ctx, pgserver.Config{
+		DataDir: env.DataDir, Bin: env.PostgresBin, Image: env.PostgresImage,
+		Download: env.PostgresDownload, Mirror: env.PostgresMirror, Logger: env.log,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -43,6 +43,21 @@ func Binaries(ctx context.Context, bin string) (dir, version string, err error) 
 	return found.dir, found.version, err
 }
 
+// Install finds the folder of binaries as [Binaries] does, and downloads them where there are none. Of the
+// configuration it uses Bin, Download, Mirror and Logger.
+func Install(ctx context.Context, cfg Config) (dir string, err error) {
+	cfg = cfg.complete()
+	usual := slices.Concat(cfg.folders, cfg.downloaded(0))
+	found, err := findInstallation(ctx, cfg.Bin, usual, 0)
+	if errors.Is(err, errNoBinaries) {
+		if failed := download(ctx, cfg, 0); failed != nil {
+			return "", fmt.Errorf("%w; %w", err, failed)
+		}
+		found, err = findInstallation(ctx, cfg.Bin, usual, 0)
+	}
+	return found.dir, err
+}
+
 // findInstallation looks through the places in order for the first that will do, of the major version unless that is 0.
 func findInstallation(ctx context.Context, bin string, usual []string, major int) (installation, error) {
 	var others []string

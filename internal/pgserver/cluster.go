@@ -96,23 +96,11 @@ func startCluster(ctx context.Context, cfg Config, home *home) (b *backend, err 
 
 // chooseBinaries finds the binaries for the cluster that is there, or the first that will do for a new one.
 func (c *cluster) chooseBinaries(ctx context.Context) error {
-	major := 0
-	if c.home.has(clusterFolder) {
-		text, err := c.home.ReadFile(clusterFolder + "/PG_VERSION")
-		if err == nil {
-			major, err = strconv.Atoi(strings.TrimSpace(string(text)))
-		}
-		if err != nil {
-			return fmt.Errorf("%s is not a PostgreSQL cluster, move it away to start with an empty one: %w",
-				filepath.Join(c.home.name, clusterFolder), err)
-		}
+	major, err := clusterMajor(c.home)
+	if err != nil {
+		return err
 	}
-	usual := c.cfg.folders
-	if usual == nil {
-		usual = usualFolders
-	}
-	var err error
-	c.bin, err = findInstallation(ctx, c.cfg.Bin, usual, major)
+	c.bin, err = findInstallation(ctx, c.cfg.Bin, slices.Concat(c.cfg.folders, c.cfg.downloaded(major)), major)
 	if errors.Is(err, errNoBinaries) && major != 0 {
 		return fmt.Errorf("the data in %s were made by PostgreSQL %d: install that version (for example apt-get install "+
 			"postgresql-%d), or move %s away to start with an empty cluster: %w",
@@ -126,6 +114,22 @@ func (c *cluster) chooseBinaries(ctx context.Context) error {
 			"configured", c.cfg.Bin, "used", c.bin.dir)
 	}
 	return nil
+}
+
+// clusterMajor returns the major version of PostgreSQL that made the cluster; 0 where there is no cluster.
+func clusterMajor(home *home) (major int, err error) {
+	if !home.has(clusterFolder) {
+		return 0, nil
+	}
+	text, err := home.ReadFile(clusterFolder + "/PG_VERSION")
+	if err == nil {
+		major, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%s is not a PostgreSQL cluster, move it away to start with an empty one: %w",
+			filepath.Join(home.name, clusterFolder), err)
+	}
+	return major, nil
 }
 
 func sameFolder(a, b string) bool {

@@ -1,8 +1,9 @@
 // Package pgserver finds and runs a PostgreSQL server of its own under a data directory: the default for those who bring
 // no server along.
 //
-// The server is made of the PostgreSQL binaries of the machine and listens on a Unix socket only; where there are no
-// binaries, a Docker container takes their place. One process owns the server: the one that started it, for its own
+// The server is made of the PostgreSQL binaries of the machine and listens on a Unix socket only. Where there are no
+// binaries, a Docker container takes their place; where there is no Docker either, binaries are downloaded: one pinned
+// archive for each platform, kept in the user's cache folder. One process owns the server: the one that started it, for its own
 // lifetime. Every other process that opens the same data directory joins it and loses it when the owner closes. What an
 // owner leaves behind when it is killed, the next one puts in order.
 //
@@ -21,6 +22,7 @@
 package pgserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +52,7 @@ const (
 
 // Errors that callers tell apart; each comes wrapped in what happened and what to do.
 var (
-	// ErrNoServer: neither binaries nor Docker can run a server here.
+	// ErrNoServer: neither binaries nor Docker nor a download can run a server here.
 	ErrNoServer = errors.New("no PostgreSQL server to be had: install one (for example apt-get install postgresql) " +
 		"or point REIESTR_POSTGRES_BIN at the folder of its binaries; or start Docker; " +
 		"or set REIESTR_DATABASE_URL to a server of your own")
@@ -65,8 +67,31 @@ type Config struct {
 	Image   string       // container image of the fall-back; empty: DefaultImage
 	Logger  *slog.Logger // nil: silent
 
-	folders   []string // patterns of usual folders of binaries; nil: usualFolders
-	temporary bool     // fast instead of durable
+	// The last resort, where there are neither binaries nor Docker.
+	Download string // DownloadAuto or DownloadNever; empty: DownloadAuto
+	Mirror   string // URL of the Maven repository to download from; empty: DefaultMirror
+
+	folders   []string      // patterns of usual folders of binaries; nil: usualFolders
+	temporary bool          // fast instead of durable
+	archives  string        // instead of pinnedArchives; empty: these
+	cache     string        // folder of downloaded servers; empty: that of the user
+	stall     time.Duration // limit between two parts of a download; 0: stallLimit
+}
+
+// complete fills in what stands for the empty values.
+func (cfg Config) complete() Config {
+	cfg.Image = cmp.Or(cfg.Image, DefaultImage)
+	cfg.Download = cmp.Or(cfg.Download, DownloadAuto)
+	cfg.Mirror = cmp.Or(cfg.Mirror, DefaultMirror)
+	cfg.archives = cmp.Or(cfg.archives, pinnedArchives)
+	cfg.stall = cmp.Or(cfg.stall, stallLimit)
+	if cfg.folders == nil {
+		cfg.folders = usualFolders
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return cfg
 }
 
 // Server is a running PostgreSQL server, started or joined.
@@ -94,12 +119,7 @@ type backend struct {
 // Cancelling the context while Open runs ends everything it started. Errors: [ErrNoServer]; a cluster made by a major
 // version that is not installed; a server that does not come up, with the last lines of its log.
 func Open(ctx context.Context, cfg Config) (*Server, error) {
-	if cfg.Image == "" {
-		cfg.Image = DefaultImage
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg = cfg.complete()
 	if err := forgetEnvironment(); err != nil {
 		return nil, err
 	}
@@ -169,20 +189,16 @@ func start(ctx context.Context, cfg Config, home *home) (*backend, error) {
 		return nil, err
 	}
 	var (
-		b       *backend
-		err     error
-		missing error // why there are no binaries to use
+		b   *backend
+		err error
 	)
 	if home.has(containerFile) {
-		missing = fmt.Errorf("the data of %s are in a Docker volume", home.name)
+		b, err = startContainer(ctx, cfg, home, fmt.Errorf("the data of %s are in a Docker volume", home.name))
 	} else {
 		b, err = startCluster(ctx, cfg, home)
-		if errors.Is(err, errNoBinaries) && !home.has(clusterFolder) {
-			missing = err
+		if errors.Is(err, errNoBinaries) {
+			b, err = startWithoutBinaries(ctx, cfg, home, err)
 		}
-	}
-	if missing != nil {
-		b, err = startContainer(ctx, cfg, home, missing)
 	}
 	if err != nil {
 		return nil, err
@@ -192,6 +208,27 @@ func start(ctx context.Context, cfg Config, home *home) (*backend, error) {
 	}
 	cfg.Logger.Info("PostgreSQL runs", "server", b.description)
 	return b, nil
+}
+
+// startWithoutBinaries starts the server where the machine has no binaries for it, for the given reason: in Docker or,
+// where that is not to be had either, from binaries that it downloads. A cluster that exists needs binaries of its own
+// major version, so Docker is left out.
+func startWithoutBinaries(ctx context.Context, cfg Config, home *home, missing error) (*backend, error) {
+	major, err := clusterMajor(home)
+	if err != nil {
+		return nil, err
+	}
+	if major == 0 {
+		b, err := startContainer(ctx, cfg, home, missing)
+		if !errors.Is(err, ErrNoServer) {
+			return b, err
+		}
+		missing = err
+	}
+	if err := download(ctx, cfg, major); err != nil {
+		return nil, unlessCancelled(ctx, fmt.Errorf("%w; %w", missing, err))
+	}
+	return startCluster(ctx, cfg, home)
 }
 
 // join answers the server that the process owner announced, when that server takes connections.

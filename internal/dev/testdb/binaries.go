@@ -3,6 +3,7 @@ package testdb
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"syscall"
 
@@ -14,10 +15,15 @@ const (
 	memoryWanted = 2 << 30 // bytes; the default of Docker's own containers, 64 MB, would not do
 )
 
-// startBinaries runs the server from the binaries of this machine. It looks for them first, as without any pgserver
-// would turn to a container.
+// startBinaries runs the server from the binaries of this machine, which are downloaded where there are none. It looks
+// for them itself: without any, pgserver would turn to a container first.
 func startBinaries(ctx context.Context) (*Server, error) {
-	bin, _, err := pgserver.Binaries(ctx, os.Getenv("REIESTR_POSTGRES_BIN"))
+	bin, err := pgserver.Install(ctx, pgserver.Config{
+		Bin:      os.Getenv("REIESTR_POSTGRES_BIN"),
+		Download: os.Getenv("REIESTR_POSTGRES_DOWNLOAD"),
+		Mirror:   os.Getenv("REIESTR_POSTGRES_MIRROR"),
+		Logger:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errAbsent, err)
 	}
@@ -29,9 +35,9 @@ func startBinaries(ctx context.Context) (*Server, error) {
 	return &Server{URL: server.URL(), Description: server.Description(), stop: server.Close}, nil
 }
 
-// preferMemory lets [os.TempDir], where a temporary server has its data, be a folder in memory until the answered
-// function is called: making and dropping a database takes 30 ms there, ten times as long on a slow disk. Machines
-// without such a folder, or with another wish in TMPDIR, keep theirs.
+// preferMemory sets TMPDIR, below which a temporary server has its data, to a folder in memory until restore is called:
+// making and dropping a database takes 30 ms there, ten times as long on a slow disk. It changes nothing where
+// TMPDIR is set already, or where the machine has no such folder or too little room in it.
 func preferMemory() (restore func()) {
 	var memory syscall.Statfs_t
 	err := syscall.Statfs(memoryFolder, &memory)

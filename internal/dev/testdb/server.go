@@ -59,7 +59,8 @@ var (
 //   - url: the server at REIESTR_TEST_DATABASE_URL, which then must answer;
 //   - container: a container of the image REIESTR_TEST_POSTGRES_IMAGE, postgres:17 unless set, when a Docker engine
 //     answers and has the image or can pull it;
-//   - binaries: the PostgreSQL server binaries of this machine, the folder REIESTR_POSTGRES_BIN first.
+//   - binaries: the PostgreSQL server binaries of this machine, the folder REIESTR_POSTGRES_BIN first; where there are
+//     none, they are downloaded from REIESTR_POSTGRES_MIRROR, unless REIESTR_POSTGRES_DOWNLOAD is never.
 //
 // REIESTR_TEST_SERVER demands one of them by name: then the others are not asked. REIESTR_TEST_POSTGRES_SETTINGS are
 // defaults that a server that is started gives its sessions, as name=value,name=value.
