@@ -118,8 +118,8 @@ func portrait(t *testing.T, conn *pgx.Conn) []string {
 		SELECT format('index %s %s', pg_get_indexdef(i.indexrelid), obj_description(i.indexrelid, 'pg_class'))
 		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN own n ON n.oid = c.relnamespace
 		UNION ALL
-		SELECT format('function %s %s %s %s', p.proowner::regrole, -- a right given back is written out,
-			where it was only the default before
+		SELECT format('function %s %s %s %s', p.proowner::regrole,
+			-- a right given back is written out, where it was only the default before
 			ARRAY(SELECT acl::text FROM unnest(coalesce(p.proacl, acldefault('f', p.proowner))) AS acl ORDER BY 1),
 			pg_get_functiondef(p.oid), obj_description(p.oid, 'pg_proc'))
 		FROM pg_proc p JOIN own n ON n.oid = p.pronamespace

@@ -274,8 +274,8 @@ func TestReadersSeeNoSecretAndNoPerson(t *testing.T) {
 	}
 	for table := range seenByReaders {
 		for _, sql := range []string{
-			`INSERT INTO ` + table + ` DEFAULT VALUES`, `DELETE FROM ` + table, `TRUNCATE ` + table, `SELECT FROM ` + table + `
-				FOR KEY SHARE`,
+			`INSERT INTO ` + table + ` DEFAULT VALUES`, `DELETE FROM ` + table, `TRUNCATE ` + table,
+			`SELECT FROM ` + table + ` FOR KEY SHARE`,
 		} {
 			if _, err := conn.Exec(t.Context(), sql); stateOf(err) != "42501" {
 				t.Errorf("%s: %v", sql, err)
@@ -284,8 +284,8 @@ func TestReadersSeeNoSecretAndNoPerson(t *testing.T) {
 	}
 	// And nothing else: no right to write a column, none to a function but the one that tells the version.
 	others := slices.DeleteFunc(column(t, conn, privileges, "reiestr_readonly"), func(revoke string) bool {
-		return regexp.MustCompile(`^REVOKE (SELECT \("?\w+"?\) ON TABLE|USAGE ON SCHEMA|EXECUTE
-			ON ROUTINE ops.schema_version\(\)$)`).MatchString(revoke)
+		return regexp.MustCompile(`^REVOKE (SELECT \("?\w+"?\) ON TABLE|USAGE ON SCHEMA|` +
+			`EXECUTE ON ROUTINE ops.schema_version\(\)$)`).MatchString(revoke)
 	})
 	if len(others) != 0 {
 		t.Errorf("readers have what this takes away: %v", others)

@@ -318,8 +318,8 @@ func TestServiceRequestAsAnswered(t *testing.T) {
 			row: "2026-01-02 03:04:05.678901 11111111-1111-4111-8111-111111111111 2026-02-03 04:05:06 " +
 			"22222222-2222-4222-8222-222222222222",
 		`SELECT completed_with ` + row: `{"id": "` + id(13) + `", "type": "procedure"}`,
-		`SELECT status_reason ` + row: `{"coding": [{"code": "default",
-			"system": "eHealth/service_request_complete_reasons"}]}`,
+		`SELECT status_reason ` + row: `{"coding": [{"code": "default", ` +
+			`"system": "eHealth/service_request_complete_reasons"}]}`,
 		// The content is what was given, without what has a column and what is null.
 		`SELECT content = $1::jsonb - ARRAY['id', 'requisition', 'subject', 'status', 'program', 'program_processing_status',
 			'used_by_legal_entity',
@@ -364,8 +364,8 @@ func TestWhatMayBeLeftOut(t *testing.T) {
 			'null')) FROM prm.licenses`: "t null",
 		`SELECT concat_ws(' ', inserted_by, updated_by, expiration_date = inserted_at + interval '1 year',
 			completed_with->>'type') FROM medical_events.service_requests`: system + " " + system + " t encounter",
-		`SELECT content FROM medical_events.service_requests`: `{"code": {"identifier": {"type": {"text": "",
-			"coding": [{"code": "service", "system": "eHealth/resources"}]}, "value": "` + id(6) +
+		`SELECT content FROM medical_events.service_requests`: `{"code": {"identifier": {"type": {"text": "", ` +
+			`"coding": [{"code": "service", "system": "eHealth/resources"}]}, "value": "` + id(6) +
 			`"}, "display_value": null}, "intent": "order", "priority": "routine"}`,
 		`SELECT string_agg(concat_ws(' ', h.status, h.program_processing_status, h.used_by_legal_entity_id,
 			h.used_by_employee_id, h.inserted_at = s.inserted_at, h.inserted_by), E'\n' ORDER BY h.sequence_number)
