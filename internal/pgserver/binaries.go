@@ -107,7 +107,7 @@ func binaryFolders(ctx context.Context, bin string, usual []string) []string {
 
 var number = regexp.MustCompile(`\d+`)
 
-// majorIn answers the version number in a usual folder's path, which is the last number there; 0 when it has none.
+// majorIn returns the version number in a usual folder's path, which is the last number there; 0 when it has none.
 func majorIn(path string) int {
 	numbers := append([]string{""}, number.FindAllString(path, -1)...)
 	major, _ := strconv.Atoi(numbers[len(numbers)-1])

@@ -32,14 +32,14 @@ var settings = []string{
 	"logging_collector=off", "log_destination=stderr", "cluster_name=reiestr",
 }
 
-// temporarySettings trade durability for speed, and count statements only for those who ask.
+// temporarySettings trade durability for speed. Statements are counted only in databases that turn the counting on.
 var temporarySettings = []string{"fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300", statistics + ".track=none"}
 
 // cluster runs a server made of the machine's binaries.
 type cluster struct {
 	home     *home
 	cfg      Config
-	as       *account // whom the server runs as, nil: this user
+	as       *account // user of the server; nil: the user of this process
 	bin      installation
 	log      *os.File
 	socket   string // folder of the socket
@@ -138,7 +138,7 @@ func sameFolder(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
-// prepare makes everything ready for the start: the cluster, who may log in, the folder of the socket.
+// prepare makes everything ready for the start: the cluster, the rules of logging in, the folder of the socket.
 func (c *cluster) prepare(ctx context.Context) error {
 	if c.home.has(clusterFolder) {
 		if err := c.probe(ctx, clusterFolder); err != nil {
@@ -148,7 +148,7 @@ func (c *cluster) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := c.writeAccess(); err != nil {
-		return fmt.Errorf("cannot say who may log in to PostgreSQL: %w", err)
+		return fmt.Errorf("cannot write the rules of logging in to PostgreSQL: %w", err)
 	}
 	if err := c.placeSocket(); err != nil {
 		return fmt.Errorf("cannot make the folder of PostgreSQL's socket: %w", err)
@@ -223,7 +223,8 @@ func (c *cluster) initdb(ctx context.Context, folder string) error {
 // statistics is the module that counts what each statement costs.
 const statistics = "pg_stat_statements"
 
-// loadStatistics has the server load the module where the installation has it: in the operator's own file, who may take it out again.
+// loadStatistics has the server load the module, where the installation has it. The setting is in postgresql.conf, which
+// belongs to the operator: the operator may take it out again.
 func (c *cluster) loadStatistics(folder string) error {
 	installed := slices.ContainsFunc([]string{"../lib", "../lib/postgresql"}, func(libraries string) bool { // of Debian and Red Hat; of Homebrew
 		found, _ := filepath.Glob(filepath.Join(c.bin.dir, libraries, statistics+".*"))
@@ -295,7 +296,7 @@ func (c *cluster) probe(ctx context.Context, folder string) error {
 	return nil
 }
 
-// reach answers the path by which the command gets at a folder of the data directory: the folder's own, or one through
+// reach returns the path by which the command gets at a folder of the data directory: the folder's own, or one through
 // an open handle when the account may not pass the parents, as below /root.
 func (c *cluster) reach(cmd *exec.Cmd, folder string) (string, error) {
 	if !c.byHandle {
@@ -396,7 +397,7 @@ func (h *home) checkSocketFolder(path string) error {
 	return nil
 }
 
-// url answers how clients reach the server.
+// url returns the URL by which clients reach the server.
 func (c *cluster) url() string {
 	host := strings.ReplaceAll(url.QueryEscape(c.socket), "+", "%20") // libpq does not know + for a space
 	return fmt.Sprintf("postgres://%s@/%s?host=%s&port=5432", login, login, host)
@@ -477,7 +478,7 @@ func (c *cluster) awaitReady(ctx context.Context, p *process) error {
 	}
 }
 
-// postmaster answers what postmaster.pid says: process id (0 without one) and status of the server.
+// postmaster reads postmaster.pid: process id (0 without one) and status of the server.
 func (c *cluster) postmaster() (pid int, status string) {
 	text, err := c.home.ReadFile(clusterFolder + "/postmaster.pid")
 	if err != nil {
@@ -503,7 +504,7 @@ func (c *cluster) stopOrphan(ctx context.Context) {
 	}
 }
 
-// guard reports an end of the server that nobody asked for, and answers how to ask for it.
+// guard logs an end of the server that was not asked for, and returns the function that stops the server.
 func (c *cluster) guard(p *process) (stop func(context.Context) error) {
 	var wanted atomic.Bool
 	from := c.logSize()
@@ -529,7 +530,7 @@ func (c *cluster) guard(p *process) (stop func(context.Context) error) {
 	}
 }
 
-// logSize answers the length of the log in bytes.
+// logSize returns the length of the log in bytes.
 func (c *cluster) logSize() int64 {
 	info, err := c.log.Stat()
 	if err != nil {
@@ -538,7 +539,7 @@ func (c *cluster) logSize() int64 {
 	return info.Size()
 }
 
-// tail answers the last lines of the log, five at most, behind the position, as one line.
+// tail returns the last lines of the log, five at most, behind the position, as one line.
 func (c *cluster) tail(from int64) string {
 	const most = 8 << 10 // bytes
 	text := make([]byte, most)

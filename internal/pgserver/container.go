@@ -72,7 +72,7 @@ func startContainer(ctx context.Context, cfg Config, home *home, reason error) (
 	return b, nil
 }
 
-// unlessCancelled answers the context's error where the context has ended, which explains the other away.
+// unlessCancelled returns the context's error where the context has ended, else the given error.
 func unlessCancelled(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -110,7 +110,7 @@ func (c *container) remember() error {
 	return replace(c.home.Root, containerFile, text, 0o600)
 }
 
-// random answers as many random bytes in hexadecimal.
+// random returns the number of random bytes, in hexadecimal.
 func random(bytes int) string {
 	b := make([]byte, bytes)
 	_, _ = rand.Read(b) // never fails
@@ -175,7 +175,7 @@ func (c *container) run(ctx context.Context) error {
 	return err
 }
 
-// ready answers the URL of the server when it takes connections.
+// ready returns the URL of the server when it takes connections.
 func (c *container) ready(ctx context.Context) (url, version string, err error) {
 	address, err := docker(ctx, dockerLimit, "port", c.Name, "5432/tcp")
 	if err != nil {
@@ -186,7 +186,7 @@ func (c *container) ready(ctx context.Context) (url, version string, err error) 
 	return url, version, err
 }
 
-// state answers whether there is a container, and whether it runs.
+// state returns whether there is a container, and whether it runs.
 func (c *container) state(ctx context.Context) (exists, running bool) {
 	state, err := docker(ctx, dockerLimit, "container", "inspect", "--format", "{{.State.Running}}", c.Name)
 	return err == nil, state == "true"
@@ -221,7 +221,7 @@ func (c *container) discard(ctx context.Context) error {
 	return nil
 }
 
-// logs answers the last lines of the container's output as one line.
+// logs returns the last lines of the container's output as one line.
 func (c *container) logs(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, dockerLimit)
 	defer cancel()
@@ -232,7 +232,7 @@ func (c *container) logs(ctx context.Context) string {
 	return oneLine(out)
 }
 
-// docker runs the docker command and answers its output; the error holds what it complained about.
+// docker runs the docker command and returns its output; the error holds its standard error output.
 func docker(ctx context.Context, limit time.Duration, args ...string) (string, error) {
 	return dockerWith(ctx, limit, nil, args...)
 }

@@ -75,7 +75,7 @@ func (h *home) has(name string) bool {
 	return err == nil
 }
 
-// replace writes a file anew: never into one that lies there, whoever put it.
+// replace writes a file anew: never into a file that exists, which another user may have put there.
 func replace(root *os.Root, name string, content []byte, mode os.FileMode) error {
 	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -88,7 +88,7 @@ func replace(root *os.Root, name string, content []byte, mode os.FileMode) error
 	return errors.Join(err, f.Chmod(mode), f.Close())
 }
 
-// owner answers the user a file belongs to.
+// owner returns the user a file belongs to.
 func owner(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
 
 // An announcement tells other processes how to join the server. It counts as long as the process that made it holds the
@@ -116,7 +116,7 @@ func (h *home) announce(a announcement) error {
 	return nil
 }
 
-// announced answers the announcement that lies in the data directory, which may be stale.
+// announced returns the announcement that lies in the data directory, which may be stale.
 func (h *home) announced() (a announcement, err error) {
 	text, err := h.ReadFile(serverFile)
 	if err != nil {
@@ -139,7 +139,7 @@ func (h *home) forgetServer() error {
 // lockFile is a file with a flock: it ends with its process, however that ends.
 type lockFile struct{ f *os.File }
 
-// tryLock takes the lock or answers the process that holds it; 0 when that cannot be told.
+// tryLock takes the lock or returns the process that holds it; 0 when that cannot be told.
 func (h *home) tryLock(name string) (lock *lockFile, holder int, err error) {
 	f, err := h.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

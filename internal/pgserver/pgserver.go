@@ -1,11 +1,13 @@
-// Package pgserver finds and runs a PostgreSQL server of its own under a data directory: the default for those who bring
-// no server along.
+// Package pgserver finds and runs a PostgreSQL server of its own under a data directory. It is the default where no
+// server is configured.
 //
 // The server is made of the PostgreSQL binaries of the machine and listens on a Unix socket only. Where there are no
 // binaries, a Docker container takes their place; where there is no Docker either, binaries are downloaded: one pinned
-// archive for each platform, kept in the user's cache folder. One process owns the server: the one that started it, for its own
-// lifetime. Every other process that opens the same data directory joins it and loses it when the owner closes. What an
-// owner leaves behind when it is killed, the next one puts in order.
+// archive for each platform, kept in the user's cache folder.
+//
+// The process that starts the server owns it, as long as this process runs. Every other process that opens the same
+// data directory joins the server and loses it when the owner closes it. An owner that is killed may leave its server
+// running; the next owner stops that server and starts it anew.
 //
 // A data directory holds:
 //
@@ -231,7 +233,7 @@ func startWithoutBinaries(ctx context.Context, cfg Config, home *home, missing e
 	return startCluster(ctx, cfg, home)
 }
 
-// join answers the server that the process owner announced, when that server takes connections.
+// join returns the server that the process owner announced, when that server takes connections.
 func join(ctx context.Context, home *home, owner int) (*backend, error) {
 	a, err := home.announced()
 	if err != nil {
@@ -251,13 +253,13 @@ func join(ctx context.Context, home *home, owner int) (*backend, error) {
 	return &backend{url: a.URL, description: a.Description}, nil
 }
 
-// URL answers the PostgreSQL URL of the database reiestr with the superuser reiestr. It may hold a password.
+// URL returns the PostgreSQL URL of the database reiestr with the superuser reiestr. It may hold a password.
 func (s *Server) URL() string { return s.backend.url }
 
 // Joined says that another process owns the server: it ends with that process, not with Close.
 func (s *Server) Joined() bool { return s.lock == nil }
 
-// Description answers one line for people: version and place.
+// Description returns one line for people: version and place.
 func (s *Server) Description() string { return s.backend.description }
 
 // Close stops the server if this process started it, and waits for its end. Connections still open are cut, those of
@@ -302,7 +304,7 @@ func (s *Server) LockRole(role string) (release func() error, err error) {
 	return lock.release, nil
 }
 
-// prepareDatabase makes the database of the URL where it is missing, and answers the version of the server. An answer
+// prepareDatabase makes the database of the URL where it is missing, and returns the version of the server. An answer
 // without error shows that the server takes connections.
 func prepareDatabase(ctx context.Context, url string) (version string, err error) {
 	config, err := pgx.ParseConfig(url)
@@ -330,7 +332,7 @@ func prepareDatabase(ctx context.Context, url string) (version string, err error
 	return version, nil
 }
 
-// sleep waits for the duration or the end of the context, and answers the latter's error.
+// sleep waits for the duration or the end of the context, and returns the latter's error.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

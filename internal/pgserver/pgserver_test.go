@@ -168,7 +168,7 @@ func needLinux(t *testing.T) {
 	}
 }
 
-// query answers the only value of the query's only row.
+// query returns the only value of the query's only row.
 func query(t *testing.T, url, sql string) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -209,7 +209,7 @@ func rowKept(t *testing.T, url string) {
 	}
 }
 
-// postmasterOf answers the process id of the server in the data directory, 0 when none is noted there.
+// postmasterOf returns the process id of the server in the data directory, 0 when none is noted there.
 func postmasterOf(t *testing.T, dir string) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, clusterFolder, "postmaster.pid"))

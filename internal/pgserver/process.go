@@ -19,8 +19,8 @@ type account struct {
 	uid, gid int
 }
 
-// serverAccount answers whom the server runs as, nil for the user of this process. Root, which PostgreSQL refuses,
-// hands over to the owner of an existing cluster, else to postgres, else to nobody.
+// serverAccount returns the user that the server runs as; nil stands for the user of this process. PostgreSQL refuses
+// to run as root: then its user is the owner of an existing cluster, else postgres, else nobody.
 func serverAccount(home *home) (*account, error) {
 	self := os.Geteuid()
 	belongs := self
@@ -56,7 +56,7 @@ func serverAccount(home *home) (*account, error) {
 		"create one (useradd --system postgres) or run as another user than root")
 }
 
-// userName answers the name of a user, its number when it has none.
+// userName returns the name of a user, its number when it has none.
 func userName(uid int) string {
 	id := strconv.Itoa(uid)
 	if u, err := user.LookupId(id); err == nil {
@@ -129,7 +129,7 @@ func (p *process) abandon() {
 }
 
 // stop ends the child in three steps: an interrupt, for PostgreSQL a fast shutdown, which has time until the context
-// ends; a quit, an immediate shutdown; a kill. It answers the context's error when the interrupt was not enough.
+// ends; a quit, an immediate shutdown; a kill. It returns the context's error when the interrupt was not enough.
 func (p *process) stop(ctx context.Context) error {
 	p.signal(syscall.SIGINT)
 	select {

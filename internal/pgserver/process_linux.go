@@ -10,7 +10,7 @@ import (
 // interruptWithParent lets the kernel interrupt the child when the thread that started it dies.
 func interruptWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGINT }
 
-// passFolder hands an open folder to the child and answers the path the child knows it by: it works even where the
+// passFolder hands an open folder to the child and returns the path the child knows it by: it works even where the
 // child's user may not pass the folder's parents.
 func passFolder(cmd *exec.Cmd, folder *os.File) (string, error) {
 	if _, err := os.Stat("/proc/self/fd"); err != nil {
