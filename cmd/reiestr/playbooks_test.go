@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -81,6 +82,39 @@ func TestPlaybooksAreListed(t *testing.T) {
 	for _, page := range pages {
 		if name := filepath.Base(page); name != "README.md" && !strings.Contains(string(index), "]("+name+")") {
 			t.Errorf("the index does not lead to %s", name)
+		}
+	}
+}
+
+// fixedPlace is a port or a folder that a test shares with everything else on the machine.
+var fixedPlace = regexp.MustCompile(`(?i)listen[^\n]{0,30}:[1-9][0-9]*\b|["' ]/tmp/`)
+
+// Tests, and the blocks of playbooks, which tests carry out, listen on a port that is free and write to a folder of
+// their own.
+func TestNothingRestsOnAFixedPortOrFile(t *testing.T) {
+	t.Parallel()
+	var files []string
+	must(t, filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && (entry.Name() == "node_modules" || entry.Name() == ".git"):
+			return filepath.SkipDir
+		case strings.HasSuffix(path, "_test.go"), strings.HasPrefix(path, "../../docs/playbooks/"), path == "../../.ci/run":
+			files = append(files, path)
+		}
+		return nil
+	}))
+	if len(files) < 50 {
+		t.Fatalf("%d files were found", len(files))
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		must(t, err)
+		for n, line := range strings.Split(string(text), "\n") {
+			if fixedPlace.MatchString(line) && !strings.HasPrefix(line, "var fixedPlace") {
+				t.Errorf("%s:%d: %s", file, n+1, line)
+			}
 		}
 	}
 }

@@ -150,10 +150,16 @@ func done(t testing.TB, args ...string) string {
 
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	within(t, time.Minute, what, is)
+}
+
+// within waits until something is so, at most for a limit.
+func within(t testing.TB, limit time.Duration, what string, is func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
 	for !is() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain: %s", what)
+			t.Fatalf("waited %s in vain: %s", limit, what)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

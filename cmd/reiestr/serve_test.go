@@ -329,7 +329,7 @@ func TestSessionsSayWhoseTheyAre(t *testing.T) {
 	}
 }
 
-// TestGracefulStop: what was begun before SIGTERM is finished or handed back, and the port is free for the next.
+// TestGracefulStop: jobs that began before SIGTERM are finished or handed back to the next process.
 func TestGracefulStop(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -339,8 +339,7 @@ func TestGracefulStop(t *testing.T) {
 		jobs = append(jobs, r.release(p, id))
 	}
 	p.stop()
-	address := strings.TrimPrefix(p.url, "http://")
-	p = serve(t, append(r.env(), "REIESTR_LISTEN="+address))
+	p = serve(t, r.env())
 	r.processed(p, jobs)
 	p.stop()
 }

@@ -57,8 +57,8 @@ func TestEmptyVariablesCountAsUnset(t *testing.T) {
 	if got, _ := configured(t, flags...); !reflect.DeepEqual(got, want) {
 		t.Errorf("with %s: %+v, want %+v", flags, got, want)
 	}
-	must(t, os.Setenv("REIESTR_LISTEN", "127.0.0.1:1"))
-	if got, _ := configured(t, "--listen", ""); got.Listen != "127.0.0.1:1" {
+	must(t, os.Setenv("REIESTR_LISTEN", "127.0.0.2:0"))
+	if got, _ := configured(t, "--listen", ""); got.Listen != "127.0.0.2:0" {
 		t.Errorf("an empty flag hides the variable: %q", got.Listen)
 	}
 }

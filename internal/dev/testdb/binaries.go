@@ -41,8 +41,8 @@ func startBinaries(ctx context.Context) (*Server, error) {
 func preferMemory() (restore func()) {
 	var memory syscall.Statfs_t
 	err := syscall.Statfs(memoryFolder, &memory)
-	_, wished := os.LookupEnv("TMPDIR")
-	if err != nil || wished || uint64(memory.Bavail)*uint64(memory.Bsize) < memoryWanted {
+	wished := os.Getenv("TMPDIR")
+	if err != nil || wished != "" || uint64(memory.Bavail)*uint64(memory.Bsize) < memoryWanted {
 		return func() {}
 	}
 	os.Setenv("TMPDIR", memoryFolder)

@@ -38,8 +38,8 @@ const (
 
 // startContainer runs the server in a container, stopped at once when it is closed: its data are gone with it.
 func startContainer(ctx context.Context) (*Server, error) {
-	// The container's end is this process's own business, and the reaper would be one more image to pull.
-	if _, set := os.LookupEnv("TESTCONTAINERS_RYUK_DISABLED"); !set {
+	// This process stops the container itself, and the reaper would be one more image to pull.
+	if os.Getenv("TESTCONTAINERS_RYUK_DISABLED") == "" {
 		os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true")
 	}
 	name := cmp.Or(os.Getenv(imageVariable), defaultImage)
