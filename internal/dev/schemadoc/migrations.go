@@ -357,7 +357,8 @@ The newest migration is %s. Roll it out with the program that contains it:
    them, one after the other. Each has its section below.
 2. `+"`bin/reiestr migrate up`"+`. At noon? %s
 3. Replace the processes, one after the other. Processes of the release before work on the newer schema and stay ready
-   ([decision 16](../decisions/0016-expand-and-contract.md)). A process of the newer release starts only after step 2.`,
+   ([decision 16](../decisions/0016-expand-and-contract.md)). A process of the newer release starts only after step 2.
+   The [playbook](../playbooks/roll-out-and-roll-back.md) has the commands.`,
 		link(newest.up.Name, "", newest.up.Name), newest.up.Version-1, newest.up.Version, newest.up.verdict()))
 
 	p.heading(2, "Roll back the newest")

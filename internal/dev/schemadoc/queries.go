@@ -153,8 +153,9 @@ func (d *document) queriesPage() string {
 	p := newPage("Queries")
 	p.paragraph(`
 Every statement that the program sends, with its header in [sql/](../../sql/), except ` + "`begin`, `commit`," + `
-` + "`rollback`, `LISTEN` and `pg_notify`" + `. Each has a name, which stands in front of its text in
-` + "`pg_stat_activity`" + ` and in the server's log. [transactions.md](transactions.md) shows which statements form one
+` + "`rollback`, `LISTEN` and `pg_notify`" + `. The text of each has its name in a
+comment, ` + "`SELECT /* GetJob */ …`" + ` ([decision 15](../decisions/0015-statements-say-what-they-are.md)).
+[transactions.md](transactions.md) shows which statements form one
 transaction, and the order of their locks.`)
 	var rows [][]string
 	for _, f := range d.files {

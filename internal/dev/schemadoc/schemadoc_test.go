@@ -131,3 +131,15 @@ func TestRollBackLeavesTheSchema(t *testing.T) {
 		t.Error("a program starts on a newer schema as well")
 	}
 }
+
+// TestPageOfQueriesSaysWhereTheNameStands: the name of a statement is a comment within its text (decision 15).
+func TestPageOfQueriesSaysWhereTheNameStands(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../../docs/schema/queries.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(page), "has its name in a\ncomment, `SELECT /* GetJob */ …`") {
+		t.Error("the page does not show the comment with the name of a statement")
+	}
+}
