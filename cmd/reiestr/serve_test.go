@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -24,7 +25,7 @@ var httpCode = regexp.MustCompile(`(?m)^HTTP (\d+)$`)
 // pasteDemo does what a newcomer does with the calls that `serve --demo` prints, and answers them.
 func (p *process) pasteDemo() (calls string) {
 	p.t.Helper()
-	p.await("# 6.")
+	p.await("# 7.")
 	eventually(p.t, "all calls are printed", func() bool { return strings.HasSuffix(p.stdout(), "\n\n") })
 	_, calls, _ = strings.Cut(p.stdout(), "\n")
 	shell := exec.Command("bash", "-euo", "pipefail")
@@ -38,13 +39,40 @@ func (p *process) pasteDemo() (calls string) {
 		codes = append(codes, m[1])
 	}
 	// A job may be asked for several times until it has ended.
-	if got := strings.Join(codes, " "); !regexp.MustCompile(`^201 409 202( 200)+ 202( 200)+ 200$`).MatchString(got) {
+	if got := strings.Join(codes, " "); !regexp.MustCompile(`^201 409 202( 200)+ 202( 200)+ 200 200$`).MatchString(got) {
 		p.t.Errorf("answers %s\n%s", got, output)
 	}
 	if n := strings.Count(string(output), `"status":"processed"`); n != 2 {
 		p.t.Errorf("%d jobs processed\n%s", n, output)
 	}
+	p.hasEveryState(string(output))
 	return calls
+}
+
+// hasEveryState expects that one of the answers is a list of service requests in each state, two of them expired.
+func (p *process) hasEveryState(answers string) {
+	p.t.Helper()
+	type request struct {
+		Status     string
+		Processing string    `json:"program_processing_status"`
+		Expires    time.Time `json:"expiration_date"`
+	}
+	var list struct{ Data []request }
+	for line := range strings.Lines(answers) {
+		if strings.Contains(line, `"type":"list"`) {
+			must(p.t, json.Unmarshal([]byte(line), &list))
+		}
+	}
+	expired, seen := 0, map[[2]string]bool{}
+	for _, r := range list.Data {
+		seen[[2]string{r.Status, r.Processing}] = true
+		if r.Expires.Before(time.Now()) {
+			expired++
+		}
+	}
+	if want := len(demoStatuses) * len(demoProcessing); len(seen) != want || len(list.Data) != want+3 || expired != 2 {
+		p.t.Errorf("%d service requests, %d expired, in %d states, want %d: %v", len(list.Data), expired, len(seen), want, seen)
+	}
 }
 
 // TestDemo is what a newcomer does: start on a machine with nothing but PostgreSQL's binaries (or Docker), paste the calls, stop, start again.
