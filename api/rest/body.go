@@ -15,8 +15,9 @@ import (
 
 // acceptable refuses a caller that does not take JSON, before anything is done.
 func acceptable(ctx huma.Context) *Failure {
-	accept := ctx.Header("Accept")
-	if accept == "" {
+	r, _ := humago.Unwrap(ctx)
+	accept := strings.Join(r.Header.Values("Accept"), ",") // several lines are one list
+	if strings.Trim(accept, ", \t") == "" {
 		return nil
 	}
 	for part := range strings.SplitSeq(accept, ",") {
@@ -42,6 +43,15 @@ func readBody(ctx huma.Context) *Failure {
 	}
 	if r.Body == nil { // a request that did not come over HTTP
 		r.Body = http.NoBody
+	}
+	if r.ContentLength > maxBodyBytes { // before the first read, which would answer Expect with 100
+		return tooLarge(ctx.Context())
+	}
+	for coding := range strings.SplitSeq(strings.Join(r.Header.Values("Content-Encoding"), ","), ",") {
+		if coding = strings.Trim(coding, " \t"); coding != "" && !strings.EqualFold(coding, "identity") {
+			fault := Fault{Type: "content_type_invalid", Message: encodingMessage}
+			return Fail(ctx.Context(), http.StatusUnsupportedMediaType, fault, "Accept-Encoding", "identity")
+		}
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 	var limit *http.MaxBytesError

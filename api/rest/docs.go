@@ -18,8 +18,31 @@ func docs(mux *http.ServeMux) {
 		w.Header().Set("Content-Security-Policy", docsPolicy)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Referrer-Policy", "no-referrer")
-		console.ServeHTTP(w, r)
+		console.ServeHTTP(&consoleAnswer{ResponseWriter: w, request: r}, r)
 	}
 	mux.HandleFunc("GET /docs", handler)
 	mux.HandleFunc("GET /docs/{file}", handler)
+}
+
+// consoleAnswer replaces the plain text about a file that the console does not have by the envelope.
+type consoleAnswer struct {
+	http.ResponseWriter
+	request  *http.Request
+	replaced bool
+}
+
+func (a *consoleAnswer) WriteHeader(code int) {
+	if code != http.StatusNotFound {
+		a.ResponseWriter.WriteHeader(code)
+		return
+	}
+	a.replaced = true
+	NotFound(a.request.Context(), "Not found").write(a.ResponseWriter)
+}
+
+func (a *consoleAnswer) Write(p []byte) (int, error) {
+	if a.replaced {
+		return len(p), nil
+	}
+	return a.ResponseWriter.Write(p)
 }

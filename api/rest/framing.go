@@ -7,13 +7,18 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/textproto"
 	"strconv"
 
 	"github.com/google/uuid"
 )
 
-// Listener makes net/http answer in the envelope also where it finds a request so malformed (ambiguous framing, headers too large) that no
-// handler sees it: there it writes one plain text, known by its first lines, straight to the connection.
+// Listener does what net/http cannot be configured to do, on the bytes of its connections:
+//
+//   - A request with Content-Length and Transfer-Encoding is refused (RFC 9112, section 6.1: an attempt to smuggle a
+//     request). net/http would drop Content-Length before a handler sees it.
+//   - Requests that net/http refuses itself (malformed, headers too large, an unknown Expect) are answered in the
+//     envelope. net/http writes plain text or no body.
 func Listener(l net.Listener) net.Listener { return listener{l} }
 
 type listener struct{ net.Listener }
@@ -23,18 +28,104 @@ func (l listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return conn{c}, nil
+	return &conn{Conn: c}, nil
 }
 
-type conn struct{ net.Conn }
+type conn struct {
+	net.Conn
+	heads heads
+}
+
+// Read is called by one goroutine at a time.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.heads.check(p[:n])
+	return n, err
+}
+
+// maxHeadBytes is more than net/http reads of a head by default (1 MiB and some).
+const maxHeadBytes = 2 << 20
+
+// heads follows the bytes of a connection from head to head, to find those with two framings.
+type heads struct {
+	head   []byte // read so far of a head
+	body   int64  // bytes of a body that are still to come
+	opaque bool   // nothing behind is a head that will be answered
+}
+
+// check spoils an ambiguous head, so that net/http refuses it with 400 and closes the connection: its last, empty line
+// becomes a header line without a name.
+func (h *heads) check(p []byte) {
+	for len(p) > 0 && !h.opaque {
+		if h.body > 0 {
+			skipped := min(h.body, int64(len(p)))
+			h.body -= skipped
+			p = p[skipped:]
+			continue
+		}
+		before := len(h.head)
+		h.head = append(h.head, p...)
+		end := endOfHead(h.head, before)
+		if end < 0 {
+			h.opaque = len(h.head) > maxHeadBytes // net/http refuses it
+			return
+		}
+		length, chunked := framing(h.head[:end])
+		if length != "" && chunked {
+			p[end-before-1] = ':' // net/http refuses a line without a name as soon as it sees it
+			h.opaque = true
+			return
+		}
+		var err error
+		if length != "" {
+			h.body, err = strconv.ParseInt(length, 10, 64)
+		}
+		// identify has the connection of a chunked request closed, and net/http that of a malformed one.
+		h.opaque = chunked || err != nil || h.body < 0
+		p = p[end-before:]
+		h.head = h.head[:0]
+	}
+}
+
+// endOfHead returns the index behind the first empty line, or -1. known bytes were searched before.
+func endOfHead(head []byte, known int) int {
+	for i := max(known, 1); i < len(head); i++ {
+		if head[i] == '\n' && (head[i-1] == '\n' || i > 1 && head[i-1] == '\r' && head[i-2] == '\n') {
+			return i + 1
+		}
+	}
+	return -1
+}
+
+// framing returns the Content-Length of a head, and whether it has a Transfer-Encoding.
+func framing(head []byte) (length string, transferEncoding bool) {
+	for line := range bytes.Lines(head) {
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		switch textproto.CanonicalMIMEHeaderKey(string(bytes.TrimSpace(name))) {
+		case "Content-Length":
+			length = string(bytes.TrimSpace(value))
+			if length == "" {
+				length = "-"
+			}
+		case "Transfer-Encoding":
+			transferEncoding = true
+		}
+	}
+	return length, transferEncoding
+}
 
 var (
-	statusLine  = []byte("HTTP/1.1 ")
-	plainHeader = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")
+	statusLine    = []byte("HTTP/1.1 ")
+	plainHeader   = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")
+	unknownExpect = []byte("HTTP/1.1 417 Expectation Failed\r\n")
+	noBody        = []byte("\r\nContent-Length: 0\r\n")
 )
 
-func (c conn) Write(p []byte) (int, error) {
+func (c *conn) Write(p []byte) (int, error) {
 	first, _, found := bytes.Cut(p, plainHeader)
+	if bytes.HasPrefix(p, unknownExpect) && bytes.Contains(p, noBody) {
+		first, found = bytes.TrimSpace(unknownExpect), true
+	}
 	if !found || !bytes.HasPrefix(first, statusLine) || bytes.ContainsAny(first, "\r\n") {
 		return c.Conn.Write(p)
 	}
@@ -47,12 +138,13 @@ func (c conn) Write(p []byte) (int, error) {
 	if code == http.StatusRequestHeaderFieldsTooLarge {
 		kind = "request_too_large"
 	}
-	f := Fail(context.WithValue(context.Background(), requestKey{}, request{id: id}), code, Fault{Type: kind, Message: http.StatusText(code)})
-	body, err := json.Marshal(f)
+	ctx := context.WithValue(context.Background(), requestKey{}, request{id: id})
+	body, err := json.Marshal(Fail(ctx, code, Fault{Type: kind, Message: http.StatusText(code)}))
 	if err != nil {
 		return c.Conn.Write(p)
 	}
-	_, err = fmt.Fprintf(c.Conn, "%s\r\nContent-Type: application/json\r\nX-Request-Id: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+	_, err = fmt.Fprintf(c.Conn,
+		"%s\r\nContent-Type: application/json\r\nX-Request-Id: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		first, id, len(body), body)
-	return len(p), err // the caller counts its own bytes
+	return len(p), err // net/http counts its own bytes
 }

@@ -83,6 +83,9 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			id = uuid.NewString()
 		}
 		w.Header().Set("X-Request-Id", id)
+		if len(r.TransferEncoding) > 0 {
+			w.Header().Set("Connection", "close") // framing sees no further heads on this connection
+		}
 		if r.ContentLength != 0 {
 			deadline := time.Now().Add(cmp.Or(s.BodyTimeout, bodyTimeout))
 			http.NewResponseController(w).SetReadDeadline(deadline) //nolint:errcheck // only in tests it has no deadlines
