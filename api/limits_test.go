@@ -96,8 +96,8 @@ func TestRequestTimeout(t *testing.T) {
 	s.refused(read, 404, "not_found", "Job not found")
 }
 
-// TestFraming sends bytes as no library would. Each answer is in the envelope, and only an unambiguous request is followed
-// by another one on its connection.
+// TestFraming sends bytes as no library would. Each answer is in the envelope, and only an unambiguous request is
+// followed by another one on its connection.
 func TestFraming(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -110,26 +110,41 @@ func TestFraming(t *testing.T) {
 		kind          string
 		open          bool
 	}{
-		{"length and chunked", post + access + "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "request_malformed", false},
-		{"chunked and length", post + access + "transfer-encoding: chunked\r\ncontent-length: 2\r\n\r\n0\r\n\r\n", 400, "request_malformed", false},
-		{"bare line ends", post + "Host: x\nContent-Length: 2\nTransfer-Encoding: chunked\n\n0\r\n\r\n", 400, "request_malformed", false},
-		{"both, on GET", get + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "request_malformed", false},
-		{"both, HTTP/1.0", "POST /api/licenses HTTP/1.0\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", 400, "request_malformed", false},
+		{"length and chunked", post + access + "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400,
+			"request_malformed", false},
+		{"chunked and length", post + access + "transfer-encoding: chunked\r\ncontent-length: 2\r\n\r\n0\r\n\r\n", 400,
+			"request_malformed", false},
+		{"bare line ends", post + "Host: x\nContent-Length: 2\nTransfer-Encoding: chunked\n\n0\r\n\r\n", 400,
+			"request_malformed", false},
+		{"both, on GET", get + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "request_malformed",
+			false},
+		{"both, HTTP/1.0", "POST /api/licenses HTTP/1.0\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", 400,
+			"request_malformed", false},
 		{"two lengths", post + access + "Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400, "request_malformed", false},
-		{"chunked twice", post + access + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501, "request_malformed", false},
+		{"chunked twice", post + access + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501,
+			"request_malformed", false},
 		{"identity", post + access + "Transfer-Encoding: identity\r\n\r\n{}", 501, "request_malformed", false},
 		{"length no number", post + access + "Content-Length: two\r\n\r\n{}", 400, "request_malformed", false},
-		{"chunked", post + access + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 422, "validation_failed", false},
+		{"chunked", post + access + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 422, "validation_failed",
+			false},
 		{"length", post + access + "Content-Length: 2\r\n\r\n{}", 422, "validation_failed", true},
-		{"the body speaks of both", post + access + "Content-Length: 53\r\n\r\n" + strings.Repeat(" ", 2) + "\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+		{"the body speaks of both", post + access + "Content-Length: 53\r\n\r\n" + strings.Repeat(" ", 2) +
+			"\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
 			400, "request_malformed", true},
-		{"99 MB announced", post + access + "Content-Length: 99000000\r\nExpect: 100-continue\r\n\r\n", 413, "request_too_large", false},
+		{"99 MB announced", post + access + "Content-Length: 99000000\r\nExpect: 100-continue\r\n\r\n", 413,
+			"request_too_large", false},
 		{"unknown Expect", post + access + "Content-Length: 2\r\nExpect: 200-ok\r\n\r\n{}", 417, "request_malformed", false},
 		{"gzip", post + access + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 415, "content_type_invalid", true},
-		{"identity and gzip", post + access + "Content-Encoding: identity\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 415, "content_type_invalid", true},
-		{"coding identity", post + access + "Content-Encoding: Identity\r\nContent-Length: 2\r\n\r\n{}", 422, "validation_failed", true},
-		{"two Accept lines", post + access + "Accept: text/html\r\nAccept: application/json\r\nContent-Length: 2\r\n\r\n{}", 422, "validation_failed", true},
-		{"two Accept lines, none fits", post + access + "Accept: text/html\r\nAccept: application/json;q=0\r\nContent-Length: 2\r\n\r\n{}", 406, "content_type_invalid", true},
+		{"identity and gzip", post + access +
+			"Content-Encoding: identity\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+			415, "content_type_invalid", true},
+		{"coding identity", post + access + "Content-Encoding: Identity\r\nContent-Length: 2\r\n\r\n{}", 422,
+			"validation_failed", true},
+		{"two Accept lines", post + access + "Accept: text/html\r\nAccept: application/json\r\nContent-Length: 2\r\n\r\n{}",
+			422, "validation_failed", true},
+		{"two Accept lines, none fits", post + access +
+			"Accept: text/html\r\nAccept: application/json;q=0\r\nContent-Length: 2\r\n\r\n{}", 406, "content_type_invalid",
+			true},
 		{"no such file of the console", "GET /docs/nonexistent.js HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found", true},
 	} {
 		conn, reader := s.speak(c.request + next)
