@@ -235,7 +235,7 @@ func calls() []call {
 		{owner: true, reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.ShowJob(ctx, population.Job(7)) }},
 
 		// legal_entities.sql
-		{reads: plansBatch, do: func(ctx context.Context, q *sqlc.Queries) { q.LockLegalEntities(ctx, free.clients) }},
+		{reads: 2 * plansBatch, do: func(ctx context.Context, q *sqlc.Queries) { q.LockLegalEntities(ctx, free.clients) }},
 
 		// licenses.sql: what a legal entity has is some licences, so the rules may look through them.
 		{reads: 20 * plansBatch, writes: 2 * plansBatch, do: func(ctx context.Context, q *sqlc.Queries) {
