@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,4 +238,48 @@ func (x *texts) count(name string) (n int) {
 		}
 	}
 	return n
+}
+
+// failingLook makes the second query for equal pending jobs fail before it is sent.
+type failingLook struct{ looks atomic.Int32 }
+
+func (f *failingLook) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(q.SQL, "/* FindPendingJobs */") && f.looks.Add(1) == 2 {
+		failed, cancel := context.WithCancel(ctx)
+		cancel()
+		return failed
+	}
+	return ctx
+}
+
+func (*failingLook) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// TestAcceptKeepsWhatIsDurable: a job that has been added is answered, whatever happens to the rest of its batch
+// afterwards, and its order is not carried out again. Only the order whose equal job is not found hears the error.
+func TestAcceptKeepsWhatIsDurable(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	pending, added := newUse(), newUse()
+	pending.save(t, h)
+	added.save(t, h)
+	other := h.DB
+	h.DB = h.openWith(t, db.Config{Tracer: &failingLook{}, AsOf: func() time.Time { return noon }})
+	release := h.held(t)
+	_, err := other.Jobs.Accept(t.Context(), pending.order())
+	must(t, err)
+	var job db.Job
+	first := started(func() (err error) { job, err = h.Jobs.Accept(t.Context(), added.order()); return err })
+	second := started(func() error { _, err := h.Jobs.Accept(t.Context(), pending.order()); return err })
+	untilJoined(t, h.Jobs, 2)
+	release()
+	if err := <-first; err != nil {
+		t.Errorf("the job that has been added: %v", err)
+	}
+	if err := <-second; !errors.Is(err, context.Canceled) {
+		t.Errorf("the order whose equal job was not found: %v", err)
+	}
+	n := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE service_request_id = $1`, added.request.id)
+	if n != 1 || job.Status != db.Pending {
+		t.Errorf("%d jobs, answered %+v", n, job)
+	}
 }
