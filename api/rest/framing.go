@@ -38,6 +38,11 @@ type conn struct {
 
 // Read is called by one goroutine at a time.
 func (c *conn) Read(p []byte) (int, error) {
+	if c.heads.end != "" {
+		n := copy(p, c.heads.end)
+		c.heads.end = c.heads.end[n:]
+		return n, nil
+	}
 	n, err := c.Conn.Read(p)
 	c.heads.check(p[:n])
 	return n, err
@@ -51,10 +56,11 @@ type heads struct {
 	head   []byte // read so far of a head
 	body   int64  // bytes of a body that are still to come
 	opaque bool   // nothing behind is a head that will be answered
+	end    string // ends a spoiled head, whatever the client sends; read before anything else
 }
 
 // check spoils an ambiguous head, so that net/http refuses it with 400 and closes the connection: its last, empty line
-// becomes a header line without a name.
+// becomes a header line without a name. The client may send nothing behind it, so the line is ended here.
 func (h *heads) check(p []byte) {
 	for len(p) > 0 && !h.opaque {
 		if h.body > 0 {
@@ -72,8 +78,8 @@ func (h *heads) check(p []byte) {
 		}
 		length, chunked := framing(h.head[:end])
 		if length != "" && chunked {
-			p[end-before-1] = ':' // net/http refuses a line without a name as soon as it sees it
-			h.opaque = true
+			p[end-before-1] = ':'
+			h.opaque, h.end = true, "\n\n"
 			return
 		}
 		var err error
