@@ -25,7 +25,15 @@ var httpCode = regexp.MustCompile(`(?m)^HTTP (\d+)$`)
 // pasteDemo does what a newcomer does with the calls that `serve --demo` prints, and answers them.
 func (p *process) pasteDemo() (calls string) {
 	p.t.Helper()
-	p.await("# 7.")
+	calls, answers := p.pasteCalls("# 7.", `^201 409 202( 200)+ 202( 200)+ 200 200$`)
+	p.hasEveryState(answers)
+	return calls
+}
+
+// pasteCalls pastes the printed calls, up to the one with that heading, and expects their status codes.
+func (p *process) pasteCalls(last, wantCodes string) (calls, answers string) {
+	p.t.Helper()
+	p.await(last)
 	eventually(p.t, "all calls are printed", func() bool { return strings.HasSuffix(p.stdout(), "\n\n") })
 	_, calls, _ = strings.Cut(p.stdout(), "\n")
 	shell := exec.Command("bash", "-euo", "pipefail")
@@ -39,14 +47,13 @@ func (p *process) pasteDemo() (calls string) {
 		codes = append(codes, m[1])
 	}
 	// A job may be asked for several times until it has ended.
-	if got := strings.Join(codes, " "); !regexp.MustCompile(`^201 409 202( 200)+ 202( 200)+ 200 200$`).MatchString(got) {
+	if got := strings.Join(codes, " "); !regexp.MustCompile(wantCodes).MatchString(got) {
 		p.t.Errorf("answers %s\n%s", got, output)
 	}
 	if n := strings.Count(string(output), `"status":"processed"`); n != 2 {
 		p.t.Errorf("%d jobs processed\n%s", n, output)
 	}
-	p.hasEveryState(string(output))
-	return calls
+	return calls, string(output)
 }
 
 // hasEveryState expects that one of the answers is a list of service requests in each state, two of them expired.

@@ -289,9 +289,9 @@ func TestArchiveStaysInItsFolder(t *testing.T) {
 	}{
 		"files and a link":         {[]string{"./bin/postgres", "x", "lib/libz.so", "->libz.so.1"}, false},
 		"a path that leads out":    {[]string{"../evil", "x"}, true},
-		"an absolute path":         {[]string{"/tmp/evil", "x"}, true},
+		"an absolute path":         {[]string{"/evil", "x"}, true},
 		"a link that leads out":    {[]string{"lib", "->..", "lib/evil", "x"}, true},
-		"an absolute link":         {[]string{"lib", "->/tmp", "lib/evil", "x"}, true},
+		"an absolute link":         {[]string{"lib", "->/", "lib/evil", "x"}, true},
 		"the same file once more":  {[]string{"bin/postgres", "x", "bin/postgres", "y"}, true},
 		"a file where a folder is": {[]string{"bin/postgres", "x", "bin", "y"}, true},
 	} {
@@ -310,7 +310,7 @@ func TestArchiveStaysInItsFolder(t *testing.T) {
 			if (err != nil) != test.fails {
 				t.Errorf("error %v; want one: %v", err, test.fails)
 			}
-			for _, evil := range []string{filepath.Join(dir, "evil"), "/tmp/evil"} {
+			for _, evil := range []string{filepath.Join(dir, "evil"), "/evil"} {
 				if _, err := os.Lstat(evil); err == nil {
 					t.Errorf("%s was written", evil)
 				}
