@@ -166,6 +166,8 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 		"bodies":              "ARRAY['{}']",
 		"request_digests":     "ARRAY[sha256(convert_to('release' || :n::text, 'UTF8'))]",
 		"trace_contexts":      "ARRAY['']",
+		"places":              "ARRAY[1]",
+		"most_pending":        "20",
 	})
 	// Acceptances that come while others are written are written together: one connection, as many as there are clients.
 	together := func(value string) string {
@@ -187,6 +189,8 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 		"client_ids":          callers,
 		"user_ids":            together(sqlID(population.User(1), fmt.Sprintf("(n - 1) %% %d + 1", c.size.Tokens))),
 		"bodies":              together("'{}'::text"),
+		"places":              together("1"),
+		"most_pending":        "20",
 		"request_digests":     together("sha256(convert_to('release' || n, 'UTF8'))"),
 		"trace_contexts":      together("''::text"),
 	})
@@ -309,8 +313,9 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 func workerSteps(q queries) (string, error) {
 	s := scripts{queries: q}
 	return steps(
-		s.bound("ClaimJobs", binding{"failed_before": "false", "batch_size": "1"})+" \\gset job_\n",
-		s.bound("LockServiceRequests", binding{"ids": "ARRAY[:job_service_request_id]"}),
+		s.bound("ClaimJobs", binding{
+			"actions": "ARRAY['use', 'release', 'process', 'complete']", "walk_size": "10000", "batch_size": "1",
+		})+" \\gset job_\n",
 		s.bound("JudgeRelease", binding{
 			"ids": "ARRAY[:job_id]", "service_request_ids": "ARRAY[:job_service_request_id]",
 			"client_ids": "ARRAY[:job_client_id]",
