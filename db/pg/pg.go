@@ -15,7 +15,7 @@ import (
 )
 
 // acquireTimeout bounds the wait for a connection of the pool.
-const acquireTimeout = 5 * time.Second
+const acquireTimeout = 15 * time.Second
 
 // DefaultWaiters is how many commands of a process may wait for held rows at a time, where Config does not say it.
 const DefaultWaiters = 100

@@ -26,7 +26,7 @@ const (
 	// encoding is that of the database and of what travels: Go's strings are UTF-8.
 	encoding = "UTF8"
 	// connectTimeout bounds the attempt to open a connection to one host, where the URL does not say it.
-	connectTimeout = 5 * time.Second
+	connectTimeout = 10 * time.Second
 	// statementCache is how many prepared statements a connection keeps. The program has fewer.
 	statementCache = 512
 )
