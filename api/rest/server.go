@@ -96,13 +96,8 @@ func (s *Server) identify(next http.Handler) http.Handler {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
-		scheme := "http"
-		if r.TLS != nil {
-			scheme = "https"
-		}
 		note := &Answered{RequestID: id, Method: r.Method}
-		url := scheme + "://" + r.Host + r.URL.RequestURI()
-		ctx = context.WithValue(ctx, requestKey{}, request{id: id, url: url, note: note})
+		ctx = context.WithValue(ctx, requestKey{}, request{id: id, url: s.TrustedProxies.urlOf(r), note: note})
 		start := time.Now()
 		seen := &statusRecorder{ResponseWriter: w}
 		next.ServeHTTP(seen, r.WithContext(ctx))

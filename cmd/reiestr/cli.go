@@ -17,6 +17,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/reiestr/reiestr/api"
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/internal/pgserver"
 	"github.com/reiestr/reiestr/worker"
 )
@@ -56,20 +57,21 @@ type Config struct {
 	DatabaseConnections uint16 `env:"REIESTR_DATABASE_CONNECTIONS" default:"0" help:"Connections to the database that this process uses at most, beside one or two that listen; 0: one a core, at least 4." placeholder:"N"`
 	LockWaiters         uint16 `env:"REIESTR_LOCK_WAITERS" default:"100" help:"Commands of this process that may wait at a time for rows that others hold; they need no connection meanwhile. One more is answered 503 at once." placeholder:"N"`
 
-	DataDir          string     `env:"REIESTR_DATA_DIR" default:".reiestr" help:"Data, socket and log of the own server." placeholder:"DIR"`
-	PostgresBin      string     `env:"REIESTR_POSTGRES_BIN" help:"Folder of the PostgreSQL server binaries for the own server. Empty: they are looked for." placeholder:"DIR"`
-	PostgresImage    string     `env:"REIESTR_POSTGRES_IMAGE" default:"postgres:17" help:"Container image for the own server where there are no binaries." placeholder:"IMAGE"`
-	PostgresDownload string     `env:"REIESTR_POSTGRES_DOWNLOAD" enum:"auto,never" default:"auto" help:"auto: where there are neither binaries nor Docker, download a pinned PostgreSQL for the own server; never: refuse." placeholder:"WHEN"`
-	PostgresMirror   string     `env:"REIESTR_POSTGRES_MIRROR" default:"${mirror}" help:"Maven repository to download it from. The archive's checksum is part of this program." placeholder:"URL"`
-	Listen           string     `env:"REIESTR_LISTEN" default:"127.0.0.1:8080" help:"API address; port 0 picks a free one." placeholder:"HOST:PORT"`
-	TimeZone         string     `env:"REIESTR_TIME_ZONE" default:"Europe/Kyiv" help:"Business time zone: which day today is." placeholder:"ZONE"`
-	RequireAPIKey    bool       `env:"REIESTR_REQUIRE_API_KEY" default:"true" negatable:"" help:"Demand the key of the calling information system."`
-	OIDCIssuer       string     `name:"oidc-issuer" env:"REIESTR_OIDC_ISSUER" help:"Issuer whose signed JWTs are taken as access tokens too: user from the claim sub, legal entity from legal_entity_id or else client_id (uuids), scopes from scope. Needs the audience." placeholder:"URL"`
-	OIDCAudience     string     `name:"oidc-audience" env:"REIESTR_OIDC_AUDIENCE" help:"What the claim aud of those JWTs has to contain." placeholder:"NAME"`
-	RateLimit        float64    `env:"REIESTR_RATE_LIMIT" default:"0" help:"Requests a second that each legal entity may make of this process; 0: any number." placeholder:"N"`
-	RateBurst        int        `env:"REIESTR_RATE_BURST" default:"0" help:"Requests that it may make at once; at least the limit." placeholder:"N"`
-	LogLevel         slog.Level `env:"REIESTR_LOG_LEVEL" default:"info" help:"debug, info, warn or error." placeholder:"LEVEL"`
-	LogFormat        string     `env:"REIESTR_LOG_FORMAT" enum:",text,json" default:"" help:"text or json. Empty: text on a terminal, else json." placeholder:"FORMAT"`
+	DataDir          string       `env:"REIESTR_DATA_DIR" default:".reiestr" help:"Data, socket and log of the own server." placeholder:"DIR"`
+	PostgresBin      string       `env:"REIESTR_POSTGRES_BIN" help:"Folder of the PostgreSQL server binaries for the own server. Empty: they are looked for." placeholder:"DIR"`
+	PostgresImage    string       `env:"REIESTR_POSTGRES_IMAGE" default:"postgres:17" help:"Container image for the own server where there are no binaries." placeholder:"IMAGE"`
+	PostgresDownload string       `env:"REIESTR_POSTGRES_DOWNLOAD" enum:"auto,never" default:"auto" help:"auto: where there are neither binaries nor Docker, download a pinned PostgreSQL for the own server; never: refuse." placeholder:"WHEN"`
+	PostgresMirror   string       `env:"REIESTR_POSTGRES_MIRROR" default:"${mirror}" help:"Maven repository to download it from. The archive's checksum is part of this program." placeholder:"URL"`
+	Listen           string       `env:"REIESTR_LISTEN" default:"127.0.0.1:8080" help:"API address; port 0 picks a free one." placeholder:"HOST:PORT"`
+	TimeZone         string       `env:"REIESTR_TIME_ZONE" default:"Europe/Kyiv" help:"Business time zone: which day today is." placeholder:"ZONE"`
+	RequireAPIKey    bool         `env:"REIESTR_REQUIRE_API_KEY" default:"true" negatable:"" help:"Demand the key of the calling information system."`
+	OIDCIssuer       string       `name:"oidc-issuer" env:"REIESTR_OIDC_ISSUER" help:"Issuer whose signed JWTs are taken as access tokens too: user from the claim sub, legal entity from legal_entity_id or else client_id (uuids), scopes from scope. Needs the audience." placeholder:"URL"`
+	OIDCAudience     string       `name:"oidc-audience" env:"REIESTR_OIDC_AUDIENCE" help:"What the claim aud of those JWTs has to contain." placeholder:"NAME"`
+	RateLimit        float64      `env:"REIESTR_RATE_LIMIT" default:"0" help:"Requests a second that each legal entity may make of this process; 0: any number." placeholder:"N"`
+	RateBurst        int          `env:"REIESTR_RATE_BURST" default:"0" help:"Requests that it may make at once; at least the limit." placeholder:"N"`
+	TrustedProxies   rest.Proxies `env:"REIESTR_TRUSTED_PROXIES" help:"Addresses and prefixes of the reverse proxies whose X-Forwarded-Host and X-Forwarded-Proto are believed; the headers of other peers are ignored. Empty: no proxy is believed." placeholder:"IP,…"`
+	LogLevel         slog.Level   `env:"REIESTR_LOG_LEVEL" default:"info" help:"debug, info, warn or error." placeholder:"LEVEL"`
+	LogFormat        string       `env:"REIESTR_LOG_FORMAT" enum:",text,json" default:"" help:"text or json. Empty: text on a terminal, else json." placeholder:"FORMAT"`
 
 	ExpiryTimes worker.TimesOfDay `env:"REIESTR_EXPIRY_TIMES" default:"00:00,04:00" help:"When expired service requests are recalled, by the business time zone; never: not by this process." placeholder:"HH:MM,…"`
 	PruneTimes  worker.TimesOfDay `env:"REIESTR_PRUNE_TIMES" default:"02:00" help:"When rows past their retention are removed, by the business time zone; never: not by this process." placeholder:"HH:MM,…"`

@@ -34,6 +34,8 @@ func TestExitCodes(t *testing.T) {
 		{"serve --oidc-issuer https://issuer.example", 2, "reiestr: the OIDC issuer is set and the audience is not"},
 		{"serve --oidc-audience reiestr --oidc-issuer issuer", 2, "reiestr: the OIDC issuer is no URL"},
 		{"serve --rate-limit=-1", 2, "reiestr: the rate limit"},
+		{"serve --trusted-proxies=proxy.example", 2, `reiestr: --trusted-proxies: "proxy.example" is neither an IP address`},
+		{"serve --trusted-proxies=10.0.0.1/8", 2, `reiestr: --trusted-proxies: "10.0.0.1/8" has bits behind its length`},
 		{"version --time-zone Mars/Base", 2, `reiestr: time zone "Mars/Base" is not known`},
 		{"token issue --legal-entity x --user " + id + " --scope job:read", 2, "reiestr: --legal-entity"},
 		{"token revoke nonsense --database-url " + url, 1, "reiestr: there is no such token"},
@@ -67,7 +69,7 @@ func TestHelpConfig(t *testing.T) {
 	for _, variable := range strings.Fields("REIESTR_DATABASE_URL REIESTR_DATA_DIR REIESTR_LISTEN REIESTR_TIME_ZONE " +
 		"REIESTR_REQUIRE_API_KEY REIESTR_OIDC_ISSUER REIESTR_OIDC_AUDIENCE REIESTR_RATE_LIMIT REIESTR_RATE_BURST " +
 		"REIESTR_DATABASE_CONNECTIONS REIESTR_LOCK_WAITERS OTEL_EXPORTER_OTLP_ENDPOINT " +
-		"REIESTR_LOG_LEVEL REIESTR_LOG_FORMAT") {
+		"REIESTR_LOG_LEVEL REIESTR_LOG_FORMAT REIESTR_TRUSTED_PROXIES") {
 		if !strings.Contains(table, variable+" ") {
 			t.Errorf("%s is missing:\n%s", variable, table)
 		}

@@ -98,7 +98,8 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 			}
 			return app.Ready(ctx, migrations.Latest())
 		},
-		RatePerSecond: env.RateLimit, RateBurst: env.RateBurst, Metrics: observed.Metrics(app), Answered: observed.Answered,
+		RatePerSecond: env.RateLimit, RateBurst: env.RateBurst, TrustedProxies: env.TrustedProxies,
+		Metrics: observed.Metrics(app), Answered: observed.Answered,
 	}
 	if env.OIDCIssuer != "" {
 		apiConfig.Issuer = rest.NewIssuer(env.OIDCIssuer, env.OIDCAudience, app.Access, env.log)
@@ -116,6 +117,8 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 		IdleTimeout:    2 * time.Minute,
 		MaxHeaderBytes: 64 << 10,
 		ErrorLog:       slog.NewLogLogger(env.log.Handler(), slog.LevelDebug),
+		// "OPTIONS *" has an answer in the envelope as every request has; net/http would answer it without.
+		DisableGeneralOptionsHandler: true,
 	}
 
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -75,13 +75,16 @@ func (t *Telemetry) Handler(next http.Handler) http.Handler {
 	if _, off := t.provider.(noop.TracerProvider); off {
 		return next
 	}
-	return otelhttp.NewHandler(next, "", otelhttp.WithTracerProvider(t.provider),
+	traced := otelhttp.NewHandler(next, "", otelhttp.WithTracerProvider(t.provider),
 		otelhttp.WithMeterProvider(noopmetric.NewMeterProvider()),
-		otelhttp.WithPropagators(propagator), otelhttp.WithSpanNameFormatter(func(_ string,
-			r *http.Request) string {
-			return r.Method
-		}),
+		otelhttp.WithPropagators(propagator),
+		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method }),
 		otelhttp.WithFilter(func(r *http.Request) bool { return !rest.Quiet(r.URL.Path) }))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// otelhttp would show this header as the address of the client, and any caller can send it.
+		r.Header.Del("X-Forwarded-For")
+		traced.ServeHTTP(w, r)
+	})
 }
 
 // Answered counts an answer, and names the span of its request by route: the path itself holds ids of patients.

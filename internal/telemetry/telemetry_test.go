@@ -273,6 +273,33 @@ func TestOneTrace(t *testing.T) {
 	}
 }
 
+// TestSpansTakeNoAddressFromHeaders: any caller can send X-Forwarded-For and the like. A span shows the peer of the
+// connection.
+func TestSpansTakeNoAddressFromHeaders(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	const invented = "203.0.113.9"
+	s.call("GET", "/api/licenses", "", "X-Forwarded-For", invented, "X-Real-IP", invented, "Forwarded", "for="+invented)
+	var request tracetest.SpanStub
+	s.until("the span has ended", func() bool {
+		for _, span := range s.spans.GetSpans() {
+			if span.Name == "GET /api/licenses" {
+				request = span
+				return true
+			}
+		}
+		return false
+	})
+	for _, a := range request.Attributes {
+		if strings.Contains(a.Value.String(), invented) {
+			t.Errorf("%s holds %s", a.Key, invented)
+		}
+	}
+	if !slices.Contains(request.Attributes, attribute.String("client.address", "127.0.0.1")) {
+		t.Errorf("the peer is missing: %v", request.Attributes)
+	}
+}
+
 // TestBatchTraces: each job of a batch continues its own trace, and is linked to the first, which shows the statements
 // of all.
 func TestBatchTraces(t *testing.T) {
