@@ -14,20 +14,6 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// Caller is the person that makes a request, and the legal entity that the person acts for.
-type Caller struct {
-	UserID   uuid.UUID
-	ClientID uuid.UUID // the legal entity
-}
-
-// Grant tells what a token and an api key allow.
-type Grant struct {
-	Caller
-	Scopes      []string
-	Expired     bool
-	KnownAPIKey bool
-}
-
 // Access issues, revokes and checks tokens and api keys. The database knows only the SHA-256 of a secret.
 type Access struct {
 	db     *statements

@@ -41,26 +41,20 @@ type (
 	}
 )
 
-// Loader replaces rows by those of a fixture bundle: a row of the same key as a whole, or it is new. Its methods are
-// called in the order in which they stand here, which is the lock order, each as often as needed with as many rows as
-// shall be in memory, no key twice in one call. A row that the database does not take is a *RowFault.
-type Loader struct {
-	Now time.Time // the one moment of the transaction
-
-	t *transaction
-}
+// Bundles are loaded into the registry.
+type Bundles struct{ db *statements }
 
 // errDryRun rolls a transaction back that has gone well.
 var errDryRun = errors.New("a dry run ends here")
 
 // Load runs do in one transaction, of which nothing stays if do fails or dryRun is set. One Load at a time is under way
 // in a database, others wait. Should the database undo the transaction (deadlock), do runs again. Owner only.
-func (d *DB) Load(ctx context.Context, dryRun bool, do func(*Loader) error) error {
-	err := d.transact(ctx, "load", func(t *transaction) error {
+func (b *Bundles) Load(ctx context.Context, dryRun bool, do func(*Loader) error) error {
+	err := b.db.transact(ctx, "load", func(t *transaction) error {
 		if err := t.soon().LockBundles(ctx); err != nil {
 			return err
 		}
-		now, err := t.now().StartBundle(ctx, d.moment())
+		now, err := t.now().StartBundle(ctx, b.db.moment())
 		if err != nil {
 			return err
 		}
@@ -76,6 +70,15 @@ func (d *DB) Load(ctx context.Context, dryRun bool, do func(*Loader) error) erro
 		return nil
 	}
 	return err
+}
+
+// Loader replaces rows by those of a fixture bundle: a row of the same key as a whole, or it is new. Its methods are
+// called in the order in which they stand here, which is the lock order, each as often as needed with as many rows as
+// shall be in memory, no key twice in one call. A row that the database does not take is a *RowFault.
+type Loader struct {
+	Now time.Time // the one moment of the transaction
+
+	t *transaction
 }
 
 // Dictionaries replaces dictionaries with all their values.

@@ -57,7 +57,7 @@ func TestLoadTellsWhichRowTheDatabaseRefuses(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := d.Load(t.Context(), false, test.load)
+			err := d.Bundles.Load(t.Context(), false, test.load)
 			if f := (*db.RowFault)(nil); !errors.As(err, &f) || *f != test.want {
 				t.Errorf("got %v, want %v", err, &test.want)
 			}

@@ -4,6 +4,7 @@ package db
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -45,8 +46,10 @@ type DB struct {
 	Licenses        *Licenses
 	ServiceRequests *ServiceRequests
 	Jobs            *Jobs
+	JobRecords      *JobRecords
 	Events          *Events
 	Idempotency     *Idempotency
+	Bundles         *Bundles
 
 	*statements
 	news *news
@@ -79,8 +82,10 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		Licenses:        newLicenses(s),
 		ServiceRequests: &ServiceRequests{s},
 		Jobs:            newJobs(s, n),
+		JobRecords:      &JobRecords{s},
 		Events:          newEvents(s, n),
 		Idempotency:     &Idempotency{s},
+		Bundles:         &Bundles{s},
 		statements:      s,
 		news:            n,
 	}, nil
@@ -130,7 +135,7 @@ func (d *DB) Notify(ctx context.Context, channel string) error { return d.pg.Not
 
 // AllowedCodes lists the codes of the dictionary that a refusal speaks of; nil: it speaks of none.
 func (d *DB) AllowedCodes(ctx context.Context, r Refusal) ([]string, error) {
-	return d.allowedCodes(ctx, r)
+	return r.allowedCodes(ctx, d.read())
 }
 
 // Announce publishes the events that this process writes and tells the other processes what has happened here, until
@@ -156,4 +161,16 @@ func (d *DB) Announce(ctx context.Context, failed func(error)) {
 			}
 		}
 	}
+}
+
+// Prune removes the jobs and the events that are older than their retention, and the idempotency keys that are older
+// than a day. It counts the removed rows, also when it fails or is stopped: each batch is a transaction of its own, and
+// the next run goes on. Any number of runs may work at once. Rows that another transaction holds are left to the next
+// run.
+func (d *DB) Prune(ctx context.Context, r Retention) (p Pruned, err error) {
+	var jobs, events, keys error
+	p.Jobs, jobs = d.Jobs.Prune(ctx, r.Jobs)
+	p.Events, events = d.Events.Prune(ctx, r.Events)
+	p.IdempotencyKeys, keys = d.Idempotency.Forget(ctx)
+	return p, errors.Join(jobs, events, keys)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/reiestr/reiestr/db/pg"
+	"github.com/reiestr/reiestr/db/sqlc"
 )
 
 // Refusal is the code of a rule that said no: the closed set that the ladders in sql/ answer with. Package api says
@@ -16,6 +17,16 @@ type Refusal string
 
 // Error is for the log.
 func (r Refusal) Error() string { return "refused: " + string(r) }
+
+// allowedCodes lists the codes of the dictionary that a refusal speaks of; nil: it speaks of none.
+func (r Refusal) allowedCodes(ctx context.Context, q *sqlc.Queries) ([]string, error) {
+	dictionary, ok := dictionaryOf[r]
+	if !ok {
+		return nil, nil
+	}
+	codes, err := q.ListActiveCodes(ctx, dictionary)
+	return append([]string{}, codes...), err
+}
 
 // Refusals of licences, in the order of contract 3.1.
 const (
@@ -71,16 +82,6 @@ var ErrNotFound = errors.New("not found")
 var dictionaryOf = map[Refusal]string{
 	LicenseTypeUnknown:  "LICENSE_TYPE",
 	StatusReasonUnknown: "eHealth/service_request_complete_reasons",
-}
-
-// allowedCodes lists the codes of the dictionary that a refusal speaks of; nil: it speaks of none.
-func (s *statements) allowedCodes(ctx context.Context, r Refusal) ([]string, error) {
-	dictionary, ok := dictionaryOf[r]
-	if !ok {
-		return nil, nil
-	}
-	codes, err := s.read().ListActiveCodes(ctx, dictionary)
-	return append([]string{}, codes...), err
 }
 
 // constraintRefusals says which rule a constraint backs: should two transactions ever pass the ladder together, the

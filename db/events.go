@@ -134,3 +134,22 @@ func (e *Events) publish(ctx context.Context) error {
 		}
 	}
 }
+
+// Prune removes the events that are older than the retention, if every feed has them or they belong into no feed. It
+// tells how many.
+func (e *Events) Prune(ctx context.Context, retention time.Duration) (pruned int64, err error) {
+	batch := sqlc.PruneEventsParams{RetentionSeconds: retention.Seconds(), BatchSize: prunedAtOnce}
+	for {
+		var row sqlc.PruneEventsRow
+		err := e.db.transact(ctx, "prune events", func(t *transaction) (err error) {
+			row, err = t.last().PruneEvents(ctx, batch)
+			return err
+		})
+		if err != nil || row.Pruned == 0 {
+			return pruned, err
+		}
+		e.db.observer.Pruned("events", row.Pruned)
+		pruned += row.Pruned
+		batch.After = row.Last
+	}
+}

@@ -5,8 +5,23 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
 )
+
+// Caller is the person that makes a request, and the legal entity that the person acts for.
+type Caller struct {
+	UserID   uuid.UUID
+	ClientID uuid.UUID // the legal entity
+}
+
+// Grant tells what a token and an api key allow.
+type Grant struct {
+	Caller
+	Scopes      []string
+	Expired     bool
+	KnownAPIKey bool
+}
 
 const (
 	// mostGrants bounds the memory: some 400 bytes each.

@@ -106,7 +106,7 @@ func TestBundleThatHoldsManyLegalEntities(t *testing.T) {
 	}
 	holds, end := make(chan struct{}), make(chan struct{})
 	load := started(func() error {
-		return h.open(t, db.Owner, noon).Load(t.Context(), false, func(l *db.Loader) error {
+		return h.open(t, db.Owner, noon).Bundles.Load(t.Context(), false, func(l *db.Loader) error {
 			if err := l.LegalEntities(t.Context(), rows); err != nil {
 				return err
 			}

@@ -99,7 +99,7 @@ func (j *Jobs) Get(ctx context.Context, clientID, id uuid.UUID) (Job, error) {
 	}
 	if row.Refusal != nil {
 		job.Refusal = Refusal(*row.Refusal)
-		if job.AllowedCodes, err = j.db.allowedCodes(ctx, job.Refusal); err != nil {
+		if job.AllowedCodes, err = job.Refusal.allowedCodes(ctx, j.db.read()); err != nil {
 			return Job{}, err
 		}
 	}
@@ -280,6 +280,27 @@ func (j *Jobs) Postpone(ctx context.Context, id uuid.UUID, least, most time.Dura
 // that was decided on. Only these may end the job. All others follow from the state of the database.
 func JobsFault(err error) bool {
 	return raised(err) || pg.SQLSTATE(err) == timedOut || ownFault(err)
+}
+
+// Prune removes the jobs that ended longer ago than the retention, and tells how many.
+func (j *Jobs) Prune(ctx context.Context, retention time.Duration) (pruned int64, err error) {
+	batch := sqlc.PruneJobsParams{RetentionSeconds: retention.Seconds(), BatchSize: prunedAtOnce}
+	for {
+		var row sqlc.PruneJobsRow
+		err := j.db.transact(ctx, "prune jobs", func(t *transaction) (err error) {
+			row, err = t.last().PruneJobs(ctx, batch)
+			return err
+		})
+		if err != nil {
+			return pruned, err
+		}
+		j.db.observer.Pruned("jobs", row.Pruned)
+		pruned += row.Pruned
+		if row.Pruned < prunedAtOnce {
+			return pruned, nil
+		}
+		batch.After = row.Last
+	}
 }
 
 // Queue is the length of the queue and what waits longest in it.

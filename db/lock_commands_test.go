@@ -139,7 +139,7 @@ func updateLicense(t *testing.T, h *recordedHouse, d *db.DB) {
 // load is a bundle with the sections that do fills.
 func load(do func(context.Context, *db.Loader, *recordedHouse) error) func(*testing.T, *recordedHouse, *db.DB) {
 	return func(t *testing.T, h *recordedHouse, d *db.DB) {
-		must(t, d.Load(t.Context(), false, func(l *db.Loader) error { return do(t.Context(), l, h) }))
+		must(t, d.Bundles.Load(t.Context(), false, func(l *db.Loader) error { return do(t.Context(), l, h) }))
 	}
 }
 
@@ -295,7 +295,7 @@ var lockAggregates = []lockAggregate{
 				_, err := h.Jobs.CountAttempt(t.Context(), id, 0)
 				must(t, err)
 			}
-			_, err := d.Jobs.Retry(t.Context(), id)
+			_, err := d.JobRecords.Retry(t.Context(), id)
 			must(t, err)
 		}},
 		{name: "prune", does: func(t *testing.T, _ *recordedHouse, d *db.DB) {

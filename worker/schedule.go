@@ -135,3 +135,11 @@ func sleepUntil(ctx context.Context, moment time.Time) bool {
 	}
 	return false
 }
+
+// pause waits for the time d, or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

@@ -9,6 +9,8 @@ import (
 const (
 	// The pause of all workers after an error of the database doubles with each error until a job is carried out.
 	leastPause, mostPause = 250 * time.Millisecond, 8 * time.Second
+	// A job that the state of the database keeps from being carried out is repeated after these pauses.
+	leastPostponed, mostPostponed = time.Second, 30 * time.Second
 	// jobsInTrouble is how many jobs in a row may fail for a reason that is not their own before the workers pause: it
 	// is then the database, and not the rows of a single job.
 	jobsInTrouble = 3

@@ -22,8 +22,6 @@ const (
 	repeatEvery = 100 * time.Millisecond
 	// attemptPause is waited after the first unsuccessful attempt of a job; it doubles with each.
 	attemptPause = 200 * time.Millisecond
-	// A job that the state of the database keeps from being carried out is repeated after these pauses.
-	leastPostponed, mostPostponed = time.Second, 30 * time.Second
 	// forgetEvery is how often rows that are kept for a time only are removed.
 	forgetEvery = time.Minute
 	// channel is notified by processes without workers (see Announce).
@@ -230,12 +228,5 @@ func unannounced(ctx context.Context, log *slog.Logger) func(error) {
 	return func(err error) {
 		log.WarnContext(ctx, "events not published or other processes not notified, they will look by themselves",
 			"error", err)
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
 	}
 }

@@ -30,7 +30,7 @@ func (c jobsList) Run(ctx context.Context, env *environment) error {
 		return usageError{errors.New("--limit is a number from 1 to 10000")}
 	}
 	return asOwner(ctx, env, "reiestr jobs", func(d *db.DB) error {
-		jobs, err := d.Jobs.List(ctx, db.JobStatus(c.Status), c.Limit)
+		jobs, err := d.JobRecords.List(ctx, db.JobStatus(c.Status), c.Limit)
 		if err != nil {
 			return err
 		}
@@ -54,7 +54,7 @@ type jobsShow struct {
 
 func (c jobsShow) Run(ctx context.Context, env *environment) error {
 	return asOwner(ctx, env, "reiestr jobs", func(d *db.DB) error {
-		j, err := d.Jobs.Show(ctx, c.ID)
+		j, err := d.JobRecords.Show(ctx, c.ID)
 		if err != nil {
 			return jobError(c.ID, err)
 		}
@@ -80,7 +80,7 @@ type jobsRetry struct {
 
 func (c jobsRetry) Run(ctx context.Context, env *environment) error {
 	return asOwner(ctx, env, "reiestr jobs", func(d *db.DB) error {
-		id, err := d.Jobs.Retry(ctx, c.ID)
+		id, err := d.JobRecords.Retry(ctx, c.ID)
 		if err != nil {
 			return jobError(c.ID, err)
 		}

@@ -42,18 +42,6 @@ type Group[O, R any] struct {
 	taken    int             // lanes
 }
 
-// NewGroup makes a group of one lane.
-func NewGroup[O, R any](d *DB, run func(context.Context, []*Member[O, R]) error) *Group[O, R] {
-	return &Group[O, R]{room: d.room, lanes: 1, run: run}
-}
-
-// NewAbandonableGroup makes a group of one lane for commands whose outcome need not be known.
-func NewAbandonableGroup[O, R any](d *DB, run func(context.Context, []*Member[O, R]) error) *Group[O, R] {
-	g := NewGroup(d, run)
-	g.abandonable = true
-	return g
-}
-
 // Member is one command on its way through a group. Only run, which has it at that time, calls its methods.
 type Member[O, R any] struct {
 	Order O

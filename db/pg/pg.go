@@ -5,11 +5,12 @@ package pg
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgxlisten"
 
 	"github.com/reiestr/reiestr/internal/session"
 )
@@ -17,40 +18,9 @@ import (
 // acquireTimeout bounds the wait for a connection of the pool.
 const acquireTimeout = 15 * time.Second
 
-// DefaultWaiters is how many commands of a process may wait for held rows at a time, where Config does not say it.
-const DefaultWaiters = 100
-
-// Config says which database is used, and how.
-type Config struct {
-	URL      string // a PostgreSQL URL or key-value string; several hosts allowed
-	Role     Role
-	Name     string // application_name, shown in pg_stat_activity
-	MaxConns int32  // 0: pool_max_conns of the URL, or else the number of cores but at least 4
-	Waiters  int    // commands that may wait for held rows at a time; 0: DefaultWaiters
-
-	Observer Observer        // nil: nothing is observed
-	Tracer   pgx.QueryTracer // is told of every statement; nil: none
-}
-
-// Observer watches transactions, for metrics, traces and logs. Many goroutines call it at once, in the course of every
-// transaction.
-type Observer interface {
-	// Transaction: a transaction of that name begins. Its statements run with the context that is returned. end is called
-	// once, with the number of tries and the outcome.
-	Transaction(ctx context.Context, name string) (_ context.Context, end func(tries int, err error))
-
-	// Trace answers the traceparent of the context's trace; "": there is none.
-	Trace(ctx context.Context) string
-}
-
-// DBTX is what the accessors of sqlc need: its methods are those of sqlc's own DBTX.
-type DBTX interface {
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error)
-	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
-}
+// mostTries bounds how often a transaction is run that the database itself has undone (deadlock, serialisation
+// failure).
+const mostTries = 3
 
 // DB is the database as one role sees it. It is safe for concurrent use.
 type DB struct {
@@ -78,9 +48,15 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{pool: pool, session: wanted, room: newWaitingRoom(c.Waiters), observer: c.Observer}
-	d.pipeline = newPipeline(d)
-	return d, nil
+	room := newWaitingRoom(c.Waiters)
+	lanes := max(1, int(config.MaxConns)/2) // half of the connections, so that writes find one too
+	return &DB{
+		pool:     pool,
+		session:  wanted,
+		pipeline: newPipeline(named{pool, c.Observer}, room, lanes),
+		room:     room,
+		observer: c.Observer,
+	}, nil
 }
 
 // Close waits for the connections in use and closes all.
@@ -105,6 +81,96 @@ func (d *DB) Statements() DBTX { return named{d.pool, d.observer} }
 // round trip: a system call and a change of process cost as much as the look-up of a row.
 func (d *DB) Pipeline() DBTX { return pipelined{pipeline: d.pipeline} }
 
+// Check tells whether sessions are what the service relies on. It looks at one of the pool: a server that reads its
+// configuration anew changes open sessions too. If the session is not as wanted, the connections of the pool are
+// closed. Requests then need new ones, which are refused (see Unavailable). The error says in one line what to do.
+func (d *DB) Check(ctx context.Context) error {
+	c, err := d.acquire(ctx)
+	if err != nil {
+		return session.Explain(err)
+	}
+	err = d.session.Check(ctx, c.Conn().PgConn())
+	c.Release()
+	if isFault(err) {
+		d.pool.Reset()
+	}
+	return err
+}
+
+// Transact runs do in one transaction, READ COMMITTED whatever the server's defaults are, and commits what Last has not
+// committed. If do or the commit fails, nothing of it happened, with one exception that no client can rule out: a
+// connection lost during the commit (see Undone). name is for observers and for the error.
+func (d *DB) Transact(ctx context.Context, name string, do func(*Tx) error) (err error) {
+	ctx, end := d.observer.Transaction(ctx, name)
+	try := 1
+	err = errPanicked
+	defer func() { end(try, err) }()
+	for ; ; try++ {
+		err := d.try(ctx, do)
+		if err == nil {
+			return nil
+		}
+		if try == mostTries || !undoneByDatabase(err) || ctx.Err() != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		// Two transactions that met in a deadlock would meet again if both were repeated at once.
+		time.Sleep(rand.N(20 * time.Millisecond))
+	}
+}
+
+// try runs do in one transaction, once.
+func (d *DB) try(ctx context.Context, do func(*Tx) error) error {
+	c, err := d.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Release() // it closes a connection that could not be rolled back
+	t := &Tx{ctx: ctx, conn: c.Conn(), statement: named{c.Conn(), d.observer}}
+	return t.run(do)
+}
+
+// Patiently runs try, and runs it again as long as it finds its rows held: after a pause each, for lockPatience in all.
+// The command has no connection in between. Errors: ErrCrowded, ErrHeld, those of try.
+func (d *DB) Patiently(ctx context.Context, try func() (held bool, err error)) error {
+	return d.room.patiently(ctx, try)
+}
+
+// Listen tells a subscriber what is notified on a channel, until ctx ends. It has a connection of its own beside the
+// pool, all of whose connections may be in use.
+func (d *DB) Listen(ctx context.Context, channel string, s Subscriber) {
+	listener := pgxlisten.Listener{
+		Connect: func(ctx context.Context) (*pgx.Conn, error) {
+			return pgx.ConnectConfig(ctx, d.pool.Config().ConnConfig)
+		},
+		ReconnectDelay: listenAgain,
+		LogError: func(ctx context.Context, err error) {
+			if ctx.Err() == nil {
+				s.Lost(err)
+			}
+		},
+	}
+	listener.Handle(channel, subscription{s})
+	listener.Listen(ctx) //nolint:errcheck // it ends when ctx does
+}
+
+// Notify sends notifications to all listeners of a channel, one a payload. It is a transaction of its own: a NOTIFY
+// inside other transactions would make their commits wait for each other.
+func (d *DB) Notify(ctx context.Context, channel string, payloads ...string) error {
+	const notify = "SELECT pg_catalog.pg_notify($1, payload) FROM pg_catalog.unnest($2::text[]) AS payload"
+	_, err := d.pool.Exec(ctx, notify, channel, payloads)
+	return err
+}
+
+// NewGroup makes a group of one lane, whose commands run carries out.
+func NewGroup[O, R any](d *DB, run func(context.Context, []*Member[O, R]) error) *Group[O, R] {
+	return &Group[O, R]{room: d.room, lanes: 1, run: run}
+}
+
+// NewAbandonableGroup makes a group of one lane for commands whose outcome need not be known.
+func NewAbandonableGroup[O, R any](d *DB, run func(context.Context, []*Member[O, R]) error) *Group[O, R] {
+	return &Group[O, R]{room: d.room, lanes: 1, run: run, abandonable: true}
+}
+
 // acquire takes a connection of the pool. ErrNoConnection: all are in use and none was given back in time.
 func (d *DB) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	waiting, cancel := context.WithTimeout(ctx, acquireTimeout)
@@ -115,12 +181,3 @@ func (d *DB) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	}
 	return c, err
 }
-
-// unobserved is the Observer that watches nothing.
-type unobserved struct{}
-
-func (unobserved) Transaction(ctx context.Context, _ string) (context.Context, func(int, error)) {
-	return ctx, func(int, error) {}
-}
-
-func (unobserved) Trace(context.Context) string { return "" }

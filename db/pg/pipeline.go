@@ -23,10 +23,9 @@ type query struct {
 	args []any
 }
 
-func newPipeline(d *DB) *pipeline {
-	p := &pipeline{direct: named{d.pool, d.observer}}
-	p.group = NewAbandonableGroup(d, p.run)
-	p.group.lanes = max(1, int(d.pool.Config().MaxConns)/2) // half of the connections, so that writes find one too
+func newPipeline(direct named, room *waitingRoom, lanes int) *pipeline {
+	p := &pipeline{direct: direct}
+	p.group = &Group[query, *answer]{room: room, lanes: lanes, run: p.run, abandonable: true}
 	return p
 }
 

@@ -19,6 +19,18 @@ const (
 	Owner Role = "reiestr_owner" // the operator's commands
 )
 
+// Config says which database is used, and how.
+type Config struct {
+	URL      string // a PostgreSQL URL or key-value string; several hosts allowed
+	Role     Role
+	Name     string // application_name, shown in pg_stat_activity
+	MaxConns int32  // 0: pool_max_conns of the URL, or else the number of cores but at least 4
+	Waiters  int    // commands that may wait for held rows at a time; 0: DefaultWaiters
+
+	Observer Observer        // nil: nothing is observed
+	Tracer   pgx.QueryTracer // is told of every statement; nil: none
+}
+
 // timeouts of a session, by the role it takes on; 0: none. They travel with each connection, as settings of a role in
 // the database count only for sessions that log in as that role.
 var timeouts = map[Role]struct{ statement, lock, idleInTransaction time.Duration }{
@@ -60,22 +72,6 @@ func poolConfig(c Config, wanted session.Wanted) (*pgxpool.Config, error) {
 		return nil
 	}
 	return config, nil
-}
-
-// Check tells whether sessions are what the service relies on. It looks at one of the pool: a server that reads its
-// configuration anew changes open sessions too. If the session is not as wanted, the connections of the pool are
-// closed. Requests then need new ones, which are refused (see Unavailable). The error says in one line what to do.
-func (d *DB) Check(ctx context.Context) error {
-	c, err := d.acquire(ctx)
-	if err != nil {
-		return session.Explain(err)
-	}
-	err = d.session.Check(ctx, c.Conn().PgConn())
-	c.Release()
-	if isFault(err) {
-		d.pool.Reset()
-	}
-	return err
 }
 
 func isFault(err error) bool {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,9 +20,8 @@ const (
 // that it is met only when the connection is dead.
 const commitTimeout = 30 * time.Second
 
-// mostTries bounds how often a transaction is run that the database itself has undone (deadlock, serialisation
-// failure).
-const mostTries = 3
+// rollbackTimeout bounds the wait for a rollback. After it the connection is closed, which undoes the transaction too.
+const rollbackTimeout = 5 * time.Second
 
 // Tx is a transaction that sends its statements in as few round trips as their results allow. It takes statements in
 // three ways:
@@ -62,58 +60,29 @@ func (t *Tx) Context() context.Context { return t.ctx }
 // Observe runs the following statements with ctx, and has ended told the outcome of this try.
 func (t *Tx) Observe(ctx context.Context, ended func(err error)) { t.ctx, t.ended = ctx, ended }
 
-// Transact runs do in one transaction, READ COMMITTED whatever the server's defaults are, and commits what Last has not
-// committed. If do or the commit fails, nothing of it happened, with one exception that no client can rule out: a
-// connection lost during the commit (see Undone). name is for observers and for the error.
-func (d *DB) Transact(ctx context.Context, name string, do func(*Tx) error) (err error) {
-	ctx, end := d.observer.Transaction(ctx, name)
-	try := 1
-	err = errPanicked
-	defer func() { end(try, err) }()
-	for ; ; try++ {
-		err := d.try(ctx, do)
-		if err == nil {
-			return nil
-		}
-		if try == mostTries || !undoneByDatabase(err) || ctx.Err() != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		// Two transactions that met in a deadlock would meet again if both were repeated at once.
-		time.Sleep(rand.N(20 * time.Millisecond))
-	}
-}
-
 // errPanicked is what observers hear of a transaction that did not return.
 var errPanicked = errors.New("panic in a transaction")
 
-func (d *DB) try(ctx context.Context, do func(*Tx) error) (err error) {
-	c, err := d.acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer c.Release()
-	t := &Tx{ctx: ctx, conn: c.Conn(), statement: named{c.Conn(), d.observer}}
+// run runs do between the begin and the commit of the transaction. If either fails, it is rolled back.
+func (t *Tx) run(do func(*Tx) error) (err error) {
+	ctx := t.ctx // of the caller: Observe changes that of the statements
 	defer func() {
 		if t.ended != nil {
 			t.ended(err)
 		}
 	}()
-	defer func() {
-		// Also after a panic. A connection that cannot be rolled back is closed by Release.
-		if c.Conn().PgConn().TxStatus() != 'I' && !c.Conn().IsClosed() {
-			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer func() { // also after a panic
+		if t.conn.PgConn().TxStatus() != 'I' && !t.conn.IsClosed() {
+			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 			defer cancel()
-			_, rollbackErr := c.Exec(undo, rollback)
+			_, rollbackErr := t.conn.Exec(undo, rollback)
 			err = errors.Join(err, rollbackErr)
 		}
 	}()
 	t.queued.Queue(begin)
 	err = errPanicked
-	if err = do(t); err != nil {
+	if err = do(t); err != nil || t.done {
 		return err
-	}
-	if t.done {
-		return nil
 	}
 	t.queued.Queue(commit)
 	ending, cancel := uncancelled(t.ctx)
@@ -166,9 +135,28 @@ func (s soon) Query(context.Context, string, ...any) (pgx.Rows, error) {
 
 func (s soon) QueryRow(context.Context, string, ...any) pgx.Row { return failed{} }
 
+var errNotOneStatement = errors.New("a bulk statement can neither be queued nor be the last")
+
+func (soon) CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSource) (int64, error) {
+	return 0, errNotOneStatement
+}
+
+func (soon) SendBatch(context.Context, *pgx.Batch) pgx.BatchResults {
+	return failedBatch{err: errNotOneStatement}
+}
+
 type failed struct{}
 
 func (failed) Scan(...any) error { return errors.New("a statement with a result cannot be queued") }
+
+// failedBatch is a batch that was never sent.
+type failedBatch struct {
+	pgx.BatchResults
+	err error
+}
+
+func (f failedBatch) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, f.err }
+func (f failedBatch) Close() error                     { return f.err }
 
 // now sends what is queued with the statement, and the commit behind it if it is the last.
 type now struct {
@@ -200,6 +188,36 @@ func (n now) Query(_ context.Context, sql string, args ...any) (pgx.Rows, error)
 func (n now) QueryRow(_ context.Context, sql string, args ...any) pgx.Row {
 	trip, err := n.send(sql, args)
 	return pipelinedRow{trip, err}
+}
+
+// CopyFrom is what :copyfrom statements need. What is queued goes first, in a round trip of its own.
+func (n now) CopyFrom(
+	_ context.Context,
+	table pgx.Identifier,
+	columns []string,
+	rows pgx.CopyFromSource,
+) (int64, error) {
+	if err := n.settle(); err != nil {
+		return 0, err
+	}
+	return n.t.conn.CopyFrom(n.t.ctx, table, columns, binaryUUIDs{rows})
+}
+
+// SendBatch is what :batch… statements need. What is queued goes first, in a round trip of its own.
+func (n now) SendBatch(_ context.Context, batch *pgx.Batch) pgx.BatchResults {
+	if err := n.settle(); err != nil {
+		return failedBatch{err: err}
+	}
+	return n.t.statement.SendBatch(n.t.ctx, batch)
+}
+
+// settle sends what is queued.
+func (n now) settle() error {
+	if n.last {
+		return errNotOneStatement
+	}
+	_, err := n.t.flush(n.t.ctx)
+	return err
 }
 
 // send leaves the results standing at the statement.

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// DefaultWaiters is how many commands of a process may wait for held rows at a time, where Config does not say it.
+const DefaultWaiters = 100
+
 const (
 	// lockPatience is how long a command waits for a held row: as long as a statement may wait for a lock.
 	lockPatience = 5 * time.Second
@@ -54,17 +57,17 @@ func (r *waitingRoom) state() (now, most int, refused int64) {
 	return int(r.now.Load()), int(r.most), r.refused.Load()
 }
 
-// Patiently runs try, and runs it again as long as it finds its rows held: after a pause each, for lockPatience in all.
+// patiently runs try, and runs it again as long as it finds its rows held: after a pause each, for lockPatience in all.
 // The command has no connection in between. Errors: ErrCrowded, ErrHeld, what try says.
-func (d *DB) Patiently(ctx context.Context, try func() (held bool, err error)) error {
+func (r *waitingRoom) patiently(ctx context.Context, try func() (held bool, err error)) error {
 	held, err := try()
 	if !held || err != nil {
 		return err
 	}
-	if !d.room.enter() {
+	if !r.enter() {
 		return ErrCrowded
 	}
-	defer d.room.leave()
+	defer r.leave()
 	for end := time.Now().Add(lockPatience); ; {
 		select {
 		case <-ctx.Done():

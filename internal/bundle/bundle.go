@@ -103,7 +103,7 @@ func Load(ctx context.Context, d *db.DB, name string, r io.ReadSeeker, o Options
 		err = b.check(ctx)
 	}
 	if err == nil {
-		err = d.Load(ctx, o.DryRun, func(l *db.Loader) error { return b.load(ctx, l) })
+		err = d.Bundles.Load(ctx, o.DryRun, func(l *db.Loader) error { return b.load(ctx, l) })
 	}
 	if err != nil {
 		return nil, b.explain(name, err)

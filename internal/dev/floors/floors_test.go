@@ -1,5 +1,5 @@
 // Package floors holds the order of the packages, and of the files in the large ones, in which a newcomer can read
-// them: imports and references point down. It has only tests.
+// them: imports and references point down, and a method stands in the file of its type. It has only tests.
 package floors
 
 import (
@@ -44,8 +44,9 @@ var mayImport = map[string][]string{
 // knowsNoSQL are the packages that reach the database through package db only.
 var knowsNoSQL = []string{"worker", "api", "api/rest", "client"}
 
-// mostUpward bounds the references between the files of a package that point up, see upward.
-var mostUpward = map[string]int{"api": 0, "api/rest": 0, "db": 7}
+// ordered are the packages whose files have an order in which each refers only to files below it, and in which each
+// method stands in the file of its type.
+var ordered = []string{"api", "api/rest", "db", "db/pg", "worker"}
 
 const workshop = "internal/dev/"
 
@@ -92,15 +93,96 @@ func TestPackagesImportDownwards(t *testing.T) {
 
 func TestFilesReferDownwards(t *testing.T) {
 	t.Parallel()
-	for name, most := range mostUpward {
+	for _, name := range ordered {
 		all := references(t, filepath.Join("../../..", name))
 		if len(all) < 3 {
 			t.Fatalf("%s: references of %d files were found", name, len(all))
 		}
-		if up := upward(all); len(up) > most {
-			t.Errorf("%s: %d references between files point up, %d may:\n%s", name, len(up), most, strings.Join(up, "\n"))
+		if up := upward(all); len(up) > 0 {
+			t.Errorf("%s: references between files point up:\n%s", name, strings.Join(up, "\n"))
 		}
 	}
+}
+
+func TestMethodsStandInTheFileOfTheirType(t *testing.T) {
+	t.Parallel()
+	for _, name := range ordered {
+		methods, apart := methodsApart(parse(t, token.NewFileSet(), filepath.Join("../../..", name)))
+		if methods == 0 {
+			t.Errorf("%s: no method was found", name)
+		}
+		for _, m := range apart {
+			t.Errorf("%s: %s", name, m)
+		}
+	}
+}
+
+func TestMethodsApartAreFound(t *testing.T) {
+	t.Parallel()
+	files := map[string]*ast.File{}
+	for name, text := range map[string]string{
+		"a.go": "package p\ntype A struct{}\ntype G[K, V any] struct{}\nfunc (a *A) Here() {}\nfunc f() {}",
+		"b.go": "package p\ntype B int\nfunc (A) There() {}\nfunc (g *G[K, V]) There() {}\nfunc (b B) Here() {}",
+	} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, text, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = file
+	}
+	methods, apart := methodsApart(files)
+	want := []string{
+		"A.There is in b.go, its type is in a.go",
+		"G.There is in b.go, its type is in a.go",
+	}
+	if methods != 4 || !slices.Equal(apart, want) {
+		t.Errorf("%d methods, %q", methods, apart)
+	}
+}
+
+// methodsApart counts the methods of a package, and finds those in another file than their type.
+func methodsApart(files map[string]*ast.File) (methods int, apart []string) {
+	fileOf := map[string]string{} // by type
+	for name, file := range files {
+		for _, declaration := range file.Decls {
+			if general, ok := declaration.(*ast.GenDecl); ok {
+				for _, spec := range general.Specs {
+					if declared, ok := spec.(*ast.TypeSpec); ok {
+						fileOf[declared.Name.Name] = name
+					}
+				}
+			}
+		}
+	}
+	for name, file := range files {
+		for _, declaration := range file.Decls {
+			method, ok := declaration.(*ast.FuncDecl)
+			if !ok || method.Recv == nil {
+				continue
+			}
+			methods++
+			if of := receiver(method.Recv.List[0].Type); fileOf[of] != name {
+				apart = append(apart, of+"."+method.Name.Name+" is in "+name+", its type is in "+fileOf[of])
+			}
+		}
+	}
+	slices.Sort(apart)
+	return methods, apart
+}
+
+// receiver is the name of the type of a receiver, which may be a pointer and may have type parameters.
+func receiver(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.StarExpr:
+		return receiver(e.X)
+	case *ast.IndexExpr:
+		return receiver(e.X)
+	case *ast.IndexListExpr:
+		return receiver(e.X)
+	case *ast.Ident:
+		return e.Name
+	}
+	return ""
 }
 
 func TestUpwardFindsCycles(t *testing.T) {
@@ -115,28 +197,37 @@ func TestUpwardFindsCycles(t *testing.T) {
 	}
 }
 
-// references finds, for each file of a package, the other files that it refers to, and one name that each of them
-// defines. Imports are not resolved: what they define lies in no file of the package.
-func references(t *testing.T, dir string) map[string]map[string]string {
+// parse reads the files of a package, tests apart, by name.
+func parse(t *testing.T, fset *token.FileSet, dir string) map[string]*ast.File {
 	t.Helper()
 	p, err := build.ImportDir(dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fset := token.NewFileSet()
-	var files []*ast.File
-	found := map[string]map[string]string{}
+	files := map[string]*ast.File{}
 	for _, name := range p.GoFiles {
 		file, err := parser.ParseFile(fset, filepath.Join(dir, name), nil, parser.SkipObjectResolution)
 		if err != nil {
 			t.Fatal(err)
 		}
-		files = append(files, file)
+		files[name] = file
+	}
+	return files
+}
+
+// references finds, for each file of a package, the other files that it refers to, and one name that each of them
+// defines. Imports are not resolved: what they define lies in no file of the package.
+func references(t *testing.T, dir string) map[string]map[string]string {
+	t.Helper()
+	fset := token.NewFileSet()
+	files := parse(t, fset, dir)
+	found := map[string]map[string]string{}
+	for name := range files {
 		found[name] = map[string]string{}
 	}
 	info := types.Info{Uses: map[*ast.Ident]types.Object{}}
-	config := types.Config{Error: func(error) {}} // that the imports are missing
-	config.Check(dir, fset, files, &info)         //nolint:errcheck // see above
+	config := types.Config{Error: func(error) {}}                      // that the imports are missing
+	config.Check(dir, fset, slices.Collect(maps.Values(files)), &info) //nolint:errcheck // see above
 	fileOf := func(p token.Pos) string { return filepath.Base(fset.Position(p).Filename) }
 	for use, defined := range info.Uses {
 		if defined.Pkg() == nil || !defined.Pos().IsValid() || defined.Parent() == types.Universe {

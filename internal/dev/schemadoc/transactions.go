@@ -260,7 +260,10 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 		}
 		return err
 	})
-	part("By `reiestr jobs retry`", db.Owner, func(b *db.DB) error { _, err := b.Jobs.Retry(ctx, job.ID); return err })
+	part("By `reiestr jobs retry`", db.Owner, func(b *db.DB) error {
+		_, err := b.JobRecords.Retry(ctx, job.ID)
+		return err
+	})
 	if _, err := s.record(ctx, db.App, func(b *db.DB) error { return run(ctx, b) }); err != nil {
 		return err
 	}
@@ -287,8 +290,8 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 		_, err := b.Jobs.Get(ctx, s.caller.ClientID, job.ID)
 		return err
 	})
-	part("By `reiestr jobs list`", db.Owner, func(b *db.DB) error { _, err := b.Jobs.List(ctx, "", 1); return err })
-	part("By `reiestr jobs show`", db.Owner, func(b *db.DB) error { _, err := b.Jobs.Show(ctx, job.ID); return err })
+	part("By `reiestr jobs list`", db.Owner, func(b *db.DB) error { _, err := b.JobRecords.List(ctx, "", 1); return err })
+	part("By `reiestr jobs show`", db.Owner, func(b *db.DB) error { _, err := b.JobRecords.Show(ctx, job.ID); return err })
 
 	fields := map[string]any{
 		"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "", "issued_date": "2020-01-01",
@@ -451,7 +454,7 @@ func load(ctx context.Context, d *db.DB, s *stage) error {
 	if err != nil {
 		return err
 	}
-	return d.Load(ctx, false, func(l *db.Loader) error {
+	return d.Bundles.Load(ctx, false, func(l *db.Loader) error {
 		by, at := s.operator, l.Now
 		licenses := []db.LicenseRow{{
 			ID: uuid.New(), LegalEntityID: s.other, Type: "MSP", IsPrimary: true, IssuedDate: db.Date{Time: date(2020)},

@@ -18,7 +18,7 @@ func TestRetry(t *testing.T) {
 			operator := h.open(t, db.Owner, noon)
 			e := newUse()
 			job := ends[name](t, h, e)
-			id, err := operator.Jobs.Retry(t.Context(), job.ID)
+			id, err := operator.JobRecords.Retry(t.Context(), job.ID)
 			if !allowed {
 				if err == nil || !strings.Contains(err.Error(), "can be retried") {
 					t.Errorf("%v", err)
@@ -28,7 +28,7 @@ func TestRetry(t *testing.T) {
 			if err != nil || id == job.ID {
 				t.Fatalf("%s, %v", id, err)
 			}
-			if _, err := operator.Jobs.Retry(t.Context(), job.ID); err == nil ||
+			if _, err := operator.JobRecords.Retry(t.Context(), job.ID); err == nil ||
 				!strings.Contains(err.Error(), "pending already") {
 				t.Errorf("twice: %v", err)
 			}
@@ -43,12 +43,13 @@ func TestRetry(t *testing.T) {
 	}
 	h := newHouse(t)
 	operator := h.open(t, db.Owner, noon)
-	if _, err := operator.Jobs.Retry(t.Context(), uuid.New()); err != db.ErrNotFound {
+	if _, err := operator.JobRecords.Retry(t.Context(), uuid.New()); err != db.ErrNotFound {
 		t.Errorf("none: %v", err)
 	}
 	pending := newUse()
 	job := pending.accept(t, h)
-	if _, err := operator.Jobs.Retry(t.Context(), job.ID); err == nil || !strings.Contains(err.Error(), "is pending") {
+	_, err := operator.JobRecords.Retry(t.Context(), job.ID)
+	if err == nil || !strings.Contains(err.Error(), "is pending") {
 		t.Errorf("pending: %v", err)
 	}
 }

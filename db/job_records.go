@@ -26,9 +26,12 @@ type JobRecord struct {
 	EndedAt          *time.Time `json:"ended_at,omitempty"`
 }
 
+// JobRecords are the jobs of all clients, for the operator.
+type JobRecords struct{ db *statements }
+
 // List answers at most so many jobs of a status ("": of any): first those that are pending, then those that ended,
 // latest first. Owner only.
-func (j *Jobs) List(ctx context.Context, status JobStatus, limit int) ([]JobRecord, error) {
+func (j *JobRecords) List(ctx context.Context, status JobStatus, limit int) ([]JobRecord, error) {
 	rows, err := j.db.read().ListJobs(ctx, sqlc.ListJobsParams{Status: string(status), SizeLimit: int32(limit)})
 	found := make([]JobRecord, len(rows))
 	for i, r := range rows {
@@ -38,7 +41,7 @@ func (j *Jobs) List(ctx context.Context, status JobStatus, limit int) ([]JobReco
 }
 
 // Show finds a job. ErrNotFound: there is none. Owner only.
-func (j *Jobs) Show(ctx context.Context, id uuid.UUID) (JobRecord, error) {
+func (j *JobRecords) Show(ctx context.Context, id uuid.UUID) (JobRecord, error) {
 	row, err := j.db.read().ShowJob(ctx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = ErrNotFound
@@ -48,7 +51,7 @@ func (j *Jobs) Show(ctx context.Context, id uuid.UUID) (JobRecord, error) {
 
 // Retry makes a new job of the order of one that failed with InternalError and answers its id. ErrNotFound: there is no
 // such job; any other job cannot be retried, which the error says. Owner only.
-func (j *Jobs) Retry(ctx context.Context, id uuid.UUID) (uuid.UUID, error) {
+func (j *JobRecords) Retry(ctx context.Context, id uuid.UUID) (uuid.UUID, error) {
 	row, err := j.db.read().RetryJob(ctx, id)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
