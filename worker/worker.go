@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	batchSize = 100 // jobs a transaction
+	// BatchSize is how many jobs one transaction takes at most.
+	BatchSize = 100
 	// pollEvery is how often an idle worker looks for jobs that it was not woken for.
 	pollEvery = time.Second
 	// repeatEvery is how often a busy worker looks for a job that could not be carried out before.
@@ -132,9 +133,9 @@ func (p *Pool) work(ctx context.Context) {
 
 // drain runs one batch of the jobs that have not been tried before, and tells whether there may be more.
 func (p *Pool) drain(ctx context.Context) (more bool) {
-	taken, err := p.run(ctx, db.Claim{Size: batchSize})
+	taken, err := p.run(ctx, db.Claim{Size: BatchSize})
 	switch {
-	case err == nil && len(taken) == batchSize:
+	case err == nil && len(taken) == BatchSize:
 		p.signal() // there is work for another worker
 		return true
 	case err == nil:
