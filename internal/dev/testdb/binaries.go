@@ -15,8 +15,8 @@ const (
 	memoryWanted = 2 << 30 // bytes; the default of Docker's own containers, 64 MB, would not do
 )
 
-// startBinaries runs the server from the binaries of this machine, which are downloaded where there are none. It looks
-// for them itself: without any, pgserver would turn to a container first.
+// startBinaries runs the server from the binaries of this machine. Where this machine has none, they are downloaded. It
+// looks for the binaries itself, because pgserver without binaries would start a container first.
 func startBinaries(ctx context.Context) (*Server, error) {
 	bin, err := pgserver.Install(ctx, pgserver.Config{
 		Bin:      os.Getenv("REIESTR_POSTGRES_BIN"),
@@ -35,8 +35,8 @@ func startBinaries(ctx context.Context) (*Server, error) {
 	return &Server{URL: server.URL(), Description: server.Description(), stop: server.Close}, nil
 }
 
-// preferMemory sets TMPDIR, below which a temporary server has its data, to a folder in memory until restore is called:
-// making and dropping a database takes 30 ms there, ten times as long on a slow disk. It changes nothing where
+// preferMemory sets TMPDIR, the place of the data of a temporary server, to a folder in memory until restore is called:
+// making and dropping a database takes 30 ms there, and ten times as long on a slow disk. It changes nothing where
 // TMPDIR is set already, or where the machine has no such folder or too little room in it.
 func preferMemory() (restore func()) {
 	var memory syscall.Statfs_t

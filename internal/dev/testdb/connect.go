@@ -6,8 +6,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Pin gives a connection of a test's own what it would have from a server without defaults of its own (see [Serve]). It
-// is for connections that lay out fixtures and look: those of the service have to see to themselves.
+// Pin sets the parameters of a session that the defaults of the server may change (see [Serve]). It is for the
+// connections with which tests write fixtures and read results. The service sets the parameters of its own connections.
 func Pin(config *pgx.ConnConfig) {
 	for name, value := range map[string]string{
 		"default_transaction_isolation": "read committed",
@@ -19,7 +19,7 @@ func Pin(config *pgx.ConnConfig) {
 	}
 }
 
-// Connect opens a connection of a test's own.
+// Connect opens a connection with pinned parameters.
 func Connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {

@@ -22,8 +22,8 @@ const (
 	imageVariable = "REIESTR_TEST_POSTGRES_IMAGE"
 	defaultImage  = "postgres:17"
 
-	// runVariable names a run of tests; its value is that of runLabel on the run's containers, by which whoever began
-	// the run finds those that were left behind.
+	// runVariable names a run of tests. Its value is the value of runLabel on the containers of the run, so that a script
+	// can find containers that were left behind.
 	runVariable = "REIESTR_TEST_RUN"
 	runLabel    = "org.reiestr.test-run"
 
@@ -36,7 +36,7 @@ const (
 	dialLimit     = 3 * time.Second  // for its port
 )
 
-// startContainer runs the server in a container, stopped at once when it is closed: its data are gone with it.
+// startContainer runs the server in a container. Close stops the container at once, and its data are removed with it.
 func startContainer(ctx context.Context) (*Server, error) {
 	// This process stops the container itself, and the reaper would be one more image to pull.
 	if os.Getenv("TESTCONTAINERS_RYUK_DISABLED") == "" {
@@ -57,7 +57,7 @@ func startContainer(ctx context.Context) (*Server, error) {
 		testcontainers.WithCmd(command...),
 		testcontainers.WithLabels(map[string]string{runLabel: cmp.Or(os.Getenv(runVariable), "unnamed")}),
 		testcontainers.WithWaitStrategyAndDeadline(readyLimit,
-			// Once from the server that prepares the data directory, once from the one that stays.
+			// The first message is of the server that prepares the data directory, the second of the server that stays.
 			wait.ForLog("database system is ready to accept connections").WithOccurrence(2).
 				WithPollInterval(50*time.Millisecond),
 			wait.ForMappedPort("5432/tcp").WithPollInterval(50*time.Millisecond),
@@ -76,9 +76,9 @@ func startContainer(ctx context.Context) (*Server, error) {
 	return nil, fmt.Errorf("%w: %w", errAbsent, errors.Join(err, stop(context.WithoutCancel(ctx))))
 }
 
-// reachable is the server's URL as seen from this process. That is not always the one testcontainers answers: in what
-// looks like a container to it, it takes the engine for the host's, and an engine in that same container has its ports
-// on the loopback interface.
+// reachable is the URL of the server as this process reaches it. The URL of testcontainers can be wrong: in an
+// environment that looks like a container, testcontainers takes the engine for the engine of the host. An engine that
+// runs in the same container has its ports on the loopback interface.
 func reachable(ctx context.Context, container *postgres.PostgresContainer) (string, error) {
 	address, err := container.ConnectionString(ctx, "sslmode=disable", "connect_timeout=20")
 	if err != nil {
@@ -101,7 +101,7 @@ func reachable(ctx context.Context, container *postgres.PostgresContainer) (stri
 	return "", errors.Join(failed...)
 }
 
-// ensureImage makes sure that an engine answers and has the image, which it pulls if need be.
+// ensureImage makes sure that a Docker engine answers and has the image. It pulls a missing image.
 func ensureImage(ctx context.Context, name string) error {
 	provider, err := dockerProvider()
 	if err != nil {
@@ -133,7 +133,7 @@ func ensureImage(ctx context.Context, name string) error {
 	return err
 }
 
-// dockerProvider is testcontainers' own, which panics where it finds no engine to talk to.
+// dockerProvider is that of testcontainers, which panics where it finds no engine.
 func dockerProvider() (provider *testcontainers.DockerProvider, err error) {
 	defer func() {
 		if reason := recover(); reason != nil {

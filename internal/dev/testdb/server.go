@@ -12,16 +12,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// What decides over the server of the tests.
+// Variables of the environment that choose the server of the tests.
 const (
-	// demandVariable names the one source that will do: url, container or binaries.
+	// demandVariable names the only source that is allowed: url, container or binaries.
 	demandVariable = "REIESTR_TEST_SERVER"
 	// urlVariable is the URL of a login that may create databases and roles.
 	urlVariable = "REIESTR_TEST_DATABASE_URL"
 	// servedVariable accompanies a URL that withdb has set: source and description of the server behind it.
 	servedVariable = "REIESTR_TEST_SERVED_BY"
-	// settingsVariable are defaults that the server gives every session, name=value parted by commas: those of a server
-	// that somebody has hardened, under which the service has to work as under any other.
+	// settingsVariable holds defaults that the server gives every session, as name=value with commas between. With the
+	// defaults of a hardened server the service has to work as with any others.
 	settingsVariable = "REIESTR_TEST_POSTGRES_SETTINGS"
 )
 
@@ -36,7 +36,7 @@ type Server struct {
 	Source      string // url, container or binaries
 	Description string // one line for people: the source, the server, and why the sources before were passed over
 
-	stop  func(context.Context) error // nil: the server is not ours to stop
+	stop  func(context.Context) error // nil: this process has not started the server
 	outro string                      // how to stop a server that outlives this process; empty: it cannot
 	idle  chan *pgx.Conn
 }
@@ -50,7 +50,7 @@ type source struct {
 var (
 	// errAbsent: the source has nothing to offer here, and the next one may be asked.
 	errAbsent = errors.New("not to be had")
-	// errNoURL is the usual case, and not worth a word where another source serves.
+	// errNoURL is the usual case: a description does not mention it.
 	errNoURL = fmt.Errorf("%w: %s is not set", errAbsent, urlVariable)
 )
 
@@ -63,7 +63,7 @@ var (
 //     none, they are downloaded from REIESTR_POSTGRES_MIRROR, unless REIESTR_POSTGRES_DOWNLOAD is never.
 //
 // REIESTR_TEST_SERVER demands one of them by name: then the others are not asked. REIESTR_TEST_POSTGRES_SETTINGS are
-// defaults that a server that is started gives its sessions, as name=value,name=value.
+// defaults for the sessions of a server that is started here, as name=value,name=value.
 func Serve(ctx context.Context) (*Server, error) {
 	return serve(ctx, os.Getenv(demandVariable), []source{
 		{givenSource(), given},
@@ -125,10 +125,10 @@ func (s *Server) introduce(ctx context.Context, passed []error) error {
 	return nil
 }
 
-// harden gives a server that was started here the defaults, and returns when new sessions have them.
+// harden sets the defaults on a server that was started here. It returns when new sessions have them.
 func (s *Server) harden(ctx context.Context, defaults string) error {
 	if defaults == "" || os.Getenv(servedVariable) != "" {
-		return nil // none are asked for, or withdb has seen to them
+		return nil // no defaults are set, or withdb has set them
 	}
 	if s.stop == nil {
 		return fmt.Errorf("%s is for servers that are started for the tests, and %s names one that is not", settingsVariable,
@@ -161,7 +161,7 @@ func (s *Server) harden(ctx context.Context, defaults string) error {
 	}
 }
 
-// Close stops the server if it was started by this process, and keeps it running if there are databases of failed tests
+// Close stops the server if it was started by this process, and keeps it running if it has databases of failed tests
 // to be looked at.
 func (s *Server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -179,7 +179,7 @@ func (s *Server) Close() error {
 	return s.stop(ctx)
 }
 
-// keeps says whether databases of failed tests were asked to be kept, and were.
+// keeps tells whether databases of failed tests were kept, as REIESTR_TEST_KEEP demands.
 func (s *Server) keeps(ctx context.Context) (kept bool) {
 	if os.Getenv(keepVariable) != "1" {
 		return false
@@ -194,12 +194,12 @@ func (s *Server) keeps(ctx context.Context) (kept bool) {
 	return kept && err == nil
 }
 
-// Environment is what makes the tests of another process use this server.
+// Environment holds the variables by which the tests of another process find this server.
 func (s *Server) Environment() []string {
 	return []string{urlVariable + "=" + s.URL, servedVariable + "=" + s.Description}
 }
 
-// givenSource is the source of the server at the given URL: url, or what withdb started it from.
+// givenSource is the source of the server at the given URL: url, or the source from which withdb started it.
 func givenSource() string {
 	if name, _, found := strings.Cut(os.Getenv(servedVariable), ","); found {
 		return name

@@ -63,7 +63,7 @@ func TestServeAsksInOrder(t *testing.T) {
 	}
 }
 
-// What withdb has started counts as what it is, in the processes that it hands the URL to as well.
+// A server that withdb started keeps its source in the processes that get its URL.
 func TestServedByWithdb(t *testing.T) {
 	server, _, err := shared.get()
 	if err != nil {
@@ -104,14 +104,14 @@ func TestServerTakesSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv(servedVariable, "")
-	t.Setenv(settingsVariable, "cursor_tuple_fraction=0.25,application_name=hardened") // which nobody minds
+	t.Setenv(settingsVariable, "cursor_tuple_fraction=0.25,application_name=hardened") // harmless
 	stranger := func(context.Context) (*Server, error) { return &Server{URL: server.URL}, nil }
 	if got, err := serve(t.Context(), "", []source{{"url", stranger}}); err == nil ||
 		!strings.Contains(err.Error(), settingsVariable) {
-		t.Errorf("got %v, %v: the settings of a server that is not ours are not ours to change", got, err)
+		t.Errorf("got %v, %v: the settings of a given server must not be changed", got, err)
 	}
 	if server.Source == "url" {
-		t.Skip("there is no server of ours")
+		t.Skip("the tests have started no server")
 	}
 
 	t.Cleanup(func() {
@@ -138,7 +138,7 @@ func TestServerTakesSettings(t *testing.T) {
 		t.Errorf("a new session has %s", value)
 	}
 	if !strings.Contains(got.Description, "cursor_tuple_fraction=0.25") {
-		t.Errorf("the description does not tell: %s", got.Description)
+		t.Errorf("the description does not name the setting: %s", got.Description)
 	}
 	t.Setenv(settingsVariable, "no_such_setting=1")
 	if got, err := serve(t.Context(), "", []source{{"binaries", ours}}); err == nil {

@@ -11,14 +11,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// makeLock and its name serialise the makers of a database on one server; the number is arbitrary.
+// makeLock is the advisory lock under which processes make a database, one at a time. The number is arbitrary.
 const makeLock = 810265739
 
-// prepareTemplate answers the name of the database that the migrations have been applied to, which is made unless it is
-// there. The name holds a digest of the migrations, so a template is never out of date. Any number of processes may ask
-// at once. A template takes no connections, so nothing stands in the way of cloning it, and no test can change it.
+// prepareTemplate answers the name of the template: the database to which the migrations have been applied. A missing
+// template is made. The name holds a digest of the migrations, so a template is never out of date. Any number of
+// processes may call it at once. A template takes no connections, so it can always be cloned, and no test can change
+// it.
 //
-// It is made under another name: what has the template's name is complete, whenever its maker was interrupted.
+// The template gets its name when it is complete. Until then it has the name of a draft, so an interrupted process
+// leaves only a draft behind.
 func prepareTemplate(ctx context.Context, s *Server, files fs.FS, up func(context.Context, string) error) (string,
 	error) {
 	digest, err := fingerprint(files)
@@ -30,8 +32,8 @@ func prepareTemplate(ctx context.Context, s *Server, files fs.FS, up func(contex
 		"ALTER DATABASE "+name+"_draft ALLOW_CONNECTIONS false")
 }
 
-// makeOnce makes a database, as CREATE DATABASE with these options and then fill do, unless it is there; the draft's
-// name is name with _draft; seal are last statements about it.
+// makeOnce makes a database unless it exists: CREATE DATABASE with these options, then fill. The name of the draft is
+// name with _draft. The statements in seal come last.
 func makeOnce(ctx context.Context, s *Server, name, options string, fill func(context.Context, string) error,
 	seal ...string) error {
 	draft := name + "_draft"

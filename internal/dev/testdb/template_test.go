@@ -21,10 +21,10 @@ func migrationsOf(content string) fs.FS {
 	return fstest.MapFS{"1.sql": {Data: []byte(content)}}
 }
 
-// unique is content that no other run has had on the same server.
+// unique is a migration that no other run has had on the same server.
 func unique() fs.FS { return migrationsOf("-- " + rand.Text()) }
 
-// dropAtEnd removes a test's own template.
+// dropAtEnd removes the template of the test.
 func dropAtEnd(t *testing.T, server *pgx.Conn, name string) {
 	t.Cleanup(func() {
 		if _, err := server.Exec(context.Background(), "DROP DATABASE IF EXISTS "+name); err != nil {
@@ -33,7 +33,7 @@ func dropAtEnd(t *testing.T, server *pgx.Conn, name string) {
 	})
 }
 
-// raceVariable tells a process that it is one of those that TestTemplateMadeByOneOfManyProcesses starts.
+// raceVariable marks the processes that TestTemplateMadeByOneOfManyProcesses starts.
 const raceVariable = "REIESTR_TESTDB_RACE"
 
 func TestTemplateMadeByOneOfManyProcesses(t *testing.T) {
@@ -93,7 +93,7 @@ func oneOfManyProcesses(t *testing.T, files fs.FS) {
 			return err
 		}
 		defer conn.Close(ctx)
-		time.Sleep(100 * time.Millisecond) // for the others to be there
+		time.Sleep(100 * time.Millisecond) // the other processes arrive meanwhile
 		return execAll(ctx, conn, "CREATE TABLE migrated ()")
 	})
 	if err != nil {
@@ -123,7 +123,7 @@ func TestTemplateTakesNoConnections(t *testing.T) {
 	}
 	if conn, err := pgx.Connect(t.Context(), address); err == nil {
 		conn.Close(t.Context())
-		t.Errorf("%s can be connected to, and changed", template)
+		t.Errorf("%s accepts connections", template)
 	}
 }
 
@@ -151,12 +151,12 @@ func TestHalfMadeTemplateIsRemoved(t *testing.T) {
 
 	name, err := prepareTemplate(t.Context(), server, files, func(context.Context, string) error { return nil })
 	if err != nil || count() != 1 {
-		t.Fatalf("after the mending: %v and %d databases, want one", err, count())
+		t.Fatalf("after the repair: %v and %d databases, want one", err, count())
 	}
 	dropAtEnd(t, conn, name)
 }
 
-// A maker that is killed leaves its draft, which nobody must take for the template.
+// A process that is killed leaves its draft. No other process may take the draft for the template.
 func TestDraftOfKilledMakerIsReplaced(t *testing.T) {
 	t.Parallel()
 	server, _, err := shared.get()
@@ -183,7 +183,7 @@ func TestDraftOfKilledMakerIsReplaced(t *testing.T) {
 		}
 		defer conn.Close(ctx)
 		if query[bool](t, conn, "SELECT to_regclass('half_made') IS NOT NULL") {
-			t.Error("the draft was gone on with")
+			t.Error("the draft was used further")
 		}
 		return nil
 	})

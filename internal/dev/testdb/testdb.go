@@ -1,5 +1,5 @@
-// Package testdb gives a test a PostgreSQL database of its own: a clone of a template that all migrations have been
-// applied to, made in some 20 ms.
+// Package testdb gives each test a PostgreSQL database of its own. The database is a clone of a template to which all
+// migrations have been applied. A clone takes some 20 ms.
 //
 // A package whose tests need databases wraps its tests in [Main] and asks for a database with [New]:
 //
@@ -10,8 +10,8 @@
 //		…
 //	}
 //
-// [Serve] says where the server comes from. Under plain "go test" each package's process that asks for a database has a
-// server of its own; the command withdb starts one for all the packages of a run:
+// [Serve] tells where the server comes from. Under plain "go test" the process of each package starts a server of its
+// own, if its tests ask for a database. The command withdb starts one server for all packages of a run:
 //
 //	go run ./internal/dev/testdb/withdb -- go test -race ./...
 package testdb
@@ -36,7 +36,7 @@ import (
 )
 
 const (
-	// keepVariable set to 1 leaves the databases of failed tests, and with them a container that serves them, in place.
+	// keepVariable set to 1 keeps the databases of failed tests, and the container that holds them.
 	keepVariable = "REIESTR_TEST_KEEP"
 	// databasePrefix begins the name of every test's database.
 	databasePrefix = "reiestr_test_"
@@ -49,12 +49,12 @@ const (
 // Database is a test's own database.
 type Database struct {
 	Name string
-	// URL is that of a login that may SET ROLE to reiestr_owner and to reiestr_app.
+	// URL is for a login that may SET ROLE to reiestr_owner and to reiestr_app.
 	URL string
 }
 
 // Main runs the tests of a package and answers the exit code. The server is found or started when the first test asks
-// for a database, which one line on standard error tells, and stopped after the last test or at a signal to end.
+// for a database; one line on standard error describes it. It is stopped after the last test or at a signal to end.
 func Main(m *testing.M) int {
 	shared.open()
 	code := m.Run()
@@ -65,9 +65,9 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// New clones the template for the test and drops the clone when the test ends. It keeps it if the test has failed and
-// REIESTR_TEST_KEEP is 1, and logs the URL. Rights on the database itself, unlike all that it contains, are the
-// default.
+// New clones the template for the test and drops the clone when the test ends. If the test has failed and
+// REIESTR_TEST_KEEP is 1, New keeps the clone and logs its URL. Rights on the database itself are PostgreSQL's
+// defaults; those on its content are of the migrations.
 func New(t testing.TB) *Database {
 	t.Helper()
 	server, template, err := shared.get()
@@ -92,9 +92,9 @@ func New(t testing.TB) *Database {
 	return db
 }
 
-// Shared is a clone of the template that the first test which asks for it fills, for all tests on the server, also
-// those of later runs if it outlives this one. What is in it follows from the migrations and from the digest. Tests
-// leave it as they found it: they roll back.
+// Shared is a clone of the template that all tests on the server share, also those of later runs on the same server.
+// The first test that asks for it fills it. Its content follows from the migrations and from the digest. Tests must
+// leave it unchanged: they roll back.
 func Shared(t testing.TB, digest string, fill func(ctx context.Context, url string) error) *Database {
 	t.Helper()
 	server, template, err := shared.get()
@@ -112,8 +112,8 @@ func Shared(t testing.TB, digest string, fill func(ctx context.Context, url stri
 	return &Database{name, address}
 }
 
-// clone makes a database out of the template. FILE_COPY is the faster strategy for so small a database: 17 ms against
-// 60 for WAL_LOG where the data directory is in memory, 50 against 60 where it is on a disk.
+// clone makes a database from the template. FILE_COPY is the faster strategy for so small a database: 17 ms against 60
+// for WAL_LOG where the data directory is in memory, 50 against 60 where it is on a disk.
 func clone(ctx context.Context, server *Server, template string) (*Database, error) {
 	name := databasePrefix + strings.ToLower(rand.Text()[:12])
 	address, err := withDatabase(server.URL, name)
@@ -127,13 +127,13 @@ func clone(ctx context.Context, server *Server, template string) (*Database, err
 func withDatabase(address, name string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return "", errors.New("the database URL cannot be parsed") // the cause would quote it, password and all
+		return "", errors.New("the database URL cannot be parsed") // the cause would quote the URL with its password
 	}
 	u.Path = "/" + name
 	return u.String(), nil
 }
 
-// shared is the server of this process's tests.
+// shared is the server of the tests of this process.
 var shared process
 
 // process is a server and its template, started at the first use between open and close.
@@ -153,7 +153,8 @@ func (p *process) open() {
 	p.running, p.cancel = context.WithCancel(context.Background())
 }
 
-// get answers the server and the template's name. The first call starts them, and a failure of it is that of all.
+// get answers the server and the name of the template. The first call starts and makes them; its error is the error of
+// all later calls.
 func (p *process) get() (*Server, string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -168,7 +169,7 @@ func (p *process) get() (*Server, string, error) {
 }
 
 func (p *process) start() (err error) {
-	if os.Getenv(urlVariable) == "" { // a server of our own must not outlive us
+	if os.Getenv(urlVariable) == "" { // a server that this process starts must end with it
 		go p.closeAtSignal(p.cancel)
 	}
 	ctx, cancel := context.WithTimeout(p.running, startLimit)
@@ -185,7 +186,7 @@ func (p *process) closeAtSignal(cancel context.CancelFunc) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	<-signals
-	cancel() // a start under way, which close waits for
+	cancel() // the start that may be under way: close waits for its end
 	p.close()
 	os.Exit(1)
 }
@@ -202,7 +203,7 @@ func (p *process) close() error {
 	return p.server.Close()
 }
 
-// exec runs one statement on the server's own database, over a connection that is kept for the next caller.
+// exec runs one statement on the server's own database. The connection is kept for the next call.
 func (s *Server) exec(ctx context.Context, statement string) error {
 	var conn *pgx.Conn
 	select {

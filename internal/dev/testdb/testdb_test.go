@@ -81,17 +81,17 @@ func TestDatabaseIsMigratedAndTakesBothRoles(t *testing.T) {
 	}
 }
 
-// A server of our own counts statements, for those tests that ask.
+// A server that was started for the tests counts statements if a test asks for it.
 func TestServerCanCountStatements(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, New(t).URL)
 	if server, _, _ := shared.get(); server.Source == "url" {
-		t.Skip("the server is somebody else's")
+		t.Skip("the server was not started for the tests")
 	}
 	exec(t, conn, "CREATE EXTENSION pg_stat_statements")
 	if n := query[int](t, conn, "SELECT count(*) FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE "+
 		"datname = current_database())"); n != 0 {
-		t.Errorf("%d statements counted that nobody has asked for", n)
+		t.Errorf("%d statements were counted without a request", n)
 	}
 }
 
@@ -100,7 +100,7 @@ func TestDatabaseEndsWithItsTest(t *testing.T) {
 	var db *Database
 	t.Run("test", func(t *testing.T) {
 		db = New(t)
-		// Neither closed nor idle when the test ends.
+		// The connection is still open when the test ends.
 		if _, err := pgx.Connect(t.Context(), db.URL); err != nil {
 			t.Fatal(err)
 		}
@@ -173,11 +173,11 @@ func TestSharedIsFilledOnce(t *testing.T) {
 	}
 	conn := connect(t, second.URL)
 	if !query[bool](t, conn, "SELECT to_regclass('public.filling') IS NOT NULL AND to_regclass('ops.jobs') IS NOT NULL") {
-		t.Error("the database is not the migrated one that was filled")
+		t.Error("the database is not migrated or not filled")
 	}
 }
 
-// fatal ends the calling function by a panic, and keeps why.
+// fatal ends the calling function by a panic, and keeps the message.
 type fatal struct {
 	testing.TB
 	log []string
@@ -191,7 +191,7 @@ func (f *fatal) Fatalf(format string, args ...any) {
 func TestNewOutsideOfMain(t *testing.T) {
 	var closed process
 	if _, _, err := closed.get(); err == nil || !strings.Contains(err.Error(), "TestMain") {
-		t.Errorf("got %v, want a word about TestMain", err)
+		t.Errorf("got %v, want an error that names TestMain", err)
 	}
 }
 

@@ -1,9 +1,10 @@
-// Withdb runs a command with one PostgreSQL server for all the tests in it, found or started as [testdb.Serve] says:
+// Withdb runs a command with one PostgreSQL server for all tests of the command. [testdb.Serve] finds or starts the
+// server:
 //
 //	go run ./internal/dev/testdb/withdb -- go test -race ./...
 //
-// The tests find it by REIESTR_TEST_DATABASE_URL in their environment. One line tells which server it is; it is stopped
-// when the command ends, and the command's exit code is withdb's.
+// The tests find the server by REIESTR_TEST_DATABASE_URL in their environment. Withdb prints one line that describes
+// the server, and stops it when the command ends. The exit code is that of the command.
 package main
 
 import (
@@ -38,10 +39,10 @@ func main() {
 	os.Exit(code)
 }
 
-// run answers the command's exit code; an error is one of its surroundings.
+// run answers the exit code of the command. An error concerns the server or the start of the command.
 func run(command []string) (code int, err error) {
-	// Either signal ends the start. The command gets a terminal's interrupt by itself and a request to terminate from
-	// here, and in both cases the server has to outlast it.
+	// Both signals end the start of the server. A terminal sends its interrupt to the command too; a request to terminate
+	// is passed on to the command here. In both cases the server must run until the command has ended.
 	signalled, done := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer done()
 	terminated, done := signal.NotifyContext(context.Background(), syscall.SIGTERM)
