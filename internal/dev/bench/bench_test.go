@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// runSmall runs the command, small, and answers what it printed. That nothing failed, and that what was measured is
-// found in the database, the command sees to itself.
+// runSmall runs the command at a small scale, and answers its output. The command itself fails if an answer is wrong,
+// or if the database does not hold the measured changes.
 func runSmall(t *testing.T, args ...string) string {
 	t.Helper()
 	if _, err := findPgbench(""); err != nil {
@@ -31,7 +31,7 @@ func runSmall(t *testing.T, args ...string) string {
 	return out.String()
 }
 
-// cache is where the filled database is kept for all tests of this package.
+// cache is the folder that keeps the filled database for all tests of this package.
 var cache string
 
 func TestMain(m *testing.M) {
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	if cache, err = os.MkdirTemp("", "reiestr-bench-test-"); err != nil {
 		panic(err)
 	}
-	os.Chmod(cache, 0o711) //nolint:errcheck // PostgreSQL finds a way
+	os.Chmod(cache, 0o711) //nolint:errcheck // if it fails, the start of PostgreSQL fails
 	code := m.Run()
 	os.RemoveAll(cache)
 	os.Exit(code)

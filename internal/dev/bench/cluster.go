@@ -21,8 +21,8 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// settings are those of a small server of its own that keeps what it has acknowledged. A checkpoint comes before each
-// measurement and not in its middle.
+// settings are those of a small server that keeps every acknowledged commit. Checkpoints come before a measurement, not
+// during it.
 var settings = [][2]string{
 	{"fsync", "on"},
 	{"synchronous_commit", "on"},
@@ -34,14 +34,14 @@ var settings = [][2]string{
 	{"max_connections", "200"},
 }
 
-// sessionOptions make a session of pgbench one as the service has.
+// sessionOptions give a session of pgbench the settings of a session of the service.
 const sessionOptions = "-c role=reiestr_app -c search_path= -c timezone=UTC"
 
-// sentOptions are what the service sets beside for its own sake: a part of how it sends statements, and not of the
-// floor.
+// sentOptions add a setting that belongs to the way in which the service sends its statements. The floor does not have
+// it.
 const sentOptions = sessionOptions + " -c plan_cache_mode=force_generic_plan"
 
-// stage lays out what the paths need beside the population, restore puts it back after a measurement.
+// stage adds the rows that the paths need beside the population. restore undoes the changes of a measurement.
 var (
 	//go:embed stage.sql
 	stage string
@@ -49,7 +49,7 @@ var (
 	restore string
 )
 
-// filledFile is written into the data directory when everything is in it.
+// filledFile marks a data directory that has been filled completely.
 const filledFile = "filled"
 
 // cluster is a running PostgreSQL server with its population.
@@ -57,12 +57,12 @@ type cluster struct {
 	server *pgserver.Server
 	url    string
 	folder string
-	pid    int // of the postmaster; 0: not on this machine's process list
+	pid    int // of the postmaster; 0: the processes of this machine do not show it
 	size   population.Size
-	conn   *pgx.Conn // the superuser's
+	conn   *pgx.Conn // of the superuser
 }
 
-// sizeOf is the population for so many service requests. Each token has a legal entity of its own.
+// sizeOf is the size of a population with that number of service requests. Each token has a legal entity of its own.
 func sizeOf(scale int) population.Size {
 	return population.Size{
 		ServiceRequests: scale, LegalEntities: scale / 5, Licenses: scale / 2, Tokens: min(10_000, scale/50),
@@ -70,7 +70,7 @@ func sizeOf(scale int) population.Size {
 	}
 }
 
-// openCluster starts the server of this scale and schema under the cache folder. It is filled at the first time.
+// openCluster starts the server of this scale and schema, whose data are in the cache folder. The first call fills it.
 func openCluster(ctx context.Context, root, cache string, scale int, log *slog.Logger) (_ *cluster, err error) {
 	key, err := cacheKey(root)
 	if err != nil {
@@ -80,7 +80,7 @@ func openCluster(ctx context.Context, root, cache string, scale int, log *slog.L
 	_, err = os.Stat(filepath.Join(folder, filledFile))
 	filled := err == nil
 	if !filled {
-		if err := os.RemoveAll(folder); err != nil { // what an interrupted run has left
+		if err := os.RemoveAll(folder); err != nil { // the rest of an interrupted run
 			return nil, err
 		}
 	}
@@ -122,7 +122,7 @@ func openCluster(ctx context.Context, root, cache string, scale int, log *slog.L
 	return c, os.WriteFile(filepath.Join(folder, filledFile), nil, 0o644)
 }
 
-// start starts the server with the settings; it asks for a second start where they are new to it.
+// start starts the server with the settings. If the settings are new to the server, it has to start a second time.
 func (c *cluster) start(ctx context.Context, folder string, log *slog.Logger) error {
 	for range 2 {
 		var err error
@@ -140,7 +140,7 @@ func (c *cluster) start(ctx context.Context, folder string, log *slog.Logger) er
 		differs := false
 		for _, s := range settings {
 			var is bool
-			// A comparison that knows units: that of the file with what is in force.
+			// The server compares the two values, as it knows the units: that of its file and that in force.
 			err := c.conn.QueryRow(ctx, "SELECT coalesce((SELECT applied FROM pg_file_settings WHERE name = $1 AND setting = "+
 				"$2), false)", s[0], s[1]).Scan(&is)
 			if err != nil {
@@ -155,7 +155,7 @@ func (c *cluster) start(ctx context.Context, folder string, log *slog.Logger) er
 		}
 		if !differs {
 			text, err := os.ReadFile(filepath.Join(folder, "postgres", "postmaster.pid"))
-			if err == nil { // there is none where a container holds the data
+			if err == nil { // a server in a container has its files there
 				first, _, _ := strings.Cut(string(text), "\n")
 				c.pid, _ = strconv.Atoi(first)
 			}
@@ -169,7 +169,7 @@ func (c *cluster) start(ctx context.Context, folder string, log *slog.Logger) er
 	return errors.New("PostgreSQL does not take its settings")
 }
 
-// version is what the tables say of the server: where its data are, is nobody's business.
+// version describes the server for the tables. It leaves out where the data are.
 func (c *cluster) version() string {
 	version, _, _ := strings.Cut(c.server.Description(), ",")
 	return version
@@ -206,7 +206,7 @@ func (c *cluster) statements(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-// restore puts the rows back that measurements have changed, and leaves the server as after a checkpoint.
+// restore puts back the rows that measurements have changed. Afterwards the server is as after a checkpoint.
 func (c *cluster) restore(ctx context.Context) error {
 	if _, err := c.conn.PgConn().Exec(ctx, restore).ReadAll(); err != nil {
 		return fmt.Errorf("restoring: %w", err)
@@ -218,10 +218,11 @@ func (c *cluster) restore(ctx context.Context) error {
 		"CHECKPOINT")
 }
 
-// wearOut has the next run fill the database anew: this one changes it more than deleting and vacuuming can put back.
+// wearOut makes the next run fill the database anew: this run changes more than deleting and vacuuming can undo.
 func (c *cluster) wearOut() error { return os.Remove(filepath.Join(c.folder, filledFile)) }
 
-// warm has the operating system read the service requests and their histories, as far as it has memory.
+// warm reads the service requests and their histories, so that the operating system caches as many of them as memory
+// allows.
 func (c *cluster) warm(ctx context.Context) error {
 	return c.statements(ctx, "CREATE EXTENSION IF NOT EXISTS pg_prewarm SCHEMA bench",
 		"SELECT sum(bench.pg_prewarm(oid, 'read')) FROM pg_class WHERE relnamespace = 'medical_events'::regnamespace AND "+
@@ -235,7 +236,7 @@ func (c *cluster) number(ctx context.Context, query string, args ...any) (n int,
 	return n, err
 }
 
-// cacheKey tells apart what is filled into a database: the schema, the population and the stage.
+// cacheKey is a digest of everything that a filled database depends on: the schema, the population and the stage.
 func cacheKey(root string) (string, error) {
 	sum := sha256.New()
 	for _, folder := range []string{"migrations", "internal/dev/population", "internal/dev/bench"} {

@@ -16,13 +16,13 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/population"
 )
 
-// stormEvery is how often a crowd wants one service request while the others work undisturbed or not.
+// stormEvery is the time between two storms (see contention).
 const stormEvery = 2 * time.Second
 
-// contention measures what becomes of the throughput on other rows (released and used again, each time until the job
-// has ended) when, every two seconds, a crowd wants to use one service request at the same moment, each for a legal
-// entity of its own, and waits for the outcome. One gets it; each of the others is told 409, at once or as the end of
-// its job.
+// contention measures the throughput on other rows, first undisturbed and then with storms. On the other rows, clients
+// release and use service requests, and wait for the end of each job. A storm is a crowd of requests that want to use
+// one service request at the same moment, each for a legal entity of its own, and wait for the outcome. One of them
+// wins. All others are answered 409, at once or as the end of their job.
 func (b *bench) contention(ctx context.Context, c *cluster, r *report) (err error) {
 	if err := c.restore(ctx); err != nil {
 		return err
@@ -84,8 +84,8 @@ func (b *bench) contention(ctx context.Context, c *cluster, r *report) (err erro
 	return c.restore(ctx)
 }
 
-// storm has a crowd use one free service request, and tells how long the losers took. Not exactly one winner is an
-// error, and so is any answer that is neither success nor 409.
+// storm lets a crowd use one free service request, and answers the latencies of the losers. Any number of winners but
+// one is an error, and so is any answer that is neither a success nor 409.
 func (b *bench) storm(ctx context.Context, c *cluster, s *service) ([]time.Duration, error) {
 	var id uuid.UUID
 	err := c.conn.QueryRow(ctx, `SELECT id FROM medical_events.service_requests
@@ -113,7 +113,7 @@ func (b *bench) storm(ctx context.Context, c *cluster, s *service) ([]time.Durat
 		group.Go(func() {
 			<-start
 			begun := time.Now()
-			conn.SetDeadline(begun.Add(patience)) //nolint:errcheck // a connection that is closed says so below
+			conn.SetDeadline(begun.Add(patience)) //nolint:errcheck // the next exchange reports a closed connection
 			code, answer, err := conn.exchange(message)
 			o := &outcomes[i]
 			o.took, o.err = time.Since(begun), err
@@ -148,7 +148,7 @@ func (b *bench) storm(ctx context.Context, c *cluster, s *service) ([]time.Durat
 	return losers, err
 }
 
-// judged tells whether an answer to use says that it was done; what is neither that nor a conflict is an error.
+// judged tells whether an answer to use is a success. An answer that is neither a success nor a conflict is an error.
 func judged(code int, answer []byte) (won bool, err error) {
 	var said struct {
 		Data struct {

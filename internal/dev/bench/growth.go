@@ -14,14 +14,14 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/population"
 )
 
-// growthClients are few: the latency of one request is wanted, not that of the queue in front of it.
+// growthClients is small: the latency of one request is wanted, not the time in a queue.
 const growthClients = 2
 
 // measureGrowth measures the latency of one service request by id and by requisition at each scale. All databases and
-// services run at the same time and are asked one after the other, round by round; those that are not asked cost
-// nothing. What is looked up has been read once before, so that what is measured is the look-up and not the disk.
+// services run at the same time and are measured in turn, round by round; an idle one costs nothing. The rows have been
+// read once before, so that the measurement shows the look-up and not the disk.
 func (b *bench) measureGrowth(ctx context.Context) (r report, err error) {
-	tokens := math.MaxInt // as many everywhere: it is not the callers that grow
+	tokens := math.MaxInt // the same number at each scale: only the rows grow
 	for _, scale := range b.growth {
 		tokens = min(tokens, sizeOf(scale).Tokens)
 	}
@@ -45,7 +45,7 @@ func (b *bench) measureGrowth(ctx context.Context) (r report, err error) {
 	type site struct {
 		cluster *cluster
 		service *service
-		p50     [][]float64 // by look-up, one a round
+		p50     [][]float64 // for each look-up one of each round
 	}
 	var sites []*site
 	defer func() {
@@ -67,7 +67,7 @@ func (b *bench) measureGrowth(ctx context.Context) (r report, err error) {
 			return r, err
 		}
 	}
-	for _, s := range slices.Backward(sites) { // the largest first: it must not drive the others out
+	for _, s := range slices.Backward(sites) { // the largest first, so that it does not displace the others in the cache
 		if err := s.cluster.warm(ctx); err != nil {
 			return r, err
 		}
@@ -111,8 +111,8 @@ func (b *bench) measureGrowth(ctx context.Context) (r report, err error) {
 	return r, nil
 }
 
-// measureSoak puts a mixed load on the service and watches what it holds: memory, once a second, and goroutines before
-// and after.
+// measureSoak puts a mixed load on the service for a long time. It measures the memory of the service once a second,
+// and the goroutines before and after.
 func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 	c, err := openCluster(ctx, b.root, b.cache, b.scale, b.log)
 	if err != nil {
@@ -133,7 +133,7 @@ func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 		return r, err
 	}
 	cycle := c.cycle(b.clients)
-	reads := paths[2:] // what changes nothing is answered 200, as is an action whose end is waited for
+	reads := paths[2:] // they are answered 200, and so is an action that waits for its end
 	mixed := func(to []byte, client, n int) []byte {
 		if n%2 == 0 {
 			return cycle(to, client, n)
@@ -149,7 +149,7 @@ func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 		return r, err
 	}
 
-	var resident []float64 // MB, a second
+	var resident []float64 // MB, one value for each second
 	watching, stop := context.WithCancel(ctx)
 	watched := make(chan struct{})
 	go func() {
@@ -181,7 +181,7 @@ func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 		"error. Goroutines: %d before, %d after.\n",
 		b.clients, b.soak, measured.total, before, after)
 	if n := len(resident); n >= 3 {
-		// The first tenth is the warming up of caches; a tenth in front is compared with the last.
+		// In the first tenth caches fill. The second tenth is compared with the last one.
 		early, late := resident[n/10:max(n/5, n/10+1)], resident[n-max(1, n/10):]
 		r.atMost("memory resident, most", 100, []float64{float64(r.memory["all, mixed load"]) / 1e6}, " MB")
 		r.atMost("memory resident, last tenth to second tenth", 1.1, []float64{median(late) / median(early)}, "")
@@ -195,8 +195,8 @@ func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 	return r, c.restore(ctx)
 }
 
-// settledGoroutines asks the service how many goroutines it has, once its connections have ended: until there are no
-// more than wanted, or the number stays the same for a second.
+// settledGoroutines asks the service for its number of goroutines after its connections have ended. It asks until the
+// number is at most wanted, or stays the same for a second.
 func settledGoroutines(ctx context.Context, address string, wanted int) (n int, err error) {
 	same := 0
 	for same < 5 {

@@ -12,11 +12,12 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/population"
 )
 
-// waiters are more commands than the service has connections, and fewer than it lets wait (REIESTR_LOCK_WAITERS).
+// waiters is more than the connections of the service, and less than the commands that it allows to wait
+// (REIESTR_LOCK_WAITERS).
 const waiters = 60
 
-// heldPaths are what goes on beside commands that wait for a held legal entity: at rates at which an undisturbed
-// service is far from busy, so that p99 tells of waiting and not of the queue for the processor.
+// heldPaths are the requests that run beside commands that wait for a held legal entity. Their rates leave an
+// undisturbed service mostly idle, so that p99 shows waiting for locks and not the queue for the processor.
 var heldPaths = []struct {
 	name    string
 	rate    float64 // requests a second
@@ -37,8 +38,8 @@ var heldPaths = []struct {
 	}},
 }
 
-// held measures what becomes of reads, readiness and commands on other rows while sixty clients create licences for one
-// legal entity, whose row another session holds; each waits until it is answered 503, and asks again.
+// held measures reads, readiness and commands on other rows while sixty clients create licences for one legal entity,
+// whose row another session holds. Each of the sixty waits until it is answered 503, and then asks again.
 func (b *bench) held(ctx context.Context, c *cluster, r *report) (err error) {
 	if err := c.restore(ctx); err != nil {
 		return err
@@ -101,8 +102,8 @@ func (b *bench) beside(ctx context.Context, c *cluster, s *service) ([]sample, e
 	return measured, errors.Join(errs...)
 }
 
-// waitFor has clients create licences for the legal entity of a token until ctx ends. While it is held each answer is
-// 503.
+// waitFor lets clients create licences for the legal entity of a token until ctx ends. While another session holds the
+// legal entity each answer is 503.
 func (c *cluster) waitFor(ctx context.Context, address string, token int) error {
 	conns, err := dial(ctx, address, waiters)
 	if err != nil {
@@ -114,7 +115,7 @@ func (c *cluster) waitFor(ctx context.Context, address string, token int) error 
 		all.Go(func() {
 			message := c.createLicense(nil, 0, token-1)
 			for ctx.Err() == nil {
-				conn.SetDeadline(time.Now().Add(patience)) //nolint:errcheck // a connection that is closed says so below
+				conn.SetDeadline(time.Now().Add(patience)) //nolint:errcheck // the next exchange reports a closed connection
 				code, answer, err := conn.exchange(message)
 				if err == nil && ctx.Err() == nil && code != http.StatusServiceUnavailable {
 					err = fmt.Errorf("a held legal entity was answered %d: %s", code, strings.TrimSpace(string(answer)))

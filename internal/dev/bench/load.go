@@ -15,22 +15,23 @@ import (
 	"time"
 )
 
-// request appends the n-th request of a measurement, as it goes over the wire; client says which of the connections
+// request appends the n-th request of a measurement, as bytes of HTTP. client is the number of the connection that
 // sends it.
 type request func(b []byte, client, n int) []byte
 
-// load is a stream of requests over connections that stay open. It speaks just as much HTTP as the service needs to
-// hear, since it shares the cores with what it measures.
+// load is a stream of requests over connections that stay open. It implements only the part of HTTP that the service
+// needs, because it shares the processor cores with the service.
 type load struct {
 	address string // host:port
 	clients int
 	request request
-	want    int // the only status that is no error
-	// requests a second, whether the answers come or not; 0: each client asks again as soon as it is answered
+	want    int // the status of every answer; any other is an error
+	// requests a second, however slow the answers are; 0: each client sends its next request when it has its answer
 	rate float64
 }
 
-// run sends requests for warm-up and duration and measures the latter. A status other than the wanted one is an error.
+// run sends requests for warm-up and duration, and measures those of the duration. A status other than want is an
+// error.
 func (l load) run(ctx context.Context, warmUp, duration time.Duration) (sample, error) {
 	conns, err := dial(ctx, l.address, l.clients)
 	if err != nil {
@@ -50,12 +51,12 @@ func (l load) run(ctx context.Context, warmUp, duration time.Duration) (sample, 
 		group.Go(func() {
 			events := make([]event, 0, 1<<14)
 			var message []byte
-			c.SetDeadline(end.Add(patience)) //nolint:errcheck // a connection that is closed says so at the first request
+			c.SetDeadline(end.Add(patience)) //nolint:errcheck // the first request reports a closed connection
 			for ctx.Err() == nil && failed.Load() == nil {
 				n := int(next.Add(1)) - 1
 				sent := time.Now()
 				if l.rate > 0 {
-					// Late is late: the time a request had to wait for its turn counts.
+					// The latency counts from the time at which the request was due, also where it was sent later.
 					sent = start.Add(time.Duration(float64(n) / l.rate * float64(time.Second)))
 					time.Sleep(time.Until(sent))
 				}
@@ -94,10 +95,10 @@ func (l load) run(ctx context.Context, warmUp, duration time.Duration) (sample, 
 	return s, nil
 }
 
-// patience outlasts every answer of the service, also one that is waited for.
+// patience is longer than any answer of the service takes, waiting for a job included.
 const patience = 70 * time.Second
 
-// connection is a client's end of a connection that is used again and again.
+// connection is the client's end of a connection that stays open for many requests.
 type connection struct {
 	net.Conn
 	reader *bufio.Reader
@@ -124,7 +125,7 @@ func closeAll(conns []*connection) {
 	}
 }
 
-// exchange sends a request and reads the answer. The body is good until the next call.
+// exchange sends a request and reads the answer. The body is valid until the next call.
 func (c *connection) exchange(message []byte) (code int, body []byte, err error) {
 	if _, err := c.Write(message); err != nil {
 		return 0, nil, err
@@ -186,7 +187,7 @@ func (c *connection) exchange(message []byte) (code int, body []byte, err error)
 	}
 }
 
-// take reads so many bytes of the body.
+// take reads the next n bytes of the body.
 func (c *connection) take(n int) error {
 	have := len(c.body)
 	c.body = append(c.body, make([]byte, n)...)

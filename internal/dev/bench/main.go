@@ -1,5 +1,5 @@
 // Command bench measures the service beside a floor: pgbench with the project's own statements on the same rows, in
-// interleaved rounds. docs/performance.md says how to read what it prints.
+// interleaved rounds. docs/performance.md explains its output.
 package main
 
 import (
@@ -37,7 +37,7 @@ type options struct {
 	rounds           int
 	warmUp, duration time.Duration
 	clients          int
-	crowd            int // of the contention
+	crowd            int // requests of one storm, see contention
 	only             []string
 	soak             time.Duration
 	growth           []int
@@ -45,7 +45,7 @@ type options struct {
 	serviceLog       string
 }
 
-// measurements that are no paths.
+// Names of measurements beside those of the paths.
 const (
 	drainName      = "drain"
 	latencyName    = "latency"
@@ -67,8 +67,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.IntVar(&o.crowd, "crowd", 1000, "clients that want one service request at the same moment")
 	only := flags.String("only", "", "measure only these, parted by commas: "+strings.Join(names, ", "))
 	quick := flags.Bool("quick", false, "three rounds of two seconds each")
-	flags.DurationVar(&o.soak, "soak", 0, "instead of the rounds: a mixed load for this long, and what the service holds "+
-		"in memory meanwhile")
+	flags.DurationVar(&o.soak, "soak", 0, "instead of the rounds: a mixed load for this long, and the memory of "+
+		"the service meanwhile")
 	growth := flags.String("growth", "", "instead of the rounds: latency at these scales, parted by commas, e.g. "+
 		"10000,1000000,10000000")
 	flags.StringVar(&o.cache, "cache", "", "where filled databases are kept (default .bench in the module's folder)")
@@ -111,7 +111,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	return o, nil
 }
 
-// wants tells whether a measurement is to be made.
+// wants tells whether the command line asks for a measurement.
 func (o options) wants(name string) bool { return len(o.only) == 0 || slices.Contains(o.only, name) }
 
 // bench is a run of the command.

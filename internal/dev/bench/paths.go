@@ -13,43 +13,44 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/population"
 )
 
-// The pool that stage.sql makes: all service requests of these states, from the first on.
+// The pool of stage.sql holds all service requests of these states, counted from the first state.
 const (
 	poolFirstState = 20
 	poolStates     = 10
 )
 
-// readLanes are the connections on which the service reads: half of its four.
+// readLanes is the number of connections on which the service reads: half of its four.
 const readLanes = 2
 
-// benchTypes is how many types of licence stage.sql adds.
+// benchTypes is the number of types of licence that stage.sql adds.
 const benchTypes = 50
 
-// stride is prime: rows of a pool are taken in steps of it, so that neighbours in time are no neighbours in the table.
+// stride is prime. Rows of a pool are taken in steps of stride, so that consecutive requests do not meet neighbouring
+// rows.
 const stride = 7919
 
-// path is what a caller can ask for, three times over: as pgbench does it with the statements one by one in a
-// transaction (steps), as pgbench does it the way the service sends them (sent), and over HTTP.
+// path is a request that is measured in three ways: by pgbench with its statements one by one in a transaction (steps),
+// by pgbench with its statements as the service sends them (sent), and over HTTP.
 type path struct {
 	name  string
 	title string
-	goal  float64 // throughput of the service, as ratio to steps
+	goal  float64 // least throughput of the service in relation to steps
 	steps string
 	sent  string
-	// connections are those that sent needs, batch is how many requests one transaction of it serves.
+	// connections is how many connections sent needs; batch is how many requests one transaction of sent serves.
 	connections, batch int
 	request            request
 	status             int
-	// done counts, for a path that writes, what has been carried out since the last restore; at most is how much there can
-	// be.
+	// done is a query for a path that writes: it counts the changes since the last restore. atMost is their largest
+	// number.
 	done   string
 	atMost int
 }
 
-// groups is how many groups of a hundred service requests there are, see population.Size.
+// groups is the number of groups of a hundred service requests (see population.Size).
 func (c *cluster) groups() int { return c.size.ServiceRequests / 100 }
 
-// pool is how many service requests can be released.
+// pool is the number of service requests that can be released.
 func (c *cluster) pool() int { return poolStates * c.groups() }
 
 // pooled is the ordinal of the k-th service request of the pool; stage.sql and poolRow have the same formula.
@@ -67,7 +68,8 @@ func (c *cluster) poolRow(clients int) string {
 `, clients, stride, c.pool(), poolFirstState, c.groups(), c.size.Tokens)
 }
 
-// ordinary is a group of which no requisition has a hundred service requests: whether p99 meets one would be luck.
+// ordinary is a random group without a requisition of a hundred service requests. Whether p99 meets such a requisition
+// would be chance.
 func (c *cluster) ordinary() int {
 	if g := c.groups(); g < 100 {
 		return 1 + rand.IntN(g-1)
@@ -86,27 +88,27 @@ func (c *cluster) active() int {
 // activeStates is the number of states in which a service request is active, the first of a hundred.
 const activeStates = 50
 
-// sqlID is population's id of a row, in SQL; n is an expression for its ordinal, and first the id of the first of its
-// kind.
+// sqlID is the SQL for the id that population gives a row. n is an expression for the ordinal of the row, first is the
+// id of the first row of its kind.
 func sqlID(first uuid.UUID, n string) string {
 	middle := first.String()[8:24]
 	return fmt.Sprintf("(lpad(to_hex((%s)::bigint * 2654435761 %% 4294967296), 8, '0') || '%s' || "+
 		"lpad(to_hex((%[1]s)::bigint), 12, '0'))::uuid", n, middle)
 }
 
-// sqlCaller is the id of the legal entity for which the n-th token acts, in SQL.
+// sqlCaller is the SQL for the id of the legal entity of the n-th token.
 func (c *cluster) sqlCaller(n string) string {
 	return sqlID(population.LegalEntity(1), fmt.Sprintf("((%s) %% %d / 2) %% %d * 20 + 1 + (%[1]s) %% %[2]d %% 2", n,
 		c.size.Tokens, c.size.LegalEntities/20))
 }
 
-// sqlRequisition is population's requisition, in SQL: r is an expression for the place of the first service request
-// that has it, a hundred a group.
+// sqlRequisition is the SQL for the requisition that population gives a row. r is an expression for the place of the
+// first service request with this requisition; a group has a hundred places.
 func sqlRequisition(r string) string {
 	return "to_char((" + r + `) * 2654435761 % 10000000000000000, 'FM0000"-"0000"-"0000"-"0000')`
 }
 
-// compare holds the formulas of the scripts against those of population, of which they are a copy in SQL.
+// compare checks the formulas of the scripts against those of population, of which they are a copy in SQL.
 func (c *cluster) compare(ctx context.Context) error {
 	g := c.groups()
 	for k := range 100 {
@@ -139,8 +141,8 @@ func (c *cluster) compare(ctx context.Context) error {
 	return nil
 }
 
-// paths are all there are. Where the service comes to send its statements in another way, sent is to say so here. What
-// a token allows the service remembers, so its sent statements begin behind that.
+// paths are all paths. If the service begins to send its statements in another way, change sent here too. The service
+// remembers the rights of a token, so sent leaves their query out.
 func (c *cluster) paths(q queries, clients int) ([]path, error) {
 	s := scripts{queries: q}
 	authenticate := s.bound("Authenticate", binding{
@@ -169,7 +171,8 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 		"places":              "ARRAY[1]",
 		"most_pending":        "20",
 	})
-	// Acceptances that come while others are written are written together: one connection, as many as there are clients.
+	// Acceptances that arrive at the same time share their statements and one connection. So sent has one connection, and
+	// its batch is the number of clients.
 	together := func(value string) string {
 		g := c.groups()
 		return fmt.Sprintf(`ARRAY(SELECT %s FROM (SELECT ((%d + k / %[3]d - k %% %[3]d) %% 100 + 100) %% 100 * %[3]d + k %%
@@ -196,7 +199,7 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 	})
 	poolRow := c.poolRow(clients)
 
-	// Every client may have every type: the tokens one after the other, then the next type.
+	// Every client can have every type: first one licence for each token, then the next type.
 	licenseRow := fmt.Sprintf("\\set i :i + 1\n\\set k :i * %d + :client_id\n\\set t :k %% %[2]d + 1\n\\set type :k / "+
 		"%[2]d\n", clients, c.size.Tokens)
 	license := func(client, kind, user string) string {
@@ -211,7 +214,7 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 	}
 	lock := s.bound("LockLegalEntities", binding{"ids": "ARRAY[:auth_client_id::uuid]"})
 	createOne := create(license(":auth_client_id", ":type::text", ":auth_user_id"))
-	// So are creations that come at the same time.
+	// Creations that arrive at the same time share their statements too.
 	groupRows := fmt.Sprintf("(SELECT k %% %d + 1 AS t, k / %[1]d AS kind FROM (SELECT :i::bigint * %d + m AS k FROM "+
 		"generate_series(0, %[2]d - 1) m) AS taken) AS taken",
 		c.size.Tokens, clients)
@@ -220,7 +223,7 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 	createTogether := create("(SELECT string_agg(" + license(c.sqlCaller("t"), "kind", sqlID(population.User(1), "t")) +
 		", ',') FROM " + groupRows + ")")
 
-	// Reads that come at the same time travel together, on half of the service's connections.
+	// Reads that arrive at the same time share a round trip, on half of the connections of the service.
 	togetherRead := func(row, query string) string {
 		return "\\startpipeline\n" + strings.Repeat(row+each(query), max(1, clients/readLanes)) + "\\endpipeline\n"
 	}
@@ -309,7 +312,8 @@ func (c *cluster) paths(q queries, clients int) ([]path, error) {
 	}, s.err
 }
 
-// workerSteps is how a worker would carry out one release without batches: statement by statement, in a transaction.
+// workerSteps are the statements of a worker without batches: it carries out one release, statement by statement, in
+// one transaction.
 func workerSteps(q queries) (string, error) {
 	s := scripts{queries: q}
 	return steps(
@@ -326,9 +330,9 @@ func workerSteps(q queries) (string, error) {
 	), s.err
 }
 
-// verify checks that a measurement of a path that writes has done what it says. When more than half of what there can
-// be is asked for, a client of pgbench that is ahead of the others may come round to what is done already: then half of
-// it must be done.
+// verify checks that the measurement of a path that writes has made its changes. If more than half of all possible
+// changes are asked for, a fast client of pgbench may repeat changes that were made before: then half of them must be
+// in the database.
 func (p path) verify(ctx context.Context, c *cluster, s sample) error {
 	if p.done == "" {
 		return nil
@@ -340,7 +344,7 @@ func (p path) verify(ctx context.Context, c *cluster, s sample) error {
 	return err
 }
 
-// as ends the head of a request without body: by whom it is made.
+// as ends the head of a request without body: it adds the headers of the caller.
 func (c *cluster) as(b []byte, token int) []byte { return append(c.by(b, token), "\r\n"...) }
 
 func (c *cluster) by(b []byte, token int) []byte {
@@ -359,17 +363,17 @@ func body(b []byte, text string) []byte {
 	return append(b, text...)
 }
 
-// release asks for the release of a service request, by its holder.
+// release is the request to release a service request, by its holder.
 func (c *cluster) release(b []byte, row int) []byte {
 	return c.as(action(b, population.ServiceRequest(row), "release"), c.size.Holder(row))
 }
 
-// releaseNext asks for the release of the next service request of the pool.
+// releaseNext is the request to release the next service request of the pool.
 func (c *cluster) releaseNext(b []byte, _, n int) []byte {
 	return c.release(b, c.pooled(n*stride%c.pool()))
 }
 
-// use asks for the use of a service request, by the legal entity of a token, and waits for the outcome.
+// use is the request to use a service request for the legal entity of a token; it waits for the outcome.
 func (c *cluster) use(b []byte, id uuid.UUID, token int) []byte {
 	holder := c.size.Caller(token)
 	b = append(c.by(action(b, id, "use"), token), "Prefer: wait=30\r\n"...)
@@ -378,8 +382,8 @@ func (c *cluster) use(b []byte, id uuid.UUID, token int) []byte {
 		population.LegalEntity(holder), population.Division(holder)))
 }
 
-// cycle has each client release a service request of its own, wait for the outcome, use it again, wait for that, and go
-// on to its next one.
+// cycle makes each client release a service request, wait for the outcome, use it again, wait for the outcome, and go
+// on to the next one. Each client has service requests of its own.
 func (c *cluster) cycle(clients int) request {
 	asked := make([]int, clients)
 	return func(b []byte, client, _ int) []byte {
@@ -394,7 +398,7 @@ func (c *cluster) cycle(clients int) request {
 	}
 }
 
-// search asks for the service requests of the requisition of one.
+// search is the request for the service requests with the requisition of a row.
 func (c *cluster) search(b []byte, row, token int) []byte {
 	b = append(b, "GET /api/service_requests?requisition="...)
 	return c.as(append(b, c.size.Requisition(row)...), token)

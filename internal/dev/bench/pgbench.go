@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// pgbench runs scripts as PostgreSQL's own load generator does: the least that a client can do.
+// pgbench runs scripts with PostgreSQL's own load generator, which spends the least possible on the client side.
 type pgbench struct {
 	program string
 	cluster *cluster
@@ -33,13 +33,13 @@ func findPgbench(folder string) (string, error) {
 	}
 	path, err := exec.LookPath("pgbench")
 	if err != nil {
-		return "", errors.New("no pgbench to be had: it is in the package postgresql-contrib (on Debian and Ubuntu, with " +
-			"the server, in postgresql)")
+		return "", errors.New("pgbench is not installed: it is in the package postgresql-contrib (on Debian and Ubuntu, " +
+			"with the server, in postgresql)")
 	}
 	return path, nil
 }
 
-// run runs a script for warm-up and duration. With transactions > 0 it ends after so many, and all of them are
+// run runs a script for warm-up and duration. With transactions > 0 it ends after that number, and all of them are
 // measured.
 func (p pgbench) run(ctx context.Context, script string, warmUp, duration time.Duration, transactions int) (sample,
 	error) {
@@ -61,7 +61,7 @@ func (p pgbench) run(ctx context.Context, script string, warmUp, duration time.D
 		clients = min(clients, transactions)
 		args = append(args, fmt.Sprintf("--transactions=%d", transactions/clients))
 	} else {
-		// Whole seconds are all it knows.
+		// pgbench takes whole seconds only.
 		args = append(args, fmt.Sprintf("--time=%d", int((warmUp+duration+time.Second-1).Seconds())))
 	}
 	args = append(args, fmt.Sprintf("--client=%d", clients), fmt.Sprintf("--jobs=%d", min(clients, runtime.NumCPU())),
@@ -75,7 +75,7 @@ func (p pgbench) run(ctx context.Context, script string, warmUp, duration time.D
 	if err := cmd.Run(); err != nil {
 		return sample{}, fmt.Errorf("pgbench: %w\n%s\n%s", err, said.String(), script)
 	}
-	time.Sleep(100 * time.Millisecond) // its sessions end
+	time.Sleep(100 * time.Millisecond) // until the sessions of pgbench have ended
 	after, known := p.cluster.cpu()
 	events, err := readLog(folder)
 	if err != nil {
@@ -103,8 +103,8 @@ func span(events []event) time.Duration {
 	return last - first
 }
 
-// readLog reads the files with a line for each transaction: client, number, microseconds, script, second, microsecond
-// of its end.
+// readLog reads the log files of pgbench. A line is a transaction: client, number, microseconds, script, second and
+// microsecond of its end.
 func readLog(folder string) ([]event, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "log.*"))
 	if err != nil {
@@ -120,7 +120,7 @@ func readLog(folder string) ([]event, error) {
 		for lines.Scan() {
 			fields := strings.Fields(lines.Text())
 			if len(fields) < 6 {
-				continue // the end of the time cut it
+				continue // cut off at the end of the run
 			}
 			took, err1 := strconv.ParseInt(fields[2], 10, 64)
 			second, err2 := strconv.ParseInt(fields[4], 10, 64)

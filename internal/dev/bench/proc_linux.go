@@ -13,7 +13,7 @@ import (
 // tick is the unit of times in /proc, a hundredth of a second on every Linux that Go runs on.
 const tick = time.Second / 100
 
-// stat is a line of /proc/PID/stat: parent and CPU times, its own and of the children it has waited for.
+// stat is a line of /proc/PID/stat: the parent, and the CPU times of the process and of its ended children.
 type stat struct {
 	parent       int
 	self, waited time.Duration
@@ -24,7 +24,8 @@ func statOf(pid int) (stat, bool) {
 	if err != nil {
 		return stat{}, false
 	}
-	// The name, in parentheses, may hold anything; behind it come the state, the parent, and so on.
+	// The name of the program is in parentheses and may contain any character. The state, the parent and the other fields
+	// follow it.
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	if len(fields) < 15 {
 		return stat{}, false
@@ -37,14 +38,14 @@ func statOf(pid int) (stat, bool) {
 	return stat{parent, number(11) + number(12), number(13) + number(14)}, true
 }
 
-// cpuOf answers the CPU time a process has used; false: it is not known.
+// cpuOf answers the CPU time of a process; false: it is not known.
 func cpuOf(pid int) (time.Duration, bool) {
 	s, ok := statOf(pid)
 	return s.self, ok
 }
 
-// cpuOfFamily answers the CPU time of a process and its children, also of those that have ended. A child that ends
-// while they are counted would be lost or counted twice, so it counts again until none does.
+// cpuOfFamily answers the CPU time of a process and its children, ended children included. A child that ends during the
+// count would be counted twice or not at all, so the count is repeated until no child has ended during it.
 func cpuOfFamily(pid int) (time.Duration, bool) {
 	for range 100 {
 		before, ok := statOf(pid)
@@ -67,7 +68,7 @@ func cpuOfFamily(pid int) (time.Duration, bool) {
 	return 0, false
 }
 
-// memoryOf answers what a process holds in memory now and held at most, in bytes.
+// memoryOf answers the resident memory of a process, now and at its highest, in bytes.
 func memoryOf(pid int) (resident, most int64, ok bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -4,7 +4,7 @@ package main
 
 import "time"
 
-// Only Linux tells what other processes use; elsewhere these columns stay empty.
+// Only Linux shows the CPU time and memory of other processes. On other systems these columns stay empty.
 
 func cpuOf(int) (time.Duration, bool)       { return 0, false }
 func cpuOfFamily(int) (time.Duration, bool) { return 0, false }

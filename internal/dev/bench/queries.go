@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// queries are the project's own named queries, as they stand in sql/, without their headers.
+// queries are the named queries of sql/ without their headers, by name.
 type queries map[string]string
 
 var (
@@ -48,17 +48,18 @@ func readQueries(folder string) (queries, error) {
 	return q, nil
 }
 
-// binding is what stands in a query for its parameters, by name: SQL expressions, also of pgbench's variables.
+// binding holds the SQL expressions that replace the parameters of a query, by name. They may contain variables of
+// pgbench.
 type binding map[string]string
 
-// scripts writes pgbench scripts out of queries. What does not fit (no such query, a parameter without an expression,
-// an expression without a parameter) is kept in err: a script that lags behind sql/ is never run.
+// scripts makes pgbench scripts from queries. A missing query, a parameter without an expression and an expression
+// without a parameter are errors that err collects: a script that does not fit sql/ is never run.
 type scripts struct {
 	queries
 	err error
 }
 
-// bound is a query with expressions for its parameters.
+// bound is a query whose parameters are replaced by expressions.
 func (s *scripts) bound(name string, values binding) string {
 	query, ok := s.queries[name]
 	if !ok {
@@ -88,12 +89,12 @@ func (s *scripts) fail(format string, args ...any) {
 	s.err = errors.Join(s.err, fmt.Errorf(format, args...))
 }
 
-// steps is a script of statements that travel one by one, in one transaction.
+// steps is a script whose statements are sent one by one, in one transaction.
 func steps(statements ...string) string {
 	return "begin;\n" + each(statements...) + "commit;\n"
 }
 
-// each is a script of statements that travel one by one, each a transaction of its own.
+// each is a script whose statements are sent one by one, each in a transaction of its own.
 func each(statements ...string) string {
 	var b strings.Builder
 	for _, s := range statements {
@@ -105,7 +106,7 @@ func each(statements ...string) string {
 	return b.String()
 }
 
-// pipelined is a script of statements that travel together.
+// pipelined is a script whose statements are sent together.
 func pipelined(statements ...string) string {
 	return "\\startpipeline\n" + each(statements...) + "\\endpipeline\n"
 }

@@ -9,22 +9,22 @@ import (
 	"time"
 )
 
-// report is what a run prints: Markdown tables.
+// report is the output of a run: Markdown tables.
 type report struct {
 	about     []string // lines of text above the tables
 	rows      []*series
 	goals     []goal
-	memory    map[string]int64 // most bytes resident, by role
+	memory    map[string]int64 // highest resident memory in bytes, by role
 	processed struct{ p50, p99, accepted50, accepted99 []float64 }
 	contended struct{ losers, kept []float64 }
-	held      map[string][]float64 // p99 beside commands that wait for a held row, to undisturbed
+	held      map[string][]float64 // p99 beside commands that wait for a held row, in relation to the undisturbed
 	tables    []string             // of growth and soak
 }
 
 // goal is a line of the table of goals.
 type goal struct {
 	what, wanted string
-	measured     []float64 // one a round
+	measured     []float64 // one value for each round
 	unit         string
 	met          bool
 }
@@ -35,7 +35,7 @@ func (r *report) header(c *cluster) {
 		c.size.ServiceRequests, c.size.LegalEntities, c.size.Licenses, c.size.Tokens, c.size.Jobs))
 }
 
-// remember keeps the most that a process held in memory.
+// remember keeps the highest memory of a process.
 func (r *report) remember(role string, s *service) {
 	if _, most, ok := s.memory(); ok {
 		if r.memory == nil {
@@ -45,7 +45,7 @@ func (r *report) remember(role string, s *service) {
 	}
 }
 
-// judge sets the measurements against the goals.
+// judge compares the measurements with the goals.
 func (r *report) judge(paths []path, rows map[string]*series) {
 	speed := func(s sample) float64 { return s.perSecond }
 	p99 := func(s sample) float64 { return milliseconds(s.p99) }
@@ -80,7 +80,7 @@ func (r *report) atMost(what string, wanted float64, measured []float64, unit st
 	r.goals = append(r.goals, goal{what, fmt.Sprintf("≤ %g%s", wanted, unit), measured, unit, median(measured) <= wanted})
 }
 
-// ratios are those of each round.
+// ratios are the ratios of two series, round by round.
 func ratios(a, b *series, value func(sample) float64) []float64 {
 	var all []float64
 	for i := range a.samples {
@@ -177,7 +177,7 @@ func median(values []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// spread is a median with the lowest and the highest value; empty: nothing is known.
+// spread is a median with the lowest and the highest value; empty: there are no values.
 func spread(values []float64, decimals int) string {
 	m := median(values)
 	if math.IsNaN(m) {
@@ -204,7 +204,7 @@ func replaceBlock(name, kind, text string) error {
 	head, rest, begun := strings.Cut(string(was), begin)
 	_, tail, ended := strings.Cut(rest, end)
 	if !begun || !ended {
-		return fmt.Errorf("%s has no marks %q and %q between which the tables could stand", name, strings.TrimSpace(begin),
+		return fmt.Errorf("%s has no marks %q and %q for the tables", name, strings.TrimSpace(begin),
 			end)
 	}
 	return os.WriteFile(name, []byte(head+begin+text+end+tail), 0o644)

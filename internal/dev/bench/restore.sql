@@ -1,4 +1,4 @@
--- Puts back what measurements have changed. Several statements in one message: one transaction.
+-- Undoes the changes of measurements. PostgreSQL carries out the statements of one message in one transaction.
 
 CREATE TEMPORARY TABLE changed ON COMMIT DROP AS
 SELECT DISTINCT h.service_request_id AS id

@@ -14,15 +14,15 @@ const (
 	asService = "service"
 )
 
-// series are the samples of one row of the table, one a round.
+// series are the samples of one row of the table, one for each round.
 type series struct {
 	path    string // title
 	way     string
 	samples []sample
 }
 
-// measureRounds measures everything that is wanted, once a round; what is compared is measured next to each other, in
-// an order that turns from round to round.
+// measureRounds measures all that the command line asks for, once in each round. Measurements that are compared follow
+// each other, in an order that changes from round to round.
 func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 	c, err := openCluster(ctx, b.root, b.cache, b.scale, b.log)
 	if err != nil {
@@ -57,13 +57,13 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 		return rows[key]
 	}
 	for round := range b.rounds {
-		changed := true // something since the last restore
+		changed := true // the rows, since the last restore
 		for _, p := range paths {
 			if !b.wants(p.name) {
 				continue
 			}
 			ways := []string{asSteps, asSent, asService}
-			for i := range ways { // all rows have their place in the table from the first round on
+			for i := range ways { // the first round fixes the order of the rows in the table
 				row(p.name, p.title, ways[i])
 			}
 			for i := range ways {
@@ -136,7 +136,7 @@ func (b *bench) overHTTP(ctx context.Context, c *cluster, s *service, p path) (s
 	return measured, err
 }
 
-// accepted makes so many pending jobs to release the first of the pool, as if they had been accepted.
+// accepted adds pending jobs that release the first service requests of the pool, as if they had been accepted.
 func (c *cluster) accepted(ctx context.Context, jobs int) error {
 	_, err := c.conn.Exec(ctx, `INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body,
 		request_digest)
@@ -146,16 +146,16 @@ func (c *cluster) accepted(ctx context.Context, jobs int) error {
 	if err != nil {
 		return err
 	}
-	return c.statements(ctx, "ANALYZE ops.jobs", "CHECKPOINT") // as autovacuum would have by the time there are so many
+	return c.statements(ctx, "ANALYZE ops.jobs", "CHECKPOINT") // as autovacuum would have done for so many rows
 }
 
-// jobsPerSecond of the service and its floor are guesses, by which the number of jobs of a measurement is chosen.
+// jobsPerSecond are guesses for the service and its floor. The number of jobs of a measurement follows from them.
 const (
 	workedPerSecond  = 2_000
 	drainedPerSecond = 12_000
 )
 
-// drain measures how fast workers end jobs: pgbench one by one, the service as it does.
+// drain measures how fast workers end jobs: pgbench one by one, the service in batches.
 func (b *bench) drain(ctx context.Context, c *cluster, floor pgbench, round int,
 	row func(name, title, way string) *series) error {
 	const title = "jobs drained (`release`)"
@@ -165,7 +165,7 @@ func (b *bench) drain(ctx context.Context, c *cluster, floor pgbench, round int,
 	}
 	inSteps := func() (sample, error) {
 		jobs := min(c.pool(), int(workedPerSecond*b.duration.Seconds())) / b.clients * b.clients
-		if err := c.accepted(ctx, jobs+b.clients); err != nil { // the last to claim must find one
+		if err := c.accepted(ctx, jobs+b.clients); err != nil { // each client of pgbench must find a job at the end too
 			return sample{}, err
 		}
 		return floor.run(ctx, script, 0, 0, jobs)
@@ -218,8 +218,8 @@ func (b *bench) drain(ctx context.Context, c *cluster, floor pgbench, round int,
 	return nil
 }
 
-// awaitJobs waits until no job is pending. It looks at the latest first, by the index of the queue: what is asked every
-// few milliseconds must not read through the jobs that have ended.
+// awaitJobs waits until no job is pending. It reads the latest jobs first, by the index of the queue, because a query
+// that runs every few milliseconds must not read the ended jobs.
 func (c *cluster) awaitJobs(ctx context.Context) error {
 	limit := time.Now().Add(5 * time.Minute)
 	for {
@@ -239,8 +239,8 @@ func (c *cluster) awaitJobs(ctx context.Context) error {
 	}
 }
 
-// latency measures, at 200 accepted jobs a second, how long one takes from its acceptance to its end, by the clock of
-// the database.
+// latency measures the time from the acceptance of a job to its end, at 200 accepted jobs a second, by the clock of the
+// database.
 func (b *bench) latency(ctx context.Context, c *cluster, r *report) (err error) {
 	const rate = 200
 	if err := c.restore(ctx); err != nil {

@@ -6,23 +6,24 @@ import (
 	"time"
 )
 
-// sample is one measurement: so many transactions or requests, at this speed, with these latencies.
+// sample is one measurement: the number of transactions or requests, their speed and their latencies.
 type sample struct {
-	total     int     // all that were carried out
-	count     int     // in the window that is measured
+	total     int     // with those of the warm-up
+	count     int     // in the measured window
 	perSecond float64 // in that window
 	p50, p99  time.Duration
-	// CPU for a thousand, NaN where the system does not tell: of the service, of all PostgreSQL processes, of the client.
+	// CPU time for a thousand transactions or requests, NaN where the system does not show it: of the service, of all
+	// PostgreSQL processes, of the client.
 	service, postgres, client float64 // milliseconds
 }
 
 // event is the end of one transaction or request.
 type event struct {
-	at   time.Duration // since a moment that all of a measurement share
+	at   time.Duration // since one moment for all events of a measurement
 	took time.Duration
 }
 
-// window sums up the events of the duration that follows the warm-up, which begins with the first event.
+// window summarises the events of the duration after the warm-up. The warm-up begins with the first event.
 func window(events []event, warmUp, duration time.Duration) sample {
 	if len(events) == 0 {
 		return sample{}
@@ -58,7 +59,7 @@ func perThousand(used time.Duration, known bool, count int) float64 {
 	return float64(used.Microseconds()) / float64(count)
 }
 
-// times is the sample where each transaction stands for n requests: they share its latency.
+// times is the sample of n requests for each transaction: the requests share the latency of the transaction.
 func (s sample) times(n int) sample {
 	s.total, s.count, s.perSecond = s.total*n, s.count*n, s.perSecond*float64(n)
 	s.service, s.postgres, s.client = s.service/float64(n), s.postgres/float64(n), s.client/float64(n)

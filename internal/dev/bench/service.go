@@ -33,17 +33,18 @@ type service struct {
 	log     *os.File
 }
 
-// startService starts the program in a role and waits until it is ready. It writes its log lines as ever; they go to
-// the log.
+// startService starts the program in a role and waits until it is ready. The program writes its log as usual; the lines
+// go to the file log.
 func startService(ctx context.Context, program, role, url, log string) (*service, error) {
 	s := &service{cmd: exec.Command(program, "serve", "--role", role, "--listen", "127.0.0.1:0")}
-	for _, variable := range os.Environ() { // a configuration of somebody's own would be measured
+	for _, variable := range os.Environ() { // a configuration of this machine must not change the results
 		if !strings.HasPrefix(variable, "REIESTR_") && !strings.HasPrefix(variable, "OTEL_") {
 			s.cmd.Env = append(s.cmd.Env, variable)
 		}
 	}
 	s.cmd.Env = append(s.cmd.Env, "REIESTR_DATABASE_URL="+url)
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for this process, which stops it in order
+	// Ctrl-C reaches only this process, which stops the service in order.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var err error
 	if s.log, err = os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644); err != nil {
 		return nil, err
@@ -64,14 +65,14 @@ func startService(ctx context.Context, program, role, url, log string) (*service
 			"--service-log)", role, log), s.stop())
 	}
 	s.address = address
-	go io.Copy(io.Discard, lines) //nolint:errcheck // until it ends
+	go io.Copy(io.Discard, lines) //nolint:errcheck // until the process ends
 	if ctx.Err() != nil {
 		return nil, errors.Join(ctx.Err(), s.stop())
 	}
 	return s, nil
 }
 
-// stop ends the process in order. An error: it did not end well.
+// stop ends the process in order. An error: it did not exit with 0.
 func (s *service) stop() error {
 	s.cmd.Process.Signal(syscall.SIGTERM)                                   //nolint:errcheck // Wait returns the outcome
 	kill := time.AfterFunc(40*time.Second, func() { s.cmd.Process.Kill() }) //nolint:errcheck // see above
@@ -82,5 +83,5 @@ func (s *service) stop() error {
 // cpu answers the CPU time of the process.
 func (s *service) cpu() (time.Duration, bool) { return cpuOf(s.cmd.Process.Pid) }
 
-// memory answers what the process holds and held at most, in bytes.
+// memory answers the resident memory of the process, now and at its highest, in bytes.
 func (s *service) memory() (resident, most int64, ok bool) { return memoryOf(s.cmd.Process.Pid) }

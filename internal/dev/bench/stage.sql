@@ -1,5 +1,5 @@
--- What the paths of the benchmark need beside the population: more reserved service requests, room for licences, and marks by which the
--- rows of measurements are told from those that were there. Several statements in one message: one transaction. {names} are numbers.
+-- Rows that the paths of the benchmark need beside the population: more reserved service requests, room for licences, and marks that tell the rows of
+-- measurements from all others. PostgreSQL carries out the statements of one message in one transaction. Names in braces stand for numbers.
 
 SET LOCAL work_mem = '64MB';
 
@@ -10,7 +10,7 @@ CREATE OR REPLACE FUNCTION pg_temp.caller(n bigint) RETURNS bigint LANGUAGE sql 
 
 CREATE SCHEMA bench;
 
--- The pool: service requests that were new and are made reserved, to be released again and again.
+-- The pool: new service requests that are made reserved, so that they can be released again and again.
 CREATE TABLE bench.pool (id uuid PRIMARY KEY, k bigint NOT NULL, patient_id uuid NOT NULL, holder_id uuid NOT NULL, user_id uuid NOT NULL);
 INSERT INTO bench.pool (id, k, patient_id, holder_id, user_id)
 SELECT s.id, wanted.k, s.patient_id, pg_temp.id({legal_entity}, pg_temp.caller(wanted.n)), pg_temp.id({user}, 1 + (wanted.n - 1) % {tokens})
@@ -24,7 +24,7 @@ UPDATE medical_events.service_requests s SET program_processing_status = 'in_que
 FROM bench.pool p
 WHERE s.id = p.id;
 
--- Types of licence that every clinic may have, and none has.
+-- Types of licence that every clinic may have. No clinic has one yet.
 INSERT INTO prm.dictionary_values (dictionary, code) SELECT 'LICENSE_TYPE', 'BENCH_' || n FROM generate_series(0, {types} - 1) n;
 UPDATE prm.parameters SET value = value || (SELECT jsonb_agg('BENCH_' || n) FROM generate_series(0, {types} - 1) n)
 WHERE name = 'LEGAL_ENTITY_OUTPATIENT_ADDITIONAL_LICENSE_TYPES';
