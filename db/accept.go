@@ -12,27 +12,27 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// mostPending is how many pending jobs a client may have on one service request. More cannot all succeed, and each
-// later one waits for all before it.
+// mostPending is how many pending jobs a client may have on one service request. No more than one of them is likely to
+// succeed, and each waits for all before it.
 const mostPending = 20
 
-// TooManyPending is the error of an order whose client has as many pending jobs on the service request as it may have.
+// TooManyPending: the client already has the highest number of pending jobs on the service request.
 type TooManyPending struct {
-	Until time.Time // when one of them is expected to have ended
+	Until time.Time // when one of them is expected to end
 }
 
 func (TooManyPending) Error() string {
 	return "the client has too many pending jobs on the service request"
 }
 
-// intake accepts orders. Orders that come at the same time are accepted by the same statements and one commit.
+// intake accepts orders. Simultaneous orders share their statements and a commit.
 type intake struct {
 	db    *statements
-	added chan struct{} // one place: receives after jobs have been added
+	added chan struct{} // has one place: a signal that jobs have been added
 	group *pg.Group[*Order, accepted]
 }
 
-// accepted is the job that an order has become.
+// accepted is the job of an accepted order.
 type accepted struct {
 	id, patient          uuid.UUID
 	insertedAt, beginsAt time.Time
@@ -41,7 +41,7 @@ type accepted struct {
 // accepting is a member of a batch of orders.
 type accepting = pg.Member[*Order, accepted]
 
-// allowance is an order that no rule refuses, and the job that it is to become.
+// allowance is an order that no rule refuses, with its new job.
 type allowance struct {
 	*accepting
 	job accepted
@@ -53,8 +53,8 @@ func newIntake(s *statements) *intake {
 	return i
 }
 
-// accept judges the orders of a batch and adds a pending job for each that no rule refuses. An order whose job has been
-// added is settled at once, as the job is durable: an error reaches only the other orders.
+// accept judges the orders of a batch and adds a pending job for each order that no rule refuses. An order is settled
+// as soon as its job has been added, because the job is durable then: a later error concerns only the other orders.
 func (i *intake) accept(ctx context.Context, members []*accepting) error {
 	allowed, err := i.judge(ctx, members)
 	if err != nil {
@@ -67,12 +67,12 @@ func (i *intake) accept(ctx context.Context, members []*accepting) error {
 		if err := i.find(ctx, allowed); err != nil {
 			return fmt.Errorf("find equal jobs: %w", err)
 		}
-		// The orders that are still in allowed have met an equal job that ended at this moment.
+		// The orders that are left in allowed have met an equal job that ended between the two statements.
 	}
 	return nil
 }
 
-// judge runs the ladders. It answers the orders that no rule refuses, by job, and settles the others.
+// judge runs the ladders. It settles the refused orders, and answers the other ones by job.
 func (i *intake) judge(ctx context.Context, members []*accepting) (map[uuid.UUID]*allowance, error) {
 	byAction := map[Action]*columns{}
 	allowed := make(map[uuid.UUID]*allowance, len(members))
@@ -102,8 +102,8 @@ func (i *intake) judge(ctx context.Context, members []*accepting) (map[uuid.UUID
 	return allowed, nil
 }
 
-// add adds pending jobs. It settles each order for which a job was added, and each order whose client has too many
-// pending jobs, and takes the settled orders out of allowed.
+// add adds pending jobs. It settles each order whose job was added, and each order whose client has too many pending
+// jobs. It removes the settled orders from allowed.
 func (i *intake) add(ctx context.Context, allowed map[uuid.UUID]*allowance) error {
 	type pair struct{ serviceRequest, client uuid.UUID }
 	var c columns
@@ -112,7 +112,7 @@ func (i *intake) add(ctx context.Context, allowed map[uuid.UUID]*allowance) erro
 	for _, m := range allowed {
 		c.add(m.Order)
 		digest, of := m.Order.digest(), pair{m.Order.ServiceRequestID, m.Order.Caller.ClientID}
-		if places[digest] == 0 { // equal orders of the batch become one job
+		if places[digest] == 0 { // equal orders of the batch share one job
 			taken[of]++
 			places[digest] = taken[of]
 		}
@@ -145,8 +145,8 @@ func (i *intake) add(ctx context.Context, allowed map[uuid.UUID]*allowance) erro
 	return nil
 }
 
-// find looks for pending jobs that are equal to the orders of allowed. It settles the orders that have one, and takes
-// them out of allowed.
+// find finds pending jobs that are equal to the orders of allowed. It settles the orders that have such a job, and
+// removes them from allowed.
 func (i *intake) find(ctx context.Context, allowed map[uuid.UUID]*allowance) error {
 	if len(allowed) == 0 {
 		return nil

@@ -14,14 +14,14 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// Access issues, revokes and checks tokens and api keys. The database knows only the SHA-256 of a secret.
+// Access issues, revokes and checks tokens and api keys. The database stores only the SHA-256 of a secret.
 type Access struct {
 	db     *statements
 	grants *grants
 }
 
-// Check finds what a token and an api key allow. ErrNotFound: the token is unknown or revoked. A revoked token or key
-// may count for another half second (see grants); a new one is known at once.
+// Check finds the rights of a token and an api key. ErrNotFound: the token is unknown or revoked. A revoked token or
+// key may be accepted for another half second (see grants). A new one is accepted at once.
 func (a *Access) Check(ctx context.Context, token, apiKey string) (Grant, error) {
 	hashes := secrets{sha256.Sum256([]byte(token)), sha256.Sum256([]byte(apiKey))}
 	asked := a.db.now()
@@ -50,7 +50,7 @@ func (a *Access) Check(ctx context.Context, token, apiKey string) (Grant, error)
 		validFor: time.Duration(row.ValidSeconds * float64(time.Second)),
 		epoch:    row.Epoch,
 	}
-	if row.APIKeyIsKnown || apiKey == "" { // else a key that is issued later would not be known at once
+	if row.APIKeyIsKnown || apiKey == "" { // an unknown key is not cached, so that it is accepted as soon as it is issued
 		a.grants.add(hashes, known, began)
 	}
 	return known.at(asked), nil
@@ -66,7 +66,7 @@ func (a *Access) KnowsClient(ctx context.Context, legalEntity uuid.UUID) (bool, 
 	return a.db.read().CheckClient(ctx, legalEntity)
 }
 
-// IssueToken makes a token and tells when it expires. Owner only.
+// IssueToken makes a token, and answers when it expires. Owner only.
 func (a *Access) IssueToken(
 	ctx context.Context,
 	c Caller,
@@ -84,18 +84,18 @@ func (a *Access) IssueToken(
 	return token, expiresAt, err
 }
 
-// IssueAPIKey makes an api key for the information system of that name. Owner only.
+// IssueAPIKey makes an api key for the information system with that name. Owner only.
 func (a *Access) IssueAPIKey(ctx context.Context, name string) (key string, err error) {
 	key = newSecret()
 	return key, a.db.read().IssueAPIKey(ctx, sqlc.IssueAPIKeyParams{KeyHash: hashOf(key), Name: name})
 }
 
-// RevokeToken makes a token unknown. ErrNotFound: it was unknown already. Owner only.
+// RevokeToken revokes a token. ErrNotFound: it was not known. Owner only.
 func (a *Access) RevokeToken(ctx context.Context, token string) error {
 	return oneRow(a.db.read().RevokeToken(ctx, hashOf(token)))
 }
 
-// RevokeAPIKey makes an api key unknown. ErrNotFound: it was unknown already. Owner only.
+// RevokeAPIKey revokes an api key. ErrNotFound: it was not known. Owner only.
 func (a *Access) RevokeAPIKey(ctx context.Context, key string) error {
 	return oneRow(a.db.read().RevokeAPIKey(ctx, hashOf(key)))
 }
@@ -107,8 +107,8 @@ func oneRow(rows int64, err error) error {
 	return err
 }
 
-// newSecret is 256 random bits, in characters that need no quoting anywhere. It is not taken for a flag on a command
-// line.
+// newSecret is 256 random bits, in characters that need no quoting. It does not begin with a dash, so that no command
+// line takes it for a flag.
 func newSecret() string {
 	for {
 		var bits [32]byte

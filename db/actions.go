@@ -13,7 +13,7 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// Action is what can be asked of a service request.
+// Action is an operation on a service request.
 type Action string
 
 const (
@@ -23,62 +23,63 @@ const (
 	Complete Action = "complete"
 )
 
-// Order is an action that a caller wants carried out on a service request.
+// Order is the request of a caller to carry out an action on a service request.
 type Order struct {
 	Action           Action
 	ServiceRequestID uuid.UUID
 	Caller           Caller
-	// Body is UseBody, ReleaseBody, ProcessBody or CompleteBody. It holds all that the rules and the effect of the action
-	// read of the request, and nothing else: orders with equal bodies are equal.
+	// Body is UseBody, ReleaseBody, ProcessBody or CompleteBody. It holds only those elements of the request that the
+	// rules and the effect of the action read: orders with equal bodies are equal.
 	Body any
 
-	job  uuid.UUID // that carries the order out
-	body []byte    // Body as JSON, as it is stored
+	job  uuid.UUID // the job that carries the order out
+	body []byte    // Body as the stored JSON
 }
 
-// UseBody is the Body of an order to use.
+// UseBody is the Body of an order with the action Use.
 type UseBody struct {
 	UsedByLegalEntity uuid.UUID  `json:"used_by_legal_entity"`
 	UsedByEmployee    *uuid.UUID `json:"used_by_employee,omitempty"`
 	UsedByDivision    *uuid.UUID `json:"used_by_division,omitempty"`
 }
 
-// ReleaseBody is the Body of an order to release: it has no elements.
+// ReleaseBody is the Body of an order with the action Release. It has no elements.
 type ReleaseBody struct{}
 
-// ProcessBody is the Body of an order to process: it has no elements.
+// ProcessBody is the Body of an order with the action Process. It has no elements.
 type ProcessBody struct{}
 
-// CompleteBody is the Body of an order to complete.
+// CompleteBody is the Body of an order with the action Complete.
 type CompleteBody struct {
 	CompletedWith  *CompletedWith `json:"completed_with,omitempty"`
 	ProgramService *uuid.UUID     `json:"program_service,omitempty"`
 	StatusReason   any            `json:"status_reason,omitempty"` // marshals to a CodeableConcept; nil: none
 }
 
-// CompletedWith is what completed a service request: an encounter, a diagnostic report or a procedure.
+// CompletedWith refers to the record with which a service request was completed: an encounter, a diagnostic report or a
+// procedure.
 type CompletedWith struct {
 	Type string    `json:"type"`
 	ID   uuid.UUID `json:"id"`
 }
 
-// prepare gives the order a job and the JSON of its body.
+// prepare sets the id of the job and the JSON of the body.
 func (o *Order) prepare() (err error) {
 	o.job = uuid.New()
 	o.body, err = json.Marshal(o.Body)
 	return err
 }
 
-// digest is equal for equal orders, and for no others.
+// digest is the same for equal orders, and differs for all others.
 func (o *Order) digest() [sha256.Size]byte {
 	return sha256.Sum256(fmt.Append(nil, o.Action, o.ServiceRequestID, o.Caller.ClientID, o.Caller.UserID, string(o.body)))
 }
 
-// rules are the SQL of one action, for any number of its orders.
+// rules are the queries of one action. They take any number of orders.
 type rules struct {
-	// judge runs the ladder: at the request, and again in the job. asOf is the moment that it decides at; nil: now.
+	// judge runs the ladder: once at the request, and again in the job. asOf is the moment of the decision; nil: now.
 	judge func(ctx context.Context, q *sqlc.Queries, asOf *time.Time, c columns) (map[uuid.UUID]verdict, error)
-	// apply carries out what the ladder allows. It answers the number of orders that were carried out.
+	// apply carries out the orders that the ladder allows, and answers their number.
 	apply func(ctx context.Context, q *sqlc.Queries, c columns) (int64, error)
 }
 
@@ -134,7 +135,7 @@ var rulesOf = map[Action]rules{
 	},
 }
 
-// knownActions are the actions that this program carries out. A newer release on the same database may know more.
+// knownActions are the actions that this program can carry out. A newer release on the same database may have more.
 var knownActions = func() (names []string) {
 	for a := range rulesOf {
 		names = append(names, string(a))
@@ -143,14 +144,14 @@ var knownActions = func() (names []string) {
 	return names
 }()
 
-// verdict is the answer of a ladder to the order of one job.
+// verdict is the decision of a ladder about the order of one job.
 type verdict struct {
 	ID        uuid.UUID // of the job
 	PatientID uuid.NullUUID
 	Refusal   string // "": none
 }
 
-// verdicts makes the rows of any ladder verdicts, by job.
+// verdicts converts the rows of any ladder to verdicts, by job.
 func verdicts[R interface {
 	~struct {
 		ID        uuid.UUID
@@ -166,7 +167,7 @@ func verdicts[R interface {
 	return m, err
 }
 
-// columns are orders as the arrays that the statements take.
+// columns are the arrays by which the statements take orders.
 type columns struct {
 	jobs, serviceRequests, clients, users []uuid.UUID
 	bodies                                [][]byte
@@ -180,7 +181,7 @@ func (c *columns) add(o *Order) {
 	c.bodies = append(c.bodies, o.body)
 }
 
-// carryOut judges orders of one action, under the locks of their service requests, and applies those that no rule
+// carryOut judges orders of one action under the locks of their service requests, and applies those that no rule
 // refuses. It answers the refusals by job.
 func carryOut(
 	ctx context.Context, q *sqlc.Queries, asOf *time.Time, a Action, orders []*Order,

@@ -13,11 +13,11 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// SystemUser acts where no person does.
+// SystemUser is the user of changes that no person makes.
 var SystemUser = uuid.MustParse("4261eacf-8008-4e62-899f-de1e2f7065f0")
 
-// Rows of a fixture bundle: all columns of their tables, none left to a default. Dates are midnights in UTC; a []byte
-// holds JSON.
+// Rows of a fixture bundle. They have all columns of their tables, and none is left to a default. Dates are midnights
+// in UTC; a []byte holds JSON.
 type (
 	DictionaryValueRow    = sqlc.AddDictionaryValuesParams
 	ParameterRow          = sqlc.ReplaceParametersParams
@@ -41,14 +41,14 @@ type (
 	}
 )
 
-// Bundles are loaded into the registry.
+// Bundles loads fixture bundles into the registry.
 type Bundles struct{ db *statements }
 
-// errDryRun rolls a transaction back that has gone well.
+// errDryRun rolls back a transaction that has succeeded.
 var errDryRun = errors.New("a dry run ends here")
 
-// Load runs do in one transaction, of which nothing stays if do fails or dryRun is set. One Load at a time is under way
-// in a database, others wait. Should the database undo the transaction (deadlock), do runs again. Owner only.
+// Load calls do in one transaction. If do fails or dryRun is set, nothing is stored. A database runs one Load at a
+// time, and others wait. If the database undoes the transaction (deadlock), do is called again. Owner only.
 func (b *Bundles) Load(ctx context.Context, dryRun bool, do func(*Loader) error) error {
 	err := b.db.transact(ctx, "load", func(t *transaction) error {
 		if err := t.soon().LockBundles(ctx); err != nil {
@@ -72,11 +72,12 @@ func (b *Bundles) Load(ctx context.Context, dryRun bool, do func(*Loader) error)
 	return err
 }
 
-// Loader replaces rows by those of a fixture bundle: a row of the same key as a whole, or it is new. Its methods are
-// called in the order in which they stand here, which is the lock order, each as often as needed with as many rows as
-// shall be in memory, no key twice in one call. A row that the database does not take is a *RowFault.
+// Loader replaces rows by those of a fixture bundle. A row replaces the row with the same key as a whole, or is added.
+// Call the methods in the order in which they stand here, which is the lock order. Call each as often as needed, with
+// as many rows as shall be in memory at a time; no call may have a key twice. A row that the database refuses is a
+// *RowFault.
 type Loader struct {
-	Now time.Time // the one moment of the transaction
+	Now time.Time // the moment of the whole transaction
 
 	t *transaction
 }
@@ -105,7 +106,7 @@ func (l *Loader) Dictionaries(ctx context.Context, rows []DictionaryRow) error {
 	return faultOf(-1, err)
 }
 
-// Codes lists the codes of a dictionary, also those no longer active.
+// Codes lists the codes of a dictionary, inactive ones included.
 func (l *Loader) Codes(ctx context.Context, dictionary string) ([]string, error) {
 	return l.t.now().ListDictionaryCodes(ctx, dictionary)
 }
@@ -137,8 +138,8 @@ func (l *Loader) Employees(ctx context.Context, rows []EmployeeRow) error {
 	return faultOf(first(l.t.now().ReplaceEmployees(ctx, rows)))
 }
 
-// SetLicensesAside is called, for all licences of the bundle, before the first call of Licenses: so the licences of a
-// legal entity may exchange their types.
+// SetLicensesAside must be called for all licences of the bundle before the first call of Licenses. It lets the
+// licences of a legal entity exchange their types.
 func (l *Loader) SetLicensesAside(ctx context.Context, rows []LicenseRow) error {
 	q := l.t.now()
 	if err := q.LockLegalEntitiesOfBundle(
@@ -155,8 +156,7 @@ func (l *Loader) Licenses(ctx context.Context, rows []LicenseRow) error {
 	return faultOf(first(l.t.now().ReplaceLicenses(ctx, rows)))
 }
 
-// ServiceRequests replaces service requests with all their histories. What is new is copied in, which is the fastest
-// way there is.
+// ServiceRequests replaces service requests with all their histories. New ones are added by COPY, the fastest way.
 func (l *Loader) ServiceRequests(ctx context.Context, rows []ServiceRequestRow) error {
 	q := l.t.now()
 	found, err := q.LockServiceRequestsOfBundle(ctx, column(rows, func(r ServiceRequestRow) uuid.UUID { return r.ID }))
@@ -191,7 +191,7 @@ func (l *Loader) ServiceRequests(ctx context.Context, rows []ServiceRequestRow) 
 	if err == nil {
 		_, err = q.AddHistory(ctx, history)
 	}
-	// What a service request may break, a look at the row alone tells: no need to know which one it was.
+	// A service request is checked completely by a look at the row alone, so the caller need not know which row it was.
 	return faultOf(-1, err)
 }
 
@@ -203,18 +203,19 @@ func column[R, C any](rows []R, of func(R) C) []C {
 	return values
 }
 
-// RowFault is a row that the database does not take.
+// RowFault is a row that the database refuses.
 type RowFault struct {
-	Row   int    // its index among the rows given; -1: not known
-	Field string // what is wrong with it; empty: the row as a whole
-	Text  string // why, for the author of the bundle
+	Row   int    // index among the given rows; -1: not known
+	Field string // the wrong field; empty: the row as a whole
+	Text  string // the reason, for the author of the bundle
 }
 
 func (f *RowFault) Error() string {
 	return strings.TrimLeft(fmt.Sprintf("row %d: %s: %s", f.Row, f.Field, f.Text), " :")
 }
 
-// first carries out a batch of one statement a row, and tells which row fails; that makes those behind it fail as well.
+// first carries out a batch with one statement for each row, and answers the row that fails. All rows behind it fail
+// too, because the transaction has failed.
 func first(batch interface{ Exec(func(int, error)) }) (row int, err error) {
 	batch.Exec(func(i int, e error) {
 		if err == nil {
@@ -226,8 +227,7 @@ func first(batch interface{ Exec(func(int, error)) }) (row int, err error) {
 
 const noLegalEntity = "there is no such legal entity, neither in the bundle nor in the database"
 
-// constraintFaults says what a violated constraint means to the author of a bundle, for the constraints that a check of
-// the row alone cannot foresee.
+// constraintFaults are the texts for violated constraints that the checks of a single row cannot foresee.
 var constraintFaults = map[string]RowFault{
 	"divisions_legal_entity_id_fkey": {Field: "legal_entity_id", Text: noLegalEntity},
 	"employees_legal_entity_id_fkey": {Field: "legal_entity_id", Text: noLegalEntity},
@@ -238,8 +238,8 @@ var constraintFaults = map[string]RowFault{
 	},
 }
 
-// faultOf turns the violation of a constraint, and a value that the column's type does not hold, into the fault of that
-// row; any other error stays what it is.
+// faultOf converts the violation of a constraint, and a value that does not fit its column, to the fault of the row.
+// Any other error is returned unchanged.
 func faultOf(row int, err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || !strings.HasPrefix(pg.Code, "22") && !strings.HasPrefix(pg.Code, "23") {

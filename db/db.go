@@ -1,5 +1,5 @@
-// Package db decides and changes state: one type an aggregate, each method one transaction of the SQL in sql/, through
-// the accessors that sqlc generates from it.
+// Package db decides about state and changes it. It has one type for each aggregate. Each method is one transaction of
+// the queries of sql/, which sqlc makes callable.
 package db
 
 import (
@@ -15,8 +15,7 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// Role is a database role that every connection of a pool takes on, whatever login it came in with (see
-// migrations/roles.sql).
+// Role is the database role of every connection of a pool, whatever its login is (see migrations/roles.sql).
 type Role = pg.Role
 
 const (
@@ -24,7 +23,7 @@ const (
 	Owner = pg.Owner // the operator's commands
 )
 
-// Config says which database is used, and how.
+// Config holds the database, the role and the limits of a DB.
 type Config struct {
 	URL      string // a PostgreSQL URL or key-value string; several hosts allowed
 	Role     Role   // default App
@@ -36,11 +35,11 @@ type Config struct {
 	// AsOf is the moment at which rules decide; nil: the database's clock at the start of each transaction.
 	AsOf func() time.Time
 
-	Observer Observer        // nil: nothing is observed
-	Tracer   pgx.QueryTracer // is told of every statement; nil: none
+	Observer Observer        // nil: none
+	Tracer   pgx.QueryTracer // called for every statement; nil: none
 }
 
-// DB is the database as one role sees it. It is safe for concurrent use.
+// DB gives access to the database in one role. It is safe for concurrent use.
 type DB struct {
 	Access          *Access
 	Licenses        *Licenses
@@ -55,7 +54,7 @@ type DB struct {
 	news *news
 }
 
-// Open makes a pool of connections. It does not ask whether the schema is there: see Ready.
+// Open makes a pool of connections. It does not check the schema (see Ready).
 func Open(ctx context.Context, c Config) (*DB, error) {
 	if c.Role == "" {
 		c.Role = App
@@ -97,15 +96,16 @@ func (d *DB) Close() {
 	d.pg.Close()
 }
 
-// Pool tells how the connections are used.
+// Pool answers the use of the connections.
 func (d *DB) Pool() *pgxpool.Stat { return d.pg.Stat() }
 
-// Waiters tells how many commands wait for held rows now, how many may, and how many were refused for want of a place.
+// Waiters answers how many commands wait for held rows now, how many may wait, and how many were refused because all
+// places were taken.
 func (d *DB) Waiters() (now, most int, refused int64) { return d.pg.Waiters() }
 
-// Ready tells whether the database answers, its sessions are what the service relies on (decision 22), and it holds the
-// schema of this version or a newer one: a release never takes away what the release before it uses, so that the
-// programs of both work on the newer schema (decision 16).
+// Ready returns nil if the database answers, its sessions have the properties that the service relies on (decision 22),
+// and its schema has this version or a newer one. A newer schema has all that the release before it uses, so that
+// programs of both releases work on it (decision 16).
 func (d *DB) Ready(ctx context.Context, schemaVersion int64) error {
 	if err := d.pg.Check(ctx); err != nil {
 		return err
@@ -124,8 +124,8 @@ func (d *DB) Ready(ctx context.Context, schemaVersion int64) error {
 	return nil
 }
 
-// Listen calls begun when it listens on the channel, heard after each notification, and lost when the connection is
-// lost, after which it connects again; until ctx ends.
+// Listen listens on a channel until ctx ends. It calls begun when it listens, heard after each notification, and lost
+// when it loses the connection. It then connects again.
 func (d *DB) Listen(ctx context.Context, channel string, begun, heard func(), lost func(error)) {
 	d.pg.Listen(ctx, channel, pg.Subscriber{Begun: begun, Heard: func(string) { heard() }, Lost: lost})
 }
@@ -133,15 +133,15 @@ func (d *DB) Listen(ctx context.Context, channel string, begun, heard func(), lo
 // Notify wakes all listeners of the channel.
 func (d *DB) Notify(ctx context.Context, channel string) error { return d.pg.Notify(ctx, channel, "") }
 
-// AllowedCodes lists the codes of the dictionary that a refusal speaks of; nil: it speaks of none.
+// AllowedCodes lists the codes of the dictionary that a refusal is about; nil: it is about none.
 func (d *DB) AllowedCodes(ctx context.Context, r Refusal) ([]string, error) {
 	return r.allowedCodes(ctx, d.read())
 }
 
-// Announce publishes the events that this process writes and tells the other processes what has happened here, until
-// ctx ends. The notifications are sent after the commits they speak of, one for all that happened in between: a NOTIFY
-// inside the transactions would make their commits wait for each other. failed is told of errors: what was to be
-// published stays to be published, and a waiter that was to be woken looks at the end of its wait.
+// Announce publishes the events that this process writes, and notifies the other processes of ended jobs and new
+// events, until ctx ends. A notification is sent after the commits that it is about, one for all since the last one: a
+// NOTIFY inside the transactions would make their commits wait for each other. failed is called with each error.
+// Unpublished events are published later, and a waiter that was not notified looks at the end of its wait.
 func (d *DB) Announce(ctx context.Context, failed func(error)) {
 	written, rested := d.written, (<-chan time.Time)(nil)
 	for {
@@ -165,7 +165,7 @@ func (d *DB) Announce(ctx context.Context, failed func(error)) {
 
 // Prune removes the jobs and the events that are older than their retention, and the idempotency keys that are older
 // than a day. It counts the removed rows, also when it fails or is stopped: each batch is a transaction of its own, and
-// the next run goes on. Any number of runs may work at once. Rows that another transaction holds are left to the next
+// the next run continues. Any number of runs may work at once. Rows that another transaction holds are left to the next
 // run.
 func (d *DB) Prune(ctx context.Context, r Retention) (p Pruned, err error) {
 	var jobs, events, keys error

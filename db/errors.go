@@ -11,14 +11,14 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// Refusal is the code of a rule that said no: the closed set that the ladders in sql/ answer with. Package api says
-// what it means to a caller: status, type, text.
+// Refusal is the code of a rule that refuses a request. The ladders in sql/ answer with these codes and no others.
+// Package api has the status, the type and the text for each.
 type Refusal string
 
 // Error is for the log.
 func (r Refusal) Error() string { return "refused: " + string(r) }
 
-// allowedCodes lists the codes of the dictionary that a refusal speaks of; nil: it speaks of none.
+// allowedCodes lists the codes of the dictionary that the refusal is about; nil: it is about none.
 func (r Refusal) allowedCodes(ctx context.Context, q *sqlc.Queries) ([]string, error) {
 	dictionary, ok := dictionaryOf[r]
 	if !ok {
@@ -78,20 +78,19 @@ const InternalError Refusal = "internal_error"
 // ErrNotFound: there is no such row, or none that the caller may know of.
 var ErrNotFound = errors.New("not found")
 
-// dictionaryOf is the dictionary that a refusal speaks of: the code that was sent is not in it.
+// dictionaryOf is the dictionary that does not have the code of the request, by refusal.
 var dictionaryOf = map[Refusal]string{
 	LicenseTypeUnknown:  "LICENSE_TYPE",
 	StatusReasonUnknown: "eHealth/service_request_complete_reasons",
 }
 
-// constraintRefusals says which rule a constraint backs: should two transactions ever pass the ladder together, the
-// second is refused all the same.
+// constraintRefusals names the rule that a constraint enforces too. If two transactions ever pass the ladder at the
+// same time, the constraint refuses the second one.
 var constraintRefusals = map[string]Refusal{
 	"licenses_active_additional_type_key": LicenseTypePresent,
 }
 
-// refusalOf turns the violation of a constraint that backs a rule into the rule's refusal; any other error stays what
-// it is.
+// refusalOf converts the violation of a constraint to the refusal of its rule. Any other error is returned unchanged.
 func refusalOf(err error) error {
 	var violation *pgconn.PgError
 	if errors.As(err, &violation) {
@@ -105,14 +104,15 @@ func refusalOf(err error) error {
 // ErrHeld: another transaction held a row for longer than a command waits. Nothing has been done.
 var ErrHeld = pg.ErrHeld
 
-// Unavailable tells errors that have nothing to do with what was asked. The same request may succeed later.
+// Unavailable tells whether the error has nothing to do with the request. The same request may succeed later.
 func Unavailable(err error) bool { return pg.Unavailable(err) }
 
-// errNotAsDecided says that the effect of an action did not find the state that the ladder had decided on.
+// errNotAsDecided: the effect of an action did not find the state on which the ladder had decided.
 var errNotAsDecided = errors.New("a state is not the one that was decided on")
 
-// OfRows tells errors that single rows of a batch may have caused, so that the others succeed without them. After any
-// other error the database cannot do the work for any row: it cannot be reached, it is going down, it is full.
+// OfRows tells whether single rows of a batch may be the cause of the error, so that the batch succeeds without them.
+// After any other error the database cannot do the work for any row: it cannot be reached, is shutting down, or is
+// full.
 func OfRows(err error) bool {
 	code := pg.SQLSTATE(err)
 	if code == "" {
@@ -122,15 +122,15 @@ func OfRows(err error) bool {
 	return pg.Undone(err) && (!fromOutside || code == timedOut)
 }
 
-// timedOut is the SQLSTATE of a statement that took longer than it may (statement_timeout).
+// timedOut is the SQLSTATE of a statement that has run into its statement_timeout.
 const timedOut = "57014"
 
-// ownFault tells errors that this program makes itself when it carries out jobs.
+// ownFault tells whether this program itself made the error when it carried out jobs.
 func ownFault(err error) bool {
 	var p *pg.Panic
 	return errors.As(err, &p) || errors.Is(err, errNotAsDecided)
 }
 
-// raised tells errors that the rows of a statement cause: a value does not fit, a constraint is violated, or the body
-// of a function or trigger raises an exception (P0001).
+// raised tells whether the rows of a statement are the cause of the error: a value does not fit, a constraint is
+// violated, or the body of a function or trigger raises an exception (P0001).
 func raised(err error) bool { return pg.ErrorOfData(err) || pg.SQLSTATE(err) == "P0001" }

@@ -9,13 +9,13 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// Caller is the person that makes a request, and the legal entity that the person acts for.
+// Caller is the user that makes a request, and the legal entity for which the user acts.
 type Caller struct {
 	UserID   uuid.UUID
 	ClientID uuid.UUID // the legal entity
 }
 
-// Grant tells what a token and an api key allow.
+// Grant holds the rights of a token and an api key.
 type Grant struct {
 	Caller
 	Scopes      []string
@@ -24,32 +24,33 @@ type Grant struct {
 }
 
 const (
-	// mostGrants bounds the memory: some 400 bytes each.
+	// mostGrants limits the memory of the cache. An entry takes some 400 bytes.
 	mostGrants = 1 << 15
-	// trustFor is how long an epoch counts as the latest after it was asked for. It is the longest time that a revocation
-	// can go unnoticed.
+	// trustFor is how long an epoch counts as the latest one after it was asked for. No revocation takes longer to come
+	// into force.
 	trustFor = 500 * time.Millisecond
-	// renewAfter is the age of the epoch at which one request asks for it anew, while the other requests still trust it.
+	// renewAfter is the age of an epoch at which one request asks the database for it again. The other requests trust the
+	// old epoch meanwhile.
 	renewAfter = 100 * time.Millisecond
 )
 
-// grants are a cache of what tokens in use allow, so that most requests need not ask the database. An entry counts only
-// as long as its epoch (ops.access_epoch), read with it, is known to be the latest. Every answer of the database to a
-// request brings the epoch along, so under traffic the epoch stays fresh; without traffic each request asks the
-// database. Decision 17.
+// grants is a cache of the rights of tokens in use, so that most requests need not ask the database. An entry counts
+// only while its epoch (ops.access_epoch) is known to be the latest one. Each answer of the database to a request
+// brings the epoch, so under traffic the epoch stays fresh. Without traffic each request asks the database. Decision
+// 17.
 type grants struct {
 	known *lru.Cache[secrets, knownGrant]
 
 	mu      sync.Mutex
 	epoch   int64
-	asked   time.Time // when the query began that answered the epoch
-	renewed time.Time // when a request last began to ask anew
+	asked   time.Time // when the query for this epoch began
+	renewed time.Time // when a request last began to ask again
 }
 
 // secrets are the hashes of a token and an api key.
 type secrets struct{ token, apiKey [sha256.Size]byte }
 
-// knownGrant is a grant as of a moment.
+// knownGrant is a grant at the moment asOf.
 type knownGrant struct {
 	Grant
 	asOf     time.Time
@@ -57,7 +58,7 @@ type knownGrant struct {
 	epoch    int64
 }
 
-// at is the grant as it stands later.
+// at is the grant at a later moment.
 func (k knownGrant) at(moment time.Time) Grant {
 	g := k.Grant
 	g.Expired = moment.Sub(k.asOf) >= k.validFor
@@ -72,7 +73,7 @@ func newGrants() *grants {
 	return &grants{known: known}
 }
 
-// get finds an entry that still counts. Without one the caller asks the database, and adds the answer.
+// get finds an entry that counts. Without one the caller asks the database, and adds the answer.
 func (g *grants) get(s secrets) (knownGrant, bool) {
 	k, ok := g.known.Get(s)
 	if !ok {
@@ -91,8 +92,8 @@ func (g *grants) get(s secrets) (knownGrant, bool) {
 	return k, true
 }
 
-// add keeps the answer to a query that began at that time. An answer that a revocation has overtaken does no harm: its
-// epoch is not the latest, so it does not count.
+// add adds the answer to a query that began at that time. If a revocation has been committed since then, the epoch of
+// the answer is not the latest, so the entry does not count.
 func (g *grants) add(s secrets, k knownGrant, began time.Time) {
 	g.known.Add(s, k)
 	g.mu.Lock()

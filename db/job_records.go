@@ -12,7 +12,7 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// JobRecord is a job as the operator sees it: ids and states, nothing of what was sent.
+// JobRecord is a job for the operator. It has ids and states, but no content of the request.
 type JobRecord struct {
 	ID               uuid.UUID  `json:"id"`
 	Status           JobStatus  `json:"status"`
@@ -29,8 +29,8 @@ type JobRecord struct {
 // JobRecords are the jobs of all clients, for the operator.
 type JobRecords struct{ db *statements }
 
-// List answers at most so many jobs of a status ("": of any): first those that are pending, then those that ended,
-// latest first. Owner only.
+// List answers at most limit jobs with the status ("": with any). Pending jobs come first, then ended ones, the latest
+// first. Owner only.
 func (j *JobRecords) List(ctx context.Context, status JobStatus, limit int) ([]JobRecord, error) {
 	rows, err := j.db.read().ListJobs(ctx, sqlc.ListJobsParams{Status: string(status), SizeLimit: int32(limit)})
 	found := make([]JobRecord, len(rows))
@@ -49,8 +49,8 @@ func (j *JobRecords) Show(ctx context.Context, id uuid.UUID) (JobRecord, error) 
 	return jobRecord(row), err
 }
 
-// Retry makes a new job of the order of one that failed with InternalError and answers its id. ErrNotFound: there is no
-// such job; any other job cannot be retried, which the error says. Owner only.
+// Retry makes a new job with the order of a job that failed with InternalError, and answers its id. ErrNotFound: there
+// is no such job. Any other job cannot be retried; the error says why. Owner only.
 func (j *JobRecords) Retry(ctx context.Context, id uuid.UUID) (uuid.UUID, error) {
 	row, err := j.db.read().RetryJob(ctx, id)
 	switch {

@@ -24,13 +24,15 @@ const (
 	Failed    JobStatus = "failed"
 )
 
-// mostPassedOver bounds the jobs that one claim passes over because their service requests are held. A load may hold many.
+// mostPassedOver limits the jobs that one claim passes over because their service requests are held. A load may hold
+// many.
 const mostPassedOver = 10_000
 
-// mostAttempts is how often a job may make its transaction fail before it ends with InternalError.
+// mostAttempts is how many times the transaction of a job may fail because of the job before the job ends with
+// InternalError.
 const mostAttempts = 5
 
-// Job is the public face of asynchronous work.
+// Job is the public view of asynchronous work.
 type Job struct {
 	ID               uuid.UUID
 	Action           Action
@@ -38,12 +40,12 @@ type Job struct {
 	PatientID        uuid.UUID
 	Status           JobStatus
 	Refusal          Refusal  // of a failed job
-	AllowedCodes     []string // where the refusal speaks of a dictionary
+	AllowedCodes     []string // where the refusal is about a dictionary
 	InsertedAt       time.Time
-	ETA              time.Time // the end of an ended job; the measured guess of it for a pending one
+	ETA              time.Time // when the job has ended; when it is expected to end, if it is pending
 }
 
-// Jobs are the job resource and the queue in one table.
+// Jobs is the aggregate of jobs. The table of jobs is the queue too.
 type Jobs struct {
 	db     *statements
 	news   *news
@@ -56,9 +58,9 @@ type Jobs struct {
 
 func newJobs(s *statements, n *news) *Jobs { return &Jobs{db: s, news: n, intake: newIntake(s)} }
 
-// Accept judges an order and, if no rule refuses it, makes a pending job of it, or answers the equal one that is
-// pending already (contract 4.3). A rule that says no is a Refusal. TooManyPending: the client has to wait for its other jobs.
-// When Accept returns a job, it is durable.
+// Accept judges an order. If no rule refuses it, Accept adds a pending job, or answers the equal job that is pending
+// already (contract 4.3). When Accept returns a job, the job is durable. A Refusal: a rule refuses the order.
+// TooManyPending: the client has to wait for its other jobs.
 func (j *Jobs) Accept(ctx context.Context, o Order) (Job, error) {
 	if err := o.prepare(); err != nil {
 		return Job{}, err
@@ -77,10 +79,10 @@ func (j *Jobs) Accept(ctx context.Context, o Order) (Job, error) {
 	}, nil
 }
 
-// Added receives after jobs have been accepted through this DB; several acceptances may share one signal.
+// Added receives a signal after jobs have been accepted through this DB. Several acceptances may share one signal.
 func (j *Jobs) Added() <-chan struct{} { return j.intake.added }
 
-// Get finds a job of the client. ErrNotFound: there is none, or it is another client's.
+// Get finds a job of the client. ErrNotFound: there is none, or it belongs to another client.
 func (j *Jobs) Get(ctx context.Context, clientID, id uuid.UUID) (Job, error) {
 	row, err := j.db.shared().GetJob(ctx, sqlc.GetJobParams{ID: id, ClientID: clientID})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -111,7 +113,7 @@ func (j *Jobs) Get(ctx context.Context, clientID, id uuid.UUID) (Job, error) {
 	return job, nil
 }
 
-// Await is Get that waits for the end of the job, until it has ended or enough is closed; then it takes a last look.
+// Await waits until the job has ended or enough is closed, and answers the job as Get does.
 func (j *Jobs) Await(ctx context.Context, clientID, id uuid.UUID, enough <-chan struct{}) (Job, error) {
 	w := j.news.subscribe(id, 0)
 	defer w.done()
@@ -130,19 +132,19 @@ func (j *Jobs) Await(ctx context.Context, clientID, id uuid.UUID, enough <-chan 
 	}
 }
 
-// estimate adds the time that jobs take at the moment to the moment from which a job waits for its turn: that of its
-// acceptance, or the next try of a job that it has to wait for. A job that is overdue is given that time once more from
+// estimate adds the present duration of jobs to the moment from which a job waits for its turn: that of its acceptance,
+// or the next try of another job for which it has to wait. If the result is in the past, the duration is counted from
 // now. The measurement is at most a second old.
 func (j *Jobs) estimate(ctx context.Context, from time.Time) time.Time {
 	j.mu.Lock()
 	stale := time.Since(j.measuredAt) > time.Second
 	if stale {
-		j.measuredAt = time.Now() // one caller measures, the others take the last value
+		j.measuredAt = time.Now() // one caller measures, the others use the last value
 	}
 	took := j.measured
 	j.mu.Unlock()
 	if stale {
-		// Without a measurement there is still an answer: the last one.
+		// If the measurement fails the last one is used.
 		if seconds, err := j.db.read().MeasureJobs(ctx); err == nil {
 			took = time.Duration(seconds * float64(time.Second))
 			j.mu.Lock()
@@ -164,17 +166,17 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// Claim says which pending jobs Run may take.
+// Claim tells Run which pending jobs to take.
 type Claim struct {
-	Size     int  // at most so many, one of a service request
-	Repeated bool // jobs that could not be carried out before and whose pause is over; false: jobs not tried yet
+	Size     int  // the largest number of jobs; of each service request only one
+	Repeated bool // take jobs that could not be carried out before and whose pause is over; false: jobs not tried yet
 }
 
-// Run takes pending jobs, oldest first, and ends each, in one transaction: ladder and effect under the locks of the
-// service requests, histories, events and the jobs' results. Jobs whose service request another transaction holds, and
-// jobs of an action that this program does not know, are passed over. It returns the jobs it took. After an error, or
-// when the process dies, all of them are pending as before. A panic is an error too (pg.Panic), so that its jobs are
-// known.
+// Run takes pending jobs, oldest first, and ends each of them, in one transaction: the locks of the service requests,
+// the ladder, the effect with histories and events, the results of the jobs. It passes over jobs whose service request
+// another transaction holds, and jobs with an action that this program does not know. It answers the jobs that it has
+// taken. After an error, or when the process dies, all of them are pending as before. A panic is an error (pg.Panic)
+// too, so that its jobs are known.
 func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -182,7 +184,7 @@ func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) 
 		}
 	}()
 	err = j.db.transact(ctx, "run jobs", func(t *transaction) error {
-		taken = taken[:0] // of a try before
+		taken = taken[:0] // of an earlier try
 		byAction, runs, err := claim(ctx, t.now(), c)
 		if err != nil || len(runs) == 0 {
 			return err
@@ -217,8 +219,8 @@ func (j *Jobs) Run(ctx context.Context, c Claim) (taken []uuid.UUID, err error) 
 	return taken, err
 }
 
-// claim takes pending jobs and their service requests for the transaction. It answers their orders by action, and the
-// jobs in the order of the claim.
+// claim locks pending jobs and their service requests. It answers the orders of the jobs by action, and the jobs in the
+// order of the claim.
 func claim(ctx context.Context, q *sqlc.Queries, c Claim) (byAction map[Action][]*Order, runs []JobRun, err error) {
 	var rows []sqlc.ClaimJobsRow
 	if c.Repeated {
@@ -249,8 +251,8 @@ func claim(ctx context.Context, q *sqlc.Queries, c Claim) (byAction map[Action][
 	return byAction, runs, err
 }
 
-// CountAttempt writes down that a job made its transaction fail. It runs again, alone, after the pause, which doubles
-// each time; the fifth attempt ends it with InternalError. It tells whether the job has ended.
+// CountAttempt records that a job made its transaction fail. The job runs again, alone, after a pause that doubles with
+// each attempt. The fifth attempt ends it with InternalError. It tells whether the job has ended.
 func (j *Jobs) CountAttempt(ctx context.Context, id uuid.UUID, pause time.Duration) (ended bool, err error) {
 	row, err := j.db.read().CountJobAttempt(ctx, sqlc.CountJobAttemptParams{
 		ID: id, PauseSeconds: pause.Seconds(), MostAttempts: mostAttempts,
@@ -265,9 +267,9 @@ func (j *Jobs) CountAttempt(ctx context.Context, id uuid.UUID, pause time.Durati
 	return ended, err
 }
 
-// Postpone puts a job aside that could not be carried out for a reason that is not its own. No attempt is counted. It
-// runs again, alone, after a pause as long as it has waited since its acceptance, so that the pauses double, within the
-// bounds.
+// Postpone puts aside a job that could not be carried out for a reason outside of the job. No attempt is counted. The
+// job runs again, alone, after a pause as long as the time since its acceptance, so that the pauses double; least and
+// most limit the pause.
 func (j *Jobs) Postpone(ctx context.Context, id uuid.UUID, least, most time.Duration) error {
 	_, err := j.db.read().PostponeJob(ctx, sqlc.PostponeJobParams{
 		ID: id, LeastSeconds: least.Seconds(), MostSeconds: most.Seconds(),
@@ -275,14 +277,14 @@ func (j *Jobs) Postpone(ctx context.Context, id uuid.UUID, least, most time.Dura
 	return err
 }
 
-// JobsFault tells errors of Run of a job alone that follow from the job itself: from its data (classes 22 and 23), from
-// what a rule raises (P0001), from a statement that takes too long, from a panic, or from a state that is not the one
-// that was decided on. Only these may end the job. All others follow from the state of the database.
+// JobsFault tells whether an error of Run for a single job follows from the job itself: from its data (classes 22 and
+// 23), an exception that a rule raises (P0001), a statement that takes too long, a panic, or a state other than the one
+// that was decided on. Only these errors may end the job. All others follow from the state of the database.
 func JobsFault(err error) bool {
 	return raised(err) || pg.SQLSTATE(err) == timedOut || ownFault(err)
 }
 
-// Prune removes the jobs that ended longer ago than the retention, and tells how many.
+// Prune removes the jobs that ended longer ago than the retention, and answers their number.
 func (j *Jobs) Prune(ctx context.Context, retention time.Duration) (pruned int64, err error) {
 	batch := sqlc.PruneJobsParams{RetentionSeconds: retention.Seconds(), BatchSize: prunedAtOnce}
 	for {
@@ -303,7 +305,7 @@ func (j *Jobs) Prune(ctx context.Context, retention time.Duration) (pruned int64
 	}
 }
 
-// Queue is the length of the queue and what waits longest in it.
+// Queue is the length of the queue and the age of its oldest job.
 type Queue struct {
 	Pending int64 // counted to a hundred thousand
 	Oldest  time.Duration

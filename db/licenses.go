@@ -32,7 +32,7 @@ func newLicenses(s *statements) *Licenses {
 	return l
 }
 
-// licenseCreation is a licence on its way to being registered.
+// licenseCreation is a licence that is to be registered.
 type licenseCreation struct {
 	legalEntityID uuid.UUID
 	wanted        json.RawMessage // as CreateLicenses reads it
@@ -41,8 +41,8 @@ type licenseCreation struct {
 // creatingLicense is a member of a batch of creations.
 type creatingLicense = pg.Member[licenseCreation, License]
 
-// Create registers an additional licence for the caller's legal entity (contract 3.1, rules 2 to 10). fields marshals
-// to a JSON object: the body of the contract. A rule that says no is a Refusal.
+// Create registers an additional licence for the caller's legal entity (contract 3.1, rules 2 to 10). fields is
+// marshalled to a JSON object, the body of the contract. A Refusal: a rule refuses the licence.
 func (l *Licenses) Create(ctx context.Context, c Caller, fields any) (License, error) {
 	said, err := json.Marshal(fields)
 	if err != nil {
@@ -59,8 +59,9 @@ func (l *Licenses) Create(ctx context.Context, c Caller, fields any) (License, e
 	return l.creation.Do(ctx, licenseCreation{c.ClientID, wanted})
 }
 
-// create creates licences of legal entities that no other transaction holds, one of each. Further licences of one legal
-// entity wait for a later batch; licences of a held legal entity wait, without a connection, until it is free.
+// create creates licences for those legal entities that no other transaction holds, one licence for each. Further
+// licences for the same legal entity wait for a later batch. Licences for a held legal entity wait, without a
+// connection, until it is free.
 func (l *Licenses) create(ctx context.Context, members []*creatingLicense) error {
 	first := make(map[uuid.UUID]*creatingLicense, len(members))
 	ids := make([]uuid.UUID, 0, len(members))
@@ -101,7 +102,7 @@ func (l *Licenses) create(ctx context.Context, members []*creatingLicense) error
 	case err != nil && len(members) == 1:
 		return refusalOf(err)
 	case err != nil:
-		return err // the halves of the batch find out whose refusal it is
+		return err // the batch is run again by halves, which finds the member to refuse
 	}
 	for _, row := range rows {
 		m := first[row.LegalEntityID]
@@ -119,18 +120,18 @@ func (l *Licenses) create(ctx context.Context, members []*creatingLicense) error
 	return nil
 }
 
-// created is the outcome of a creation: the licence, or the ladder's refusal.
+// created is the outcome of a creation: the licence, or the refusal of the ladder.
 func created(row sqlc.CreateLicensesRow) (license License, err error) {
 	if row.Refusal != "" {
 		return license, Refusal(row.Refusal)
 	}
-	// Names of columns match names of fields but for case and underscores.
+	// Names of columns and fields differ in case and underscores only.
 	return license, jsonv2.Unmarshal(row.License, &license, jsonv2.MatchCaseInsensitiveNames(true))
 }
 
-// Update changes an additional licence of the caller's legal entity and answers it (contract 3.3, rules 2 to 11).
-// changes marshals to a JSON object: the body of the contract. Where nothing differs nothing is written. A rule that
-// says no is a Refusal.
+// Update changes an additional licence of the caller's legal entity, and answers it (contract 3.3, rules 2 to 11).
+// changes is marshalled to a JSON object, the body of the contract. If no value differs nothing is written. A Refusal:
+// a rule refuses the change.
 func (l *Licenses) Update(ctx context.Context, c Caller, id uuid.UUID, changes any) (stored License, err error) {
 	wanted, err := json.Marshal(changes)
 	if err != nil {
@@ -143,7 +144,7 @@ func (l *Licenses) Update(ctx context.Context, c Caller, id uuid.UUID, changes a
 	return stored, err
 }
 
-// update is Update that does nothing where another transaction holds the legal entity or the licence.
+// update is Update, except that it does nothing while another transaction holds the legal entity or the licence.
 func (l *Licenses) update(
 	ctx context.Context, c Caller, id uuid.UUID, changes json.RawMessage,
 ) (stored License, isHeld bool, err error) {
@@ -181,7 +182,7 @@ func (l *Licenses) update(
 	return stored, isHeld, err
 }
 
-// LicenseFilter says which licences are wanted; the zero value: all.
+// LicenseFilter selects licences. Its zero value selects all.
 type LicenseFilter struct {
 	ID            uuid.NullUUID
 	LicenseNumber *string
@@ -189,7 +190,7 @@ type LicenseFilter struct {
 	IsPrimary     *bool
 }
 
-// List answers active licences of a legal entity, oldest first (contract 3.2).
+// List answers the active licences of a legal entity that the filter selects, oldest first (contract 3.2).
 func (l *Licenses) List(ctx context.Context, legalEntityID uuid.UUID, f LicenseFilter, p Page) (List[License], error) {
 	var isPrimary pgtype.Bool
 	if f.IsPrimary != nil {

@@ -14,29 +14,30 @@ import (
 )
 
 const (
-	// newsChannel carries news between processes: ids of jobs that have ended, and of legal entities that have new events.
+	// newsChannel is the channel of notifications between processes. They carry ids of ended jobs, and of legal entities
+	// that have new events.
 	newsChannel = "reiestr_news"
-	// idsPerNotification keeps a notification below PostgreSQL's 8000 bytes.
+	// idsPerNotification keeps a notification below PostgreSQL's limit of 8000 bytes.
 	idsPerNotification = 200
-	// publishEvery is the time between two publications of a process that writes events all the time: a publication costs
-	// a commit. Readers of a feed publish by themselves, so only subscribers that wait lose this time.
+	// publishEvery is the time between two publications of a process that writes events all the time, because a
+	// publication costs a commit. Readers of a feed publish first, so only waiting subscribers lose this time.
 	publishEvery = 50 * time.Millisecond
-	// lookEvery is the time between two looks for all subscribers of this process, while no notifications can be heard.
+	// lookEvery is the time between two queries for all subscribers of this process while it cannot hear notifications.
 	lookEvery = time.Second
 )
 
 // news wakes subscribers: requests that wait for the end of a job or for events of a legal entity. News of this process
-// wake them at once. News of another process come by a notification: one connection beside the pool listens for all
-// subscribers, from the first of them on.
+// wake them at once. News of other processes arrive as notifications. One connection outside of the pool listens for
+// all subscribers; it is opened for the first subscriber.
 type news struct {
 	db     *statements
-	hears  atomic.Bool   // the listening connection stands
-	untold chan struct{} // one place: there are news for the other processes
+	hears  atomic.Bool   // the connection listens
+	untold chan struct{} // has one place: a signal that there are news for the other processes
 
 	mu      sync.Mutex
 	waiting map[uuid.UUID]map[*subscriber]struct{}
 	telling map[uuid.UUID]struct{} // news for the other processes
-	ended   context.Context        // the DB's life
+	ended   context.Context        // ends when the DB is closed
 	end     context.CancelFunc
 	running sync.WaitGroup
 	started bool
@@ -51,17 +52,15 @@ func newNews(s *statements) *news {
 	return n
 }
 
-// subscriber waits for news of one id. It may be woken without need, so it looks at the job or the feed when it is
-// woken.
+// subscriber waits for news of one id. It may be woken without news, so it reads the job or the feed each time.
 type subscriber struct {
 	news     *news
 	id       uuid.UUID
-	position int64 // in the feed of a legal entity: only what is behind it is news
+	position int64 // in the feed of a legal entity: only events behind it are news
 	woken    chan struct{}
 }
 
-// subscribe begins to wait. The subscriber takes its first look afterwards, so that it misses nothing that happens in
-// between.
+// subscribe adds a subscriber. The subscriber reads its job or feed afterwards, so that it misses nothing in between.
 func (n *news) subscribe(id uuid.UUID, position int64) *subscriber {
 	w := &subscriber{n, id, position, make(chan struct{}, 1)}
 	n.mu.Lock()
@@ -97,7 +96,7 @@ func (n *news) wake(ids ...uuid.UUID) {
 	}
 }
 
-// tell wakes the subscribers of this process, and leaves the ids for Announce, which tells the other processes.
+// tell wakes the subscribers of this process, and keeps the ids for Announce, which notifies the other processes.
 func (n *news) tell(ids []uuid.UUID) {
 	if len(ids) == 0 {
 		return
@@ -111,12 +110,12 @@ func (n *news) tell(ids []uuid.UUID) {
 	signal(n.untold)
 }
 
-// listen hears the news of other processes, until the DB is closed. While the connection is lost, look takes over.
+// listen receives the news of other processes until the DB is closed. While the connection is lost, look takes over.
 func (n *news) listen() {
 	n.db.pg.Listen(n.ended, newsChannel, pg.Subscriber{
 		Begun: func() {
 			n.hears.Store(true)
-			n.lookOnce() // at what happened before this moment
+			n.lookOnce() // for news before this moment
 		},
 		Heard: func(payload string) {
 			for text := range strings.FieldsSeq(payload) {
@@ -129,7 +128,7 @@ func (n *news) listen() {
 	})
 }
 
-// look is the net under the notifications: while none can be heard, it asks one query a second for all subscribers.
+// look backs up the notifications: while none can be received, it sends one query a second for all subscribers.
 func (n *news) look() {
 	for n.ended.Err() == nil {
 		pause(n.ended, lookEvery)
@@ -151,13 +150,13 @@ func (n *news) lookOnce() {
 	if len(asked.Ids) == 0 {
 		return
 	}
-	// Without an answer there is the next look, and the last look of each subscriber at its deadline.
+	// After an error the next look follows, and each subscriber looks once more at its deadline.
 	if ids, err := n.db.read().FindNews(n.ended, asked); err == nil {
 		n.wake(ids...)
 	}
 }
 
-// close ends the background work. A subscriber that still waits is woken by its own deadline.
+// close stops the goroutines. A subscriber that still waits is woken by its own deadline.
 func (n *news) close() {
 	n.mu.Lock()
 	n.end()
@@ -165,7 +164,7 @@ func (n *news) close() {
 	n.running.Wait()
 }
 
-// notify sends the news that the other processes have not been told yet.
+// notify notifies the other processes of the news that were not sent yet.
 func (n *news) notify(ctx context.Context) error {
 	n.mu.Lock()
 	ids := n.telling

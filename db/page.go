@@ -2,14 +2,14 @@ package db
 
 import "math"
 
-// Page says which part of a list is wanted.
+// Page selects a part of a list.
 type Page struct {
-	Number int64 // from 1 on
+	Number int64 // the first page is 1
 	Size   int64 // at least 1
 }
 
-// offset is the number of entries in front of the page; the largest number where it cannot be counted, as that is
-// behind every list.
+// offset is the number of entries before the page. Where this number is too large for an int64, the largest int64
+// stands for it: it is behind the end of every list.
 func (p Page) offset() int64 {
 	if p.Number-1 > math.MaxInt64/p.Size {
 		return math.MaxInt64
@@ -24,8 +24,8 @@ type List[T any] struct {
 	TotalEntries int64 // on all pages
 }
 
-// listOf runs a query of which each row tells the total. A page behind the last has no row, so the first row of all is
-// asked for the total.
+// listOf runs a query each of whose rows has the total. A page behind the end has no row, so the first row of the list
+// is read for the total.
 func listOf[R, T any](
 	p Page,
 	query func(size, offset int64) ([]R, error),

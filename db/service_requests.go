@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// expiryBatch is how many service requests a transaction of the expiry recalls at most.
+	// expiryBatch is the largest number of service requests that one transaction of the expiry recalls.
 	expiryBatch = 500
-	// mostUnclear bounds the service requests that fail one after the other with errors that need not follow from their
-	// data. With more of them the database is the cause, and the run ends.
+	// mostUnclear limits how many service requests in a row may fail with errors that need not follow from their data.
+	// After more of them the cause is the database, and the run ends.
 	mostUnclear = 10
 )
 
@@ -39,13 +39,13 @@ type ServiceRequest struct {
 	CompletedWith           json.RawMessage // {type, id}; nil: none
 	ProgramServiceID        uuid.NullUUID
 	StatusReason            json.RawMessage // CodeableConcept; nil: none
-	Content                 json.RawMessage // the elements no rule reads, in the shape of the contract
+	Content                 json.RawMessage // the elements that no rule reads, in the form of the contract
 	History                 []HistoryItem   // all four histories, oldest first
 	InsertedAt              time.Time
 	UpdatedAt               time.Time
 }
 
-// HistoryItem is one new value of one element; exactly one of the first four is set.
+// HistoryItem is one new value of one element. Exactly one of the first four is set.
 type HistoryItem struct {
 	Status                  *string         `json:"status"`
 	ProgramProcessingStatus *string         `json:"program_processing_status"`
@@ -59,7 +59,7 @@ type HistoryItem struct {
 // ServiceRequests are the electronic referrals and the actions on them.
 type ServiceRequests struct{ db *statements }
 
-// Get finds a service request of a patient. ErrNotFound: the patient has none of that id.
+// Get finds a service request of a patient. ErrNotFound: the patient has none with that id.
 func (s *ServiceRequests) Get(ctx context.Context, patientID, id uuid.UUID) (ServiceRequest, error) {
 	row, err := s.db.shared().GetServiceRequest(ctx, sqlc.GetServiceRequestParams{ID: id, PatientID: patientID})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -71,7 +71,7 @@ func (s *ServiceRequests) Get(ctx context.Context, patientID, id uuid.UUID) (Ser
 	return serviceRequestOf(row.MedicalEventsServiceRequest, row.History)
 }
 
-// ByRequisition answers the service requests of a requisition that have the status, newest first (contract 4.8).
+// ByRequisition answers the service requests of a requisition with the status, newest first (contract 4.8).
 func (s *ServiceRequests) ByRequisition(
 	ctx context.Context, requisition, status string, p Page,
 ) (List[ServiceRequest], error) {
@@ -87,7 +87,7 @@ func (s *ServiceRequests) ByRequisition(
 		})
 }
 
-// ServiceRequestFilter says which service requests of a patient are wanted; the zero value: all.
+// ServiceRequestFilter selects service requests of a patient. Its zero value selects all.
 type ServiceRequestFilter struct {
 	Status                 *string
 	RequesterLegalEntityID uuid.NullUUID
@@ -95,7 +95,7 @@ type ServiceRequestFilter struct {
 	CodeID                 uuid.NullUUID // the service
 }
 
-// OfPatient answers service requests of a patient, newest first (contract 4.8).
+// OfPatient answers the service requests of a patient that the filter selects, newest first (contract 4.8).
 func (s *ServiceRequests) OfPatient(
 	ctx context.Context, patientID uuid.UUID, f ServiceRequestFilter, p Page,
 ) (List[ServiceRequest], error) {
@@ -117,10 +117,10 @@ func (s *ServiceRequests) OfPatient(
 		})
 }
 
-// Expired is what a run of the expiry has done.
+// Expired is the result of a run of the expiry.
 type Expired struct {
 	Recalled int64
-	Failed   int64 // passed over, as they could not be recalled; the next run tries them again
+	Failed   int64 // passed over, because they could not be recalled; the next run tries them again
 }
 
 // Expire recalls the active service requests that had expired at the moment asOf and that are not reserved (contract

@@ -11,20 +11,20 @@ import (
 )
 
 const (
-	// retryAfter is the pause before a run that failed is repeated. Its batches stay committed.
+	// retryAfter is the pause before a failed run is repeated. Batches that it has committed stay committed.
 	retryAfter = time.Minute
 	// lookAtTheClock bounds the sleep of a schedule: after a suspension of the machine, or a change of its clock, a run is
-	// late by this at most.
+	// late by at most this time.
 	lookAtTheClock = time.Minute
 )
 
-// TimesOfDay are times of each day; none: never.
+// TimesOfDay are times of day that hold on every day; none: never.
 type TimesOfDay []TimeOfDay
 
-// never is what turns a schedule off. An empty text does not.
+// never turns a schedule off. An empty text does not.
 const never = "never"
 
-// UnmarshalText reads times with commas between them, like 00:00,04:00, or never.
+// UnmarshalText reads times with commas between them, for example 00:00,04:00, or never.
 func (t *TimesOfDay) UnmarshalText(text []byte) error {
 	*t = nil
 	if string(text) == never {
@@ -47,21 +47,22 @@ type TimeOfDay struct{ Hour, Minute int }
 func (t *TimeOfDay) UnmarshalText(text []byte) error {
 	clock, err := time.Parse("15:04", string(text))
 	if err != nil {
-		return fmt.Errorf("%q is no time of day: give times like 00:00,04:00, or never", text)
+		return fmt.Errorf("%q is not a time of day: give times like 00:00,04:00, or never", text)
 	}
 	t.Hour, t.Minute = clock.Hour(), clock.Minute()
 	return nil
 }
 
-// Schedule is times of each day in a time zone.
+// Schedule holds the times of day in a time zone.
 type Schedule struct {
 	Times TimesOfDay
 	Zone  *time.Location
 }
 
-// Next is the first moment of the schedule after a moment; zero: the schedule has no times. On the days on which clocks
-// change each time comes exactly once too: a time that the clocks show twice counts at one of the two moments, and a
-// time that they skip counts an hour earlier or later, where it may fall together with another time.
+// Next is the first moment of the schedule after the given one; zero: the schedule has no times. On a day on which the
+// clocks change each time comes exactly once too: a time that the clocks show twice counts at one of the two moments,
+// and a time that the clocks skip counts an hour earlier or later. There it may coincide with another time of the
+// schedule.
 func (s Schedule) Next(after time.Time) (next time.Time) {
 	year, month, day := after.In(s.Zone).Date()
 	for d := day - 1; d <= day+2; d++ {
@@ -75,9 +76,9 @@ func (s Schedule) Next(after time.Time) (next time.Time) {
 	return next
 }
 
-// Expire runs expire at the times of the schedule until ctx ends, and again after an error until it has succeeded. It
-// may run in any number of processes at once: see db.ServiceRequests.Expire. A process does not make up for times before
-// its start.
+// Expire calls expire at the times of the schedule until ctx ends. After an error it calls expire again until it
+// succeeds. Any number of processes may do so at once (see db.ServiceRequests.Expire). A process does not make up for
+// times before its start.
 func Expire(ctx context.Context, s Schedule, log *slog.Logger, expire func(context.Context) (db.Expired, error)) {
 	s.run(ctx, func() error {
 		done, err := expire(ctx)
@@ -95,7 +96,7 @@ func Expire(ctx context.Context, s Schedule, log *slog.Logger, expire func(conte
 	})
 }
 
-// Prune runs prune in the way that Expire runs expire: see db.DB.Prune.
+// Prune calls prune as Expire calls expire (see db.DB.Prune).
 func Prune(ctx context.Context, s Schedule, log *slog.Logger, prune func(context.Context) (db.Pruned, error)) {
 	s.run(ctx, func() error {
 		p, err := prune(ctx)
@@ -103,15 +104,15 @@ func Prune(ctx context.Context, s Schedule, log *slog.Logger, prune func(context
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:
-			log.InfoContext(ctx, "what was past its retention removed", counts)
+			log.InfoContext(ctx, "rows past their retention removed", counts)
 		default:
-			log.ErrorContext(ctx, "the removal of what is past its retention failed, trying again", counts, "error", err)
+			log.ErrorContext(ctx, "the removal of rows past their retention failed, trying again", counts, "error", err)
 		}
 		return err
 	})
 }
 
-// run calls do at the times of the schedule until ctx ends, and again after an error until it has succeeded.
+// run calls do at the times of the schedule until ctx ends. After an error it calls do again until it succeeds.
 func (s Schedule) run(ctx context.Context, do func() error) {
 	for {
 		next := s.Next(time.Now())
@@ -124,7 +125,7 @@ func (s Schedule) run(ctx context.Context, do func() error) {
 	}
 }
 
-// sleepUntil waits for the moment. False: ctx ended before it.
+// sleepUntil waits for the moment; false: ctx ended first.
 func sleepUntil(ctx context.Context, moment time.Time) bool {
 	for ctx.Err() == nil {
 		left := time.Until(moment.Round(0)) // by the wall clock

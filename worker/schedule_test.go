@@ -57,7 +57,7 @@ func TestNextTimeOfTheSchedule(t *testing.T) {
 	}
 }
 
-// However clocks change, every day has each of its times once, and the schedule goes on.
+// Every day has each of its times once, also where the clocks change, and the schedule goes on.
 func TestEveryDayHasItsTimes(t *testing.T) {
 	t.Parallel()
 	for _, zone := range []string{"Europe/Kyiv", "Asia/Beirut", "America/Santiago", "Australia/Lord_Howe", "UTC"} {
@@ -73,7 +73,7 @@ func TestEveryDayHasItsTimes(t *testing.T) {
 			at = next
 			runs++
 		}
-		// A time that the clocks skip may fall together with another of the day: at most once a year.
+		// A time that the clocks skip may coincide with another one of the day: at most once a year.
 		if days := int(end.Sub(time.Date(2025, 1, 1, 12, 0, 0, 0, s.Zone)).Hours()/24 + 0.5); runs < 3*days-2 ||
 			runs > 3*days+1 {
 			t.Errorf("%s: %d runs on %d days", zone, runs, days)
@@ -89,12 +89,12 @@ func TestTimeOfDay(t *testing.T) {
 	}
 	for _, text := range []string{"", "4", "24:00", "04:60", "-1:00", "midnight"} {
 		if err := at.UnmarshalText([]byte(text)); err == nil {
-			t.Errorf("%q is taken for %v", text, at)
+			t.Errorf("%q is read as %v", text, at)
 		}
 	}
 }
 
-// The clock of the bubble begins at midnight UTC of 2000-01-01, two o'clock in Kyiv.
+// The clock of synctest begins at midnight UTC of 2000-01-01, which is two o'clock in Kyiv.
 func TestExpireRunsAtItsTimesAndAgainAfterAnError(t *testing.T) {
 	s := schedule(t, "Europe/Kyiv", midnightAndFour...)
 	synctest.Test(t, func(t *testing.T) {
@@ -126,7 +126,7 @@ func TestExpireRunsAtItsTimesAndAgainAfterAnError(t *testing.T) {
 	})
 }
 
-// The clock of the bubble begins at two o'clock in Kyiv. A run that fails is told of with what it has done, and is
+// The clock of synctest begins at two o'clock in Kyiv. A failed run is logged with the number of removed rows, and is
 // repeated.
 func TestPruneRunsAtItsTimesAndAgainAfterAnError(t *testing.T) {
 	s := schedule(t, "Europe/Kyiv", worker.TimeOfDay{Hour: 2})

@@ -7,29 +7,30 @@ import (
 )
 
 const (
-	// The pause of all workers after an error of the database doubles with each error until a job is carried out.
+	// The pause of all workers after an error of the database. It doubles with each error until a job is carried out.
 	leastPause, mostPause = 250 * time.Millisecond, 8 * time.Second
-	// A job that the state of the database keeps from being carried out is repeated after these pauses.
+	// The pause of a job that the state of the database prevents.
 	leastPostponed, mostPostponed = time.Second, 30 * time.Second
-	// jobsInTrouble is how many jobs in a row may fail for a reason that is not their own before the workers pause: it
-	// is then the database, and not the rows of a single job.
+	// jobsInTrouble is how many jobs in a row may fail, each for a reason outside of the job, before the workers pause:
+	// the cause is then the database, and not the rows of a single job.
 	jobsInTrouble = 3
-	// troubleForgotten is after how long an error counts no more that nothing has confirmed. It is longer than any pause:
-	// what is still wrong shows again by then.
+	// troubleForgotten is the age at which an error no longer counts. It is longer than any pause, so an error that
+	// persists is met again before.
 	troubleForgotten = 2 * mostPostponed
 )
 
-// trouble is the last error that kept the workers of a pool from carrying out jobs. All workers pause because of it.
+// trouble is the last error that prevented the workers of a pool from carrying out jobs. All workers pause because of
+// it.
 type trouble struct {
 	mu     sync.Mutex
 	err    error // nil: none
 	at     time.Time
-	ofJobs int           // how many jobs in a row have met an error; 0: the error is not of a job
+	ofJobs int           // how many jobs in a row have failed; 0: the error is not that of a job
 	pause  time.Duration // the last one
 	until  time.Time     // when it ends
 }
 
-// note takes an error, of a single job or of the database, and tells how long the workers pause.
+// note records an error, of a single job or of the database, and answers how long the workers pause.
 func (t *trouble) note(err error, ofJob bool) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -48,8 +49,8 @@ func (t *trouble) note(err error, ofJob bool) time.Duration {
 	return t.until.Sub(t.at)
 }
 
-// ended takes note of a transaction that has ended so many jobs. One without jobs shows that the database answers, not
-// that it can carry out the jobs that were put aside.
+// ended records a transaction that has ended that number of jobs. A transaction without jobs shows that the database
+// answers, but not that it can carry out the jobs that were put aside.
 func (t *trouble) ended(jobs int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -58,7 +59,7 @@ func (t *trouble) ended(jobs int) {
 	}
 }
 
-// last is the error; nil: none, or none for a long time.
+// last is the last error; nil: there was none, or none for a long time.
 func (t *trouble) last() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -74,7 +75,7 @@ func (t *trouble) pausing() bool {
 	return time.Now().Before(t.until)
 }
 
-// wait returns when the pause is over, or when ctx ends.
+// wait returns at the end of the pause, or when ctx ends.
 func (t *trouble) wait(ctx context.Context) {
 	for ctx.Err() == nil && t.pausing() {
 		t.mu.Lock()

@@ -1,5 +1,5 @@
-// Package worker carries out pending jobs. The table of jobs is the queue (ops.jobs): a worker that dies leaves its
-// jobs pending, so there are no leases and there is no clean-up.
+// Package worker carries out pending jobs. The table ops.jobs is the queue. When a worker dies its jobs are still
+// pending, so there are no leases and no clean-up.
 package worker
 
 import (
@@ -15,17 +15,17 @@ import (
 )
 
 const (
-	// BatchSize is how many jobs one transaction takes at most.
+	// BatchSize is the largest number of jobs in one transaction.
 	BatchSize = 100
-	// pollEvery is how often an idle worker looks for jobs that it was not woken for.
+	// pollEvery is the time between two looks of an idle worker for jobs without a signal.
 	pollEvery = time.Second
-	// repeatEvery is how often a busy worker looks for a job that could not be carried out before.
+	// repeatEvery is the time between two looks of a busy worker for jobs that could not be carried out before.
 	repeatEvery = 100 * time.Millisecond
-	// attemptPause is waited after the first unsuccessful attempt of a job; it doubles with each.
+	// attemptPause is the pause after the first failed attempt of a job. It doubles with each attempt.
 	attemptPause = 200 * time.Millisecond
-	// forgetEvery is how often rows that are kept for a time only are removed.
+	// forgetEvery is the time between two removals of old idempotency keys.
 	forgetEvery = time.Minute
-	// channel is notified by processes without workers (see Announce).
+	// channel is the channel of notifications on which processes without workers announce jobs (see Announce).
 	channel = "reiestr_jobs"
 )
 
@@ -34,13 +34,13 @@ type Pool struct {
 	db      *db.DB
 	log     *slog.Logger
 	size    int
-	wake    chan struct{} // one place a worker: a worker that finds a full batch leaves a signal for another one
+	wake    chan struct{} // a place for each worker: a worker that finds a full batch leaves a signal for another worker
 	trouble trouble
 
 	alive atomic.Int32
 }
 
-// New makes a pool of so many workers. Run starts them.
+// New makes a pool of that number of workers. Run starts them.
 func New(d *db.DB, log *slog.Logger, size int) *Pool {
 	return &Pool{db: d, log: log, size: size, wake: make(chan struct{}, size)}
 }
@@ -48,10 +48,10 @@ func New(d *db.DB, log *slog.Logger, size int) *Pool {
 // Alive tells whether all workers run.
 func (p *Pool) Alive() bool { return p.alive.Load() == int32(p.size) }
 
-// Trouble is why the workers cannot carry out jobs at the moment; nil: they can, as far as they know.
+// Trouble is the error because of which the workers cannot carry out jobs; nil: none is known.
 func (p *Pool) Trouble() error { return p.trouble.last() }
 
-// Run works until ctx ends. Each worker then finishes its transaction.
+// Run runs the workers until ctx ends. Each worker then finishes its transaction.
 func (p *Pool) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	for range p.size {
@@ -80,14 +80,14 @@ func (p *Pool) forward(ctx context.Context) {
 	}
 }
 
-// listen wakes a worker when another process has accepted a job. Without a connection the poll finds the jobs.
+// listen wakes a worker when another process has accepted a job. While the connection is lost the poll finds such jobs.
 func (p *Pool) listen(ctx context.Context) {
 	p.db.Listen(ctx, channel, p.signal, p.signal, func(err error) {
 		p.log.WarnContext(ctx, "not listening for jobs of other processes, trying again", "error", err)
 	})
 }
 
-// forget removes idempotency keys whose time is over.
+// forget removes the idempotency keys that are older than their retention.
 func (p *Pool) forget(ctx context.Context) {
 	for ctx.Err() == nil {
 		if n, err := p.db.Idempotency.Forget(ctx); err != nil && ctx.Err() == nil {
@@ -102,12 +102,13 @@ func (p *Pool) forget(ctx context.Context) {
 func (p *Pool) signal() {
 	select {
 	case p.wake <- struct{}{}:
-	default: // all have been woken
+	default: // there is a signal for each worker already
 	}
 }
 
-// work is one worker: it drains the queue, then waits to be woken. Jobs that could not be carried out before get their
-// turn between the batches, so that no backlog keeps them waiting: one at a time, and at most half of the time.
+// work is one worker: it carries out batches until the queue is empty, then it waits for a signal. Between the batches
+// it repeats jobs that could not be carried out before, so that these do not wait for the end of a backlog: one job at
+// a time, and for at most half of the time.
 func (p *Pool) work(ctx context.Context) {
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
@@ -131,7 +132,7 @@ func (p *Pool) work(ctx context.Context) {
 	}
 }
 
-// drain runs one batch of the jobs that have not been tried before, and tells whether there may be more.
+// drain runs one batch of jobs that have not been tried before, and tells whether there may be more.
 func (p *Pool) drain(ctx context.Context) (more bool) {
 	taken, err := p.run(ctx, db.Claim{Size: BatchSize})
 	switch {
@@ -144,7 +145,7 @@ func (p *Pool) drain(ctx context.Context) (more bool) {
 		p.failed(ctx, taken, err)
 		return true
 	}
-	// One of the batch may have made it fail. Each is run alone, so that the others are done and that one is found.
+	// One job of the batch may be the cause. Each is run alone, so that the others are carried out and the cause is found.
 	p.log.WarnContext(ctx, "a batch of jobs failed, each is run alone", "jobs", len(taken), "error", err)
 	for range taken {
 		if ctx.Err() != nil || p.trouble.pausing() {
@@ -160,7 +161,7 @@ func (p *Pool) drain(ctx context.Context) (more bool) {
 	return true
 }
 
-// repeat runs one of the jobs that could not be carried out before and are due again, and tells whether there was one.
+// repeat runs one job that could not be carried out before and whose pause is over, and tells whether there was one.
 func (p *Pool) repeat(ctx context.Context) bool {
 	alone, err := p.run(ctx, db.Claim{Size: 1, Repeated: true})
 	if err != nil {
@@ -178,8 +179,9 @@ func (p *Pool) run(ctx context.Context, c db.Claim) (taken []uuid.UUID, err erro
 	return taken, err
 }
 
-// failed deals with the error of a transaction that has taken one job or none, or whose jobs did not cause it. Only a
-// job that is itself the cause, which shows when it is run alone, is counted an attempt. Any other job stays pending.
+// failed handles the error of a transaction that has taken at most one job, or that failed because of the database. An
+// attempt is counted only for a job that is itself the cause, which shows when the job runs alone. Any other job stays
+// pending.
 func (p *Pool) failed(ctx context.Context, taken []uuid.UUID, err error) {
 	log := p.log.With("error", err)
 	if len(taken) != 1 || !db.OfRows(err) {
@@ -191,7 +193,7 @@ func (p *Pool) failed(ctx context.Context, taken []uuid.UUID, err error) {
 	if db.JobsFault(err) {
 		ended, countErr := p.db.Jobs.CountAttempt(context.WithoutCancel(ctx), taken[0], attemptPause)
 		log.ErrorContext(ctx, "a job made its transaction fail", "ended", ended)
-		if countErr != nil { // the attempt does not count: perhaps the database is the cause after all
+		if countErr != nil { // the attempt was not counted: the database may be the cause of both errors
 			pause := p.trouble.note(countErr, false)
 			p.log.WarnContext(ctx, "an attempt of a job was not counted", "job", taken[0], "error", countErr, "pause", pause)
 		}
@@ -205,10 +207,10 @@ func (p *Pool) failed(ctx context.Context, taken []uuid.UUID, err error) {
 	}
 }
 
-// Announce is for a process without workers: it tells the workers of other processes about the jobs that this one
-// accepts, and does what db.DB.Announce does. It notifies after the acceptance is durable, once for all jobs that were
-// accepted since the last time, by a connection of its own: a NOTIFY inside the accepting transactions would make their
-// commits wait for each other.
+// Announce is for a process without workers: it notifies the workers of other processes of the jobs that this process
+// accepts, and does what db.DB.Announce does. It sends one notification for all jobs accepted since the last one, after
+// they are durable, on a connection of its own: a NOTIFY inside the accepting transactions would make their commits
+// wait for each other.
 func Announce(ctx context.Context, d *db.DB, log *slog.Logger) {
 	var running sync.WaitGroup
 	defer running.Wait()

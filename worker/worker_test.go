@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
 
-// panicking panics in every transaction that carries out a job on one service request.
+// panicking panics in every transaction that carries out the job.
 type panicking struct{ job uuid.UUID }
 
 func (panicking) Transaction(ctx context.Context, _ string) (context.Context, func(int, error)) {
@@ -40,7 +40,7 @@ func (p *panicking) Jobs(ctx context.Context, runs []db.JobRun) (context.Context
 	return ctx, func(error) {}
 }
 
-// registry is a database of a test's own with one legal entity, which acts on its service requests.
+// registry is the database of a test with one legal entity, which acts on its service requests.
 type registry struct {
 	*testing.T
 	owner  *pgx.Conn
@@ -123,12 +123,12 @@ func (r *registry) work(size int, log *slog.Logger) *worker.Pool {
 	return pool
 }
 
-// until waits, for a minute at most.
+// until waits until holds is true, for a minute at most.
 func (r *registry) until(what string, holds func() bool) {
 	r.Helper()
 	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			r.Fatalf("in vain: until %s", what)
+			r.Fatalf("not within a minute: %s", what)
 		}
 	}
 }
@@ -169,8 +169,8 @@ func (l *told) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, ni
 
 var silent = slog.New(slog.DiscardHandler)
 
-// TestPanickingJob: a job that makes the worker panic ends failed after its attempts; those beside it in the batch are
-// done, and the log has the stack.
+// TestPanickingJob: a job that makes the worker panic ends failed after its attempts. The other jobs of its batch are
+// carried out, and the log has the stack.
 func TestPanickingJob(t *testing.T) {
 	t.Parallel()
 	observer := &panicking{}
@@ -198,9 +198,9 @@ func TestPanickingJob(t *testing.T) {
 	}
 }
 
-// TestHeldServiceRequestHoldsUpNothingElse: one worker carries out all other jobs while another transaction holds one
-// service request, and the job of that one afterwards, without an attempt.
-func TestHeldServiceRequestHoldsUpNothingElse(t *testing.T) {
+// TestHeldServiceRequestDelaysNoOtherJob: while another transaction holds one service request, one worker carries out
+// all other jobs. The job of the held service request is carried out afterwards, without an attempt.
+func TestHeldServiceRequestDelaysNoOtherJob(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t, nil)
 	held, heldJob := r.release()
@@ -243,8 +243,8 @@ func TestHeldServiceRequestHoldsUpNothingElse(t *testing.T) {
 	}
 }
 
-// TestFaultsOfAJobEndIt: an error that follows from the job itself, a statement time-out among them, is counted when
-// the job runs alone, and the fifth ends the job. Those beside it are done.
+// TestFaultsOfAJobEndIt: an error that follows from the job itself, for example a statement time-out, counts as an
+// attempt when the job runs alone. The fifth attempt ends the job. The other jobs of its batch are carried out.
 func TestFaultsOfAJobEndIt(t *testing.T) {
 	t.Parallel()
 	for _, sqlState := range []string{"22003", "23514", "P0001", "57014"} {
@@ -257,7 +257,7 @@ func TestFaultsOfAJobEndIt(t *testing.T) {
 			r.work(1, silent)
 			if job := r.end(other); job.Status != db.Processed || r.number(`SELECT attempts FROM ops.jobs WHERE id = $1`,
 				other) != 0 {
-				t.Errorf("the other: %s %s", job.Status, job.Refusal)
+				t.Errorf("the other job: %s %s", job.Status, job.Refusal)
 			}
 			if job := r.end(culprit); job.Status != db.Failed || job.Refusal != db.InternalError {
 				t.Errorf("%s %s", job.Status, job.Refusal)
@@ -269,8 +269,8 @@ func TestFaultsOfAJobEndIt(t *testing.T) {
 	}
 }
 
-// TestTroubleOfTheDatabaseEndsNoJob: while the database cannot carry out any job, all stay pending without an attempt,
-// and the pool says why. When the cause has gone they are carried out, and the pool has no trouble.
+// TestTroubleOfTheDatabaseEndsNoJob: while the database cannot carry out any job, all jobs stay pending without an
+// attempt, and the pool tells the cause. When the cause is gone they are carried out, and the pool has no trouble.
 func TestTroubleOfTheDatabaseEndsNoJob(t *testing.T) {
 	t.Parallel()
 	for _, sqlState := range []string{"58P01", "XX000", "XX001", "42501", "42P01", "0A000", "55P03", "53100", "40P01",
@@ -291,7 +291,7 @@ func TestTroubleOfTheDatabaseEndsNoJob(t *testing.T) {
 			if err := pool.Trouble(); !errors.As(err, &pg) || pg.Code != sqlState {
 				t.Errorf("trouble: %v", err)
 			}
-			time.Sleep(2500 * time.Millisecond) // of five attempts some would be over
+			time.Sleep(2500 * time.Millisecond) // long enough for several attempts, if attempts were made
 			if n := r.number(`SELECT count(*) FROM ops.jobs WHERE status = 'pending' AND attempts = 0`); n != len(jobs) {
 				t.Errorf("%d jobs are pending without an attempt", n)
 			}
@@ -309,9 +309,9 @@ func TestTroubleOfTheDatabaseEndsNoJob(t *testing.T) {
 	}
 }
 
-// TestTroubleWithOneRowHoldsUpNoOther: where the database fails for the row of one job only, the other jobs are carried
-// out, before and after it is met.
-func TestTroubleWithOneRowHoldsUpNoOther(t *testing.T) {
+// TestTroubleWithOneRowDelaysNoOtherJob: where the database fails for the row of one job only, the other jobs are
+// carried out.
+func TestTroubleWithOneRowDelaysNoOtherJob(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t, nil)
 	_, before := r.release()
@@ -338,8 +338,8 @@ func TestTroubleWithOneRowHoldsUpNoOther(t *testing.T) {
 	}
 }
 
-// TestRepeatedJobsGetTheirTurnInABacklog: a job that failed before, and the one that stands behind it on its service
-// request, are carried out long before the backlog has gone.
+// TestRepeatedJobsGetTheirTurnInABacklog: a job that failed before, and the next job on its service request, are
+// carried out long before the end of the backlog.
 func TestRepeatedJobsGetTheirTurnInABacklog(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t, nil)
@@ -347,7 +347,7 @@ func TestRepeatedJobsGetTheirTurnInABacklog(t *testing.T) {
 	behind := uuid.New()
 	r.exec(`INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
 		VALUES ($1, 'release', $2, $2, $3, gen_random_uuid(), '{}', sha256('behind'))`, behind, serviceRequest, r.clinic)
-	// The backlog: of service requests that do not exist, so that each job is refused quickly.
+	// The backlog: jobs on service requests that do not exist, so that each job is refused quickly.
 	r.exec(`INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
 		SELECT gen_random_uuid(), 'release', gen_random_uuid(), gen_random_uuid(), $1, $1, '{}', sha256(n::text::bytea)
 		FROM generate_series(1, 30000) AS n`, r.clinic)
@@ -358,7 +358,7 @@ func TestRepeatedJobsGetTheirTurnInABacklog(t *testing.T) {
 		t.Errorf("%s %s", job.Status, job.Refusal)
 	}
 	if job := r.end(behind); job.Refusal != db.ProcessingStatusInvalid {
-		t.Errorf("the job behind it: %s %s", job.Status, job.Refusal)
+		t.Errorf("the next job: %s %s", job.Status, job.Refusal)
 	}
 	if left := r.number(`SELECT count(*) FROM ops.jobs WHERE ended_at IS NULL`); left < 1000 {
 		t.Errorf("%d jobs were left when the two had ended", left)

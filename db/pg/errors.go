@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// SQLSTATE answers the code of an error of the database; "": it is none.
+// SQLSTATE answers the code of an error of the database; "": it is not an error of the database.
 func SQLSTATE(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -19,34 +19,36 @@ func SQLSTATE(err error) string {
 	return ""
 }
 
-// undoneByDatabase: the database has rolled the transaction back for a reason that may not come again.
+// undoneByDatabase tells whether the database has undone the transaction because of another one. A second try may
+// succeed.
 func undoneByDatabase(err error) bool {
 	code := SQLSTATE(err)
 	return code == "40001" || code == "40P01"
 }
 
-// LockNotAvailable: a statement with NOWAIT has met a held row, or one without has waited for its lock time-out.
+// LockNotAvailable tells whether a statement with NOWAIT has met a held row, or another statement has waited for its
+// lock time-out.
 func LockNotAvailable(err error) bool { return SQLSTATE(err) == "55P03" }
 
-// Undone tells errors after which nothing of a transaction has happened, by the word of the database. After any other
-// error, as that of a connection that was lost or of a session that was ended, the transaction may have been committed.
+// Undone tells whether the database has reported that the transaction has changed nothing. After any other error, for
+// example a lost connection, the transaction may have been committed.
 func Undone(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.SeverityUnlocalized == "ERROR"
 }
 
-// ErrorOfData tells errors that follow from the values of a statement: classes 22 (data exception) and 23 (integrity
-// constraint violation). The same statement with the same values would fail again, and nothing of its transaction has
-// happened.
+// ErrorOfData tells whether the error follows from the values of a statement: classes 22 (data exception) and 23
+// (integrity constraint violation). The same statement with the same values would fail again, and its transaction has
+// changed nothing.
 func ErrorOfData(err error) bool {
 	return Undone(err) && slices.Contains([]string{"22", "23"}, SQLSTATE(err)[:2])
 }
 
-// Unavailable tells errors that have nothing to do with what was asked: the database cannot be reached, its sessions
-// are not what the service relies on, it is going down, is full, takes no writes, or a lock or a statement took too
-// long. The same request may succeed later.
+// Unavailable tells whether the error has nothing to do with the request: the database cannot be reached, its sessions
+// lack a property that the service relies on, it is shutting down, is full, takes no writes, or a lock or a statement
+// took too long. The same request may succeed later.
 func Unavailable(err error) bool {
-	var connecting *pgconn.ConnectError // whatever the reason is, nothing was asked yet
+	var connecting *pgconn.ConnectError // whatever the cause, no statement has been sent
 	if errors.As(err, &connecting) || isFault(err) {
 		return true
 	}

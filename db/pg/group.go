@@ -11,42 +11,42 @@ import (
 )
 
 const (
-	// mostTogether bounds the members of a batch.
+	// mostTogether is the largest number of members of a batch.
 	mostTogether = 200
-	// batchTimeout bounds the work for a batch, whatever the patience of its callers.
+	// batchTimeout limits the time of a batch, however long its callers would wait.
 	batchTimeout = 20 * time.Second
-	// mostQueued bounds the members that wait for a batch.
+	// mostQueued is the largest number of members that wait for a batch.
 	mostQueued = 4096
 )
 
 // Group carries out simultaneous commands in batches (group commit), so that the commands share round trips, statements
-// and commits. As many batches are under way at a time as the group has lanes; commands that arrive while all lanes are
-// taken form the next batch. So no command waits for company, and the more commands arrive the less each costs.
+// and commits. A group runs as many batches at a time as it has lanes. Commands that arrive while all lanes are busy
+// form the next batch. So no command waits for others to arrive, and the more commands arrive the less each costs.
 //
-// A command waits for its batch, and then, if its rows are held, outside of the pool for the holder. Both queues are
-// bounded: beyond the bound a command is refused at once with ErrCrowded.
+// A command waits for its batch, and then, if its rows are held, without a connection until they are free. Both queues
+// are bounded: when one is full a command is refused at once with ErrCrowded.
 type Group[O, R any] struct {
 	room  *waitingRoom
 	lanes int
-	// run carries out a batch. It settles or puts off each member; its error is that of all members that it has not
-	// settled by then.
+	// run carries out a batch. It settles or puts off each member. If it returns an error, this is the outcome of all
+	// members that it has not settled.
 	run func(context.Context, []*Member[O, R]) error
-	// abandonable: the outcome of a command need not be known. Its caller may go at any time, and a batch of which all
-	// callers have gone is cancelled.
+	// abandonable: a caller need not know the outcome of its command. It may leave at any time, and a batch whose callers
+	// have all left is cancelled.
 	abandonable bool
 
 	mu       sync.Mutex
 	queue    []*Member[O, R] // in the order in which they are to be carried out
 	held     []*Member[O, R] // put off until their rows may be free
 	retrying bool            // a timer runs that brings held members back into the queue
-	taken    int             // lanes
+	taken    int             // busy lanes
 }
 
-// Member is one command on its way through a group. Only run, which has it at that time, calls its methods.
+// Member is one command in a group. Only run calls its methods, and only while it carries out the batch of the member.
 type Member[O, R any] struct {
 	Order O
 
-	ctx    context.Context // of the caller: its patience and its trace
+	ctx    context.Context // of the caller
 	state  memberState
 	result R
 	err    error
@@ -55,7 +55,7 @@ type Member[O, R any] struct {
 	// Guarded by the group.
 	batch    *batch    // nil: in the queue, or held
 	waits    bool      // has a place in the waiting room
-	waitsTil time.Time // the end of its patience with holders
+	waitsTil time.Time // when the command gives up a held row
 }
 
 type memberState int
@@ -64,32 +64,32 @@ const (
 	open    memberState = iota // no outcome yet
 	settled                    // has result and err
 	later                      // belongs into the next batch
-	blocked                    // somebody holds a row that it needs
+	blocked                    // another transaction holds a row that it needs
 )
 
-// batch is what a member knows of the batch that it is in.
+// batch is the batch of a member.
 type batch struct {
-	callers int // that still wait for an outcome
+	callers int // callers that still wait for the outcome
 	cancel  context.CancelFunc
 }
 
-// Context is that of the caller.
+// Context is the context of the caller.
 func (m *Member[O, R]) Context() context.Context { return m.ctx }
 
-// Settle gives the outcome of a command. Call it as soon as the outcome is certain: what happens to the batch
-// afterwards does not change it.
+// Settle sets the outcome of a command. Call it as soon as the outcome is certain: a later error of the batch does not
+// change it.
 func (m *Member[O, R]) Settle(result R, err error) { m.result, m.err, m.state = result, err, settled }
 
 // Later puts a command off to the next batch.
 func (m *Member[O, R]) Later() { m.state = later }
 
-// Held puts a command off until the row that it needs may be free. The command waits outside of the pool, for
+// Held puts a command off until the row that it needs may be free. The command waits without a connection, for
 // lockPatience at most.
 func (m *Member[O, R]) Held() { m.state = blocked }
 
-// Do carries out a command in a batch, and answers its outcome. A caller that gives up before the batch begins leaves
-// nothing behind; a caller that gives up while the batch is under way is told the outcome, unless the group is
-// abandonable. Errors: ErrCrowded, ErrHeld, what run says.
+// Do carries out a command in a batch, and answers its outcome. If a caller gives up before its batch begins, nothing
+// is done. If it gives up while its batch is under way, it still gets the outcome, unless the group is abandonable.
+// Errors: ErrCrowded, ErrHeld, those of run.
 func (g *Group[O, R]) Do(ctx context.Context, order O) (R, error) {
 	var none R
 	m := &Member[O, R]{Order: order, ctx: ctx, done: make(chan struct{})}
@@ -107,7 +107,7 @@ func (g *Group[O, R]) Do(ctx context.Context, order O) (R, error) {
 	return m.result, m.err
 }
 
-// Queued tells how many commands wait for a batch.
+// Queued answers the number of commands that wait for a batch.
 func (g *Group[O, R]) Queued() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -127,7 +127,7 @@ func (g *Group[O, R]) join(m *Member[O, R]) bool {
 	return true
 }
 
-// start sees to it that a lane works on the queue. The group is locked.
+// start makes sure that a lane works on the queue. The group must be locked.
 func (g *Group[O, R]) start() {
 	if g.taken < g.lanes {
 		g.taken++
@@ -135,7 +135,7 @@ func (g *Group[O, R]) start() {
 	}
 }
 
-// leave lets a caller go; false: it has to await the outcome.
+// leave removes the command of a caller that gives up; false: the caller has to wait for the outcome.
 func (g *Group[O, R]) leave(m *Member[O, R]) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -166,8 +166,8 @@ func (g *Group[O, R]) work() {
 	}
 }
 
-// next takes the next batch, and its context: the statements belong to the trace of the first member, and no single
-// caller that goes cuts them short. None: the queue is empty, and the lane is free.
+// next takes the next batch, and makes its context: the statements belong to the trace of the first member, and a
+// caller that gives up does not cancel them. If the queue is empty the lane ends, and there are no members.
 func (g *Group[O, R]) next() (members []*Member[O, R], ctx context.Context, end context.CancelFunc) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -189,10 +189,10 @@ func (g *Group[O, R]) next() (members []*Member[O, R], ctx context.Context, end 
 // errUnsettled is a fault of run.
 var errUnsettled = errors.New("a batch left a command without an outcome")
 
-// carryOut runs a batch. Where the database refuses a batch because of the data of a member (see ErrorOfData), nothing
-// of the batch has happened, and its halves are run in its place: so the one command fails alone, after fewer than two
-// transactions a member. After any other error nothing is run again: a sick database is not asked more, and a commit
-// whose outcome is not known is not repeated.
+// carryOut runs a batch. If the database refuses it because of the data of a member (see ErrorOfData), the batch has
+// changed nothing, and its two halves run in its place. So only the command with the bad data fails, after fewer than
+// two transactions for each member. After any other error nothing runs again: a sick database gets no additional work,
+// and a commit with an unknown outcome is not repeated.
 func (g *Group[O, R]) carryOut(ctx context.Context, members []*Member[O, R]) {
 	err := g.try(ctx, members)
 	var left []*Member[O, R]
@@ -227,17 +227,17 @@ func (g *Group[O, R]) try(ctx context.Context, members []*Member[O, R]) (err err
 
 // Panic is a panic as an error.
 type Panic struct {
-	Value any    // that recover has returned
+	Value any    // the result of recover
 	Stack []byte // of the goroutine at the panic
 }
 
 // Error holds the stack, for the log.
 func (p *Panic) Error() string { return fmt.Sprintf("panic: %v\n%s", p.Value, p.Stack) }
 
-// Panicked is the error for the value that recover has returned.
+// Panicked is the error for the result of recover.
 func Panicked(value any) error { return &Panic{value, debug.Stack()} }
 
-// finish tells the callers their outcomes, and puts off the members that have none.
+// finish gives the callers their outcomes, and puts off the members without an outcome.
 func (g *Group[O, R]) finish(members []*Member[O, R]) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -269,7 +269,7 @@ func (g *Group[O, R]) finish(members []*Member[O, R]) {
 	}
 }
 
-// retry brings the held members back to the head of the queue: they have waited longest.
+// retry puts the held members at the head of the queue, because they have waited longest.
 func (g *Group[O, R]) retry() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// crew is a group of numbers whose batches wait to be let go.
+// crew is a group whose orders are numbers. Each batch waits until the test lets it go on.
 type crew struct {
 	*Group[int, int]
 	begun chan []int    // the orders of a batch that is under way
@@ -22,12 +22,12 @@ type crew struct {
 	ended chan error    // how the context of a batch ended, when it went on
 
 	mu       sync.Mutex
-	fails    map[int]error // what a batch with that order fails with
+	fails    map[int]error // the error of a batch with that order
 	settles  map[int]bool  // orders that are settled before the batch fails
 	later    map[int]int   // how often an order is put off
 	held     map[int]int   // how often the row of an order is held
 	batches  atomic.Int64
-	now, top atomic.Int64 // batches under way, and the most there were
+	now, top atomic.Int64 // batches under way, and their highest number
 }
 
 func newCrew(lanes, waiters int) *crew {
@@ -39,7 +39,7 @@ func newCrew(lanes, waiters int) *crew {
 	return c
 }
 
-// free lets all batches go.
+// free lets all batches go on.
 func (c *crew) free() *crew {
 	close(c.goOn)
 	return c
@@ -94,7 +94,8 @@ type outcome struct {
 	err    error
 }
 
-// ask sends orders and returns when all wait: the first in a batch that is under way, the others for the next batch.
+// ask sends orders and returns when all wait: the first one in a batch that is under way, the others for the next
+// batch.
 func (c *crew) ask(t *testing.T, ctx context.Context, orders ...int) (outcomes []chan outcome) {
 	t.Helper()
 	for i, n := range orders {
@@ -117,12 +118,12 @@ func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain: until %s", what)
+			t.Fatalf("not in time: %s", what)
 		}
 	}
 }
 
-// wantIdle checks that nothing is left behind: no lane, no place, no member.
+// wantIdle checks that no lane is taken, no command waits and no member is left.
 func (c *crew) wantIdle(t *testing.T) {
 	t.Helper()
 	until(t, "the group is idle", func() bool {
@@ -133,7 +134,7 @@ func (c *crew) wantIdle(t *testing.T) {
 	})
 }
 
-func TestGroupBatchesWhatComesMeanwhile(t *testing.T) {
+func TestGroupBatchesOrdersThatArriveMeanwhile(t *testing.T) {
 	t.Parallel()
 	c := newCrew(1, 10)
 	c.later[4] = 1
@@ -160,9 +161,9 @@ var (
 	ending = &pgconn.PgError{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P01"}
 )
 
-// TestGroupRunsAgainAfterErrorsOfDataAlone: an error of the data of one order fails that order alone, in a bounded
-// number of batches. After any other error nothing is run again: a sick database is not asked more.
-func TestGroupRunsAgainAfterErrorsOfDataAlone(t *testing.T) {
+// TestGroupRunsAgainAfterErrorsOfDataOnly: an error of the data of one order fails only that order, in a bounded number
+// of batches. After any other error no batch runs again, so that a sick database gets no additional work.
+func TestGroupRunsAgainAfterErrorsOfDataOnly(t *testing.T) {
 	t.Parallel()
 	orders := make([]int, 101)
 	for i := range orders {
@@ -205,7 +206,7 @@ func TestGroupRunsAgainAfterErrorsOfDataAlone(t *testing.T) {
 					t.Errorf("order %d: %v", n, got)
 				}
 			}
-			// The first, the batch of the others, and two halves for each halving of a hundred.
+			// The first batch, the batch of the others, and two halves for each halving of a hundred orders.
 			if n := c.batches.Load(); test.alone && n > 2+2*7 || !test.alone && n != 2 {
 				t.Errorf("%d batches", n)
 			}
@@ -218,8 +219,8 @@ func TestGroupRunsAgainAfterErrorsOfDataAlone(t *testing.T) {
 	}
 }
 
-// TestGroupBoundsTransactionsOfABadBatch: also a batch of nothing but bad data costs fewer than two transactions an
-// order.
+// TestGroupBoundsTransactionsOfABadBatch: a batch in which every order has bad data costs fewer than two transactions
+// for each order.
 func TestGroupBoundsTransactionsOfABadBatch(t *testing.T) {
 	t.Parallel()
 	c := newCrew(1, 10)
@@ -240,8 +241,9 @@ func TestGroupBoundsTransactionsOfABadBatch(t *testing.T) {
 	}
 }
 
-// TestGroupKeepsWhatIsSettled: what is certain before a batch fails stays so, and is not carried out again.
-func TestGroupKeepsWhatIsSettled(t *testing.T) {
+// TestGroupKeepsSettledOutcomes: an outcome that is certain before its batch fails stays, and its order is not carried
+// out again.
+func TestGroupKeepsSettledOutcomes(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{ofData, ending, errPanicked} {
 		c := newCrew(1, 10)
@@ -249,10 +251,10 @@ func TestGroupKeepsWhatIsSettled(t *testing.T) {
 		told := c.ask(t, t.Context(), 1, 2, 3, 4)
 		close(c.goOn)
 		if got := <-told[1]; got != (outcome{4, nil}) {
-			t.Errorf("%v: what was settled: %v", err, got)
+			t.Errorf("%v: a settled order: %v", err, got)
 		}
 		if got := <-told[2]; got.err == nil {
-			t.Errorf("%v: what failed: %v", err, got)
+			t.Errorf("%v: a failed order: %v", err, got)
 		}
 		<-told[3]
 		times := 0
@@ -267,7 +269,7 @@ func TestGroupKeepsWhatIsSettled(t *testing.T) {
 	}
 }
 
-// TestGroupKeepsTheStackOfAPanic, so that the log can tell where it was.
+// TestGroupKeepsTheStackOfAPanic: the error holds the stack, so that the log shows where the panic was.
 func TestGroupKeepsTheStackOfAPanic(t *testing.T) {
 	t.Parallel()
 	c := newCrew(1, 10).free()
@@ -304,7 +306,7 @@ func TestGroupLeaving(t *testing.T) {
 				t.Errorf("under way: %v", got)
 			}
 			if err := <-c.ended; !errors.Is(err, context.Canceled) {
-				t.Errorf("the batch goes on for nobody: %v", err)
+				t.Errorf("the batch goes on without a caller: %v", err)
 			}
 			continue
 		}
@@ -313,15 +315,15 @@ func TestGroupLeaving(t *testing.T) {
 			t.Errorf("under way: %v", got)
 		}
 		if err := <-c.ended; err != nil {
-			t.Errorf("the batch was cut: %v", err)
+			t.Errorf("the batch was cancelled: %v", err)
 		}
 		c.wantIdle(t)
 	}
 }
 
-// TestGroupLetsGoWhatWasPutOff: a caller that gave up while its order was under way hears of it when the order is put
-// off, and a caller of an order that was put off may go at any time.
-func TestGroupLetsGoWhatWasPutOff(t *testing.T) {
+// TestGroupLetsPostponedCallersLeave: a caller that gives up while its order is under way gets its answer when the
+// order is put off. A caller whose order was put off may leave at any time.
+func TestGroupLetsPostponedCallersLeave(t *testing.T) {
 	t.Parallel()
 	for name, putOff := range map[string]func(*crew){
 		"to the next batch":     func(c *crew) { c.later[1] = 1000 },
@@ -347,7 +349,7 @@ func TestGroupLetsGoWhatWasPutOff(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			told := c.ask(t, ctx, 1)
 			close(c.goOn)
-			<-c.begun // it has been put off once
+			<-c.begun // the order has been put off once
 			cancel()
 			if got := <-told[0]; !errors.Is(got.err, context.Canceled) {
 				t.Error(got)
@@ -357,8 +359,8 @@ func TestGroupLetsGoWhatWasPutOff(t *testing.T) {
 	}
 }
 
-// TestGroupWaitsForHeldRows: an order whose row is held is carried out when the row is free, and the others do not wait
-// for it.
+// TestGroupWaitsForHeldRows: an order whose row is held is carried out when the row is free. The other orders do not
+// wait for it.
 func TestGroupWaitsForHeldRows(t *testing.T) {
 	t.Parallel()
 	c := newCrew(1, 10)
@@ -377,8 +379,8 @@ func TestGroupWaitsForHeldRows(t *testing.T) {
 	c.wantIdle(t)
 }
 
-// TestGroupBoundsWaiters: beyond the bound an order whose row is held is refused at once, and it has a place again when
-// another has gone.
+// TestGroupBoundsWaiters: when all places are taken an order whose row is held is refused at once. When a waiter
+// leaves, the next such order gets its place.
 func TestGroupBoundsWaiters(t *testing.T) {
 	t.Parallel()
 	c := newCrew(1, 2).free()
@@ -408,13 +410,13 @@ func TestGroupBoundsWaiters(t *testing.T) {
 	c.wantIdle(t)
 }
 
-// TestGroupBoundsPatience: a row that stays held is given up after the patience of a command.
+// TestGroupBoundsPatience: a command gives up a row that stays held for longer than lockPatience.
 func TestGroupBoundsPatience(t *testing.T) {
 	t.Parallel()
 	c := newCrew(1, 2).free()
 	c.held[1] = 1 << 30
 	go func() {
-		for range c.begun { //nolint:revive // batches are not looked at
+		for range c.begun { //nolint:revive // the batches need no check
 			<-c.ended
 		}
 	}()
@@ -428,7 +430,7 @@ func TestGroupBoundsPatience(t *testing.T) {
 	c.wantIdle(t)
 }
 
-// TestGroupBoundsItsQueue: beyond the bound an order is refused at once.
+// TestGroupBoundsItsQueue: when the queue is full an order is refused at once.
 func TestGroupBoundsItsQueue(t *testing.T) {
 	t.Parallel()
 	c := newCrew(1, 2)

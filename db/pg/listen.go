@@ -11,9 +11,9 @@ import (
 // listenAgain is the pause before a lost connection is replaced.
 const listenAgain = time.Second
 
-// Subscriber is told what happens on a channel. Its functions must not wait.
+// Subscriber holds functions that are called when something happens on a channel. They must return at once.
 type Subscriber struct {
-	Begun func()               // the connection listens: what was notified before this moment is lost
+	Begun func()               // the connection listens: earlier notifications are lost
 	Heard func(payload string) // a notification
 	Lost  func(error)          // the connection is lost; another attempt follows after a second
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// DBTX is what the accessors of sqlc need: its methods are those of sqlc's own DBTX.
+// DBTX is the interface that the accessors of sqlc need. Its methods are those of the DBTX of sqlc.
 type DBTX interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
@@ -19,26 +19,27 @@ type DBTX interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
-// named sends statements so that the database can tell what they are, and on whose behalf:
+// named marks statements, so that the views of the database show which query a statement is, and for which trace it
+// runs:
 //
 //	SELECT /* GetJob */ id, …                                                              always
 //	/*traceparent='00-4bf92f3577b34da6a3ce92…-00f067aa0ba902b7-01'*/;SELECT /* GetJob */ …    of a sampled trace
 //
-// The name stands within the statement, as version 18 of pg_stat_statements cuts off what is in front of it. The trace
-// stands in front, where pg_stat_activity does not cut it off, and behind a semicolon that ends an empty statement, so
-// that it does not become a part of the one text that pg_stat_statements keeps of all runs.
+// The name is inside the statement, because version 18 of pg_stat_statements removes comments in front of it. The trace
+// is in front, where pg_stat_activity does not cut it off. A semicolon separates it: it ends an empty statement, so the
+// trace is not part of the text that pg_stat_statements stores for all runs.
 //
-// Without a sampled trace, which is the rule, a text is always the same: prepared once, and sent in one round trip with
-// others. With one, no other statement has this text: it is not kept, and each takes two round trips of its own.
+// Most statements have no sampled trace. Their text is always the same, so they are prepared once and share round
+// trips. A statement with a sampled trace has a unique text: it is not kept, and needs two round trips of its own.
 type named struct {
 	DBTX
 	observer Observer
 }
 
-// sampled is a traceparent with the flag for sampled traces, and nothing beside it: a caller has made it up.
+// sampled is a traceparent with the flag for sampled traces, and nothing else: it comes from the caller.
 var sampled = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][13579bdf]$`)
 
-// trace is the comment of a sampled trace; else empty.
+// trace is the comment for a sampled trace; "": the trace is not sampled, or there is none.
 func (n named) trace(ctx context.Context) string {
 	trace := n.observer.Trace(ctx)
 	if trace == "" || !sampled.MatchString(trace) {
@@ -70,7 +71,7 @@ func (n named) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	return n.DBTX.QueryRow(ctx, sql, args...)
 }
 
-// SendBatch answers results that end at the first error: there is nothing to be read behind it.
+// SendBatch returns results that end at the first error: results behind it must not be read.
 func (n named) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	if n.trace(ctx) != "" {
 		return &oneByOne{ctx: ctx, named: n, queued: b.QueuedQueries}
@@ -81,7 +82,8 @@ func (n named) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	return n.DBTX.SendBatch(ctx, b)
 }
 
-// oneByOne is a batch whose statements are sent when their results are asked for. What nobody asks for is never sent.
+// oneByOne is a batch whose statements are sent when their results are read. A statement whose result is never read is
+// never sent.
 type oneByOne struct {
 	pgx.BatchResults // nil: there is no transaction of the batch's own
 	ctx              context.Context
@@ -112,13 +114,13 @@ func (o *oneByOne) QueryRow() pgx.Row {
 
 func (o *oneByOne) Close() error { return nil }
 
-// heading is how sqlc begins a statement; the keyword comes behind it.
+// heading is the first line of a statement of sqlc, with the keyword behind it.
 var heading = regexp.MustCompile(`^-- name: (\w+) :\w+\s+(\w+)`)
 
-// names has the statements of sql/ that have been sent, under the texts that sqlc gives them.
+// names are the statements with their names inside, by the texts of sqlc.
 var names sync.Map
 
-// withName moves the name of a statement of sql/ into it.
+// withName moves the name of a statement of sql/ behind its keyword.
 func withName(sql string) string {
 	if !strings.HasPrefix(sql, "-- name: ") {
 		return sql

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// traced observes that everything is part of one trace.
+// traced is an Observer for which all work is part of one trace.
 type traced string
 
 func (traced) Transaction(ctx context.Context, _ string) (context.Context, func(int, error)) {
@@ -22,8 +22,8 @@ const (
 	unsampledTrace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
 )
 
-// TestTransactionsOfASampledTrace: whatever holds for a transaction that travels in few round trips holds for one whose
-// statements are sent one by one.
+// TestTransactionsOfASampledTrace: a transaction whose statements are sent one by one passes the tests of a transaction
+// that travels in few round trips.
 func TestTransactionsOfASampledTrace(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]func(*testing.T){
@@ -40,7 +40,7 @@ func TestTransactionsOfASampledTrace(t *testing.T) {
 		"cancelled before":                        TestTransactCancelledBefore,
 		"gives up a lock":                         TestTransactGivesUpALockAfterItsTimeOut,
 		"whose connection is lost":                TestTransactWhoseConnectionIsLost,
-		"repeats what the database has undone":    TestTransactRepeatsWhatTheDatabaseHasUndone,
+		"repeats an undone transaction":           TestTransactRepeatsUndoneTransactions,
 		"survives a deadlock":                     TestTransactSurvivesADeadlock,
 		"read committed whatever the defaults":    TestTransactIsReadCommittedWhateverTheDefaults,
 		"looks after it has the lock":             TestTransactLooksAfterItHasTheLock,
@@ -59,7 +59,7 @@ SELECT FROM ops.scratch WHERE id = $1 FOR UPDATE`
 SELECT count(*) FROM ops.scratch`
 )
 
-// What the database is told of a statement that waits.
+// The text of a statement that waits, as the database shows it.
 func TestStatementsCarryTheTraceOnlyWhereItIsSampled(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
@@ -127,7 +127,7 @@ func TestStatementsCarryTheTraceOnlyWhereItIsSampled(t *testing.T) {
 	}
 }
 
-// A text that comes once only does not take the place of prepared statements that come again.
+// A text that is sent only once must not displace prepared statements that are sent again.
 func TestStatementsOfASampledTraceAreNotPrepared(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)

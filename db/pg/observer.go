@@ -5,15 +5,15 @@ import "context"
 // Observer watches transactions, for metrics, traces and logs. Many goroutines call it at once, in the course of every
 // transaction.
 type Observer interface {
-	// Transaction: a transaction of that name begins. Its statements run with the context that is returned. end is called
-	// once, with the number of tries and the outcome.
+	// Transaction is called when a transaction of that name begins. Its statements run with the context that is returned.
+	// end is called once, with the number of tries and the outcome.
 	Transaction(ctx context.Context, name string) (_ context.Context, end func(tries int, err error))
 
-	// Trace answers the traceparent of the context's trace; "": there is none.
+	// Trace answers the traceparent of the context; "": there is none.
 	Trace(ctx context.Context) string
 }
 
-// unobserved is the Observer that watches nothing.
+// unobserved is an Observer that does nothing.
 type unobserved struct{}
 
 func (unobserved) Transaction(ctx context.Context, _ string) (context.Context, func(int, error)) {

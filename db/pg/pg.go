@@ -22,7 +22,7 @@ const acquireTimeout = 15 * time.Second
 // failure).
 const mostTries = 3
 
-// DB is the database as one role sees it. It is safe for concurrent use.
+// DB is the pool of connections of one role. It is safe for concurrent use.
 type DB struct {
 	pool     *pgxpool.Pool
 	session  session.Wanted
@@ -62,28 +62,31 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 // Close waits for the connections in use and closes all.
 func (d *DB) Close() { d.pool.Close() }
 
-// Stat tells how the connections are used.
+// Stat answers the use of the connections.
 func (d *DB) Stat() *pgxpool.Stat { return d.pool.Stat() }
 
 // Pool is the pool itself, for tools and tests.
 func (d *DB) Pool() *pgxpool.Pool { return d.pool }
 
-// QueuedReads tells how many queries wait for the next pipeline.
+// QueuedReads answers the number of queries that wait for the next pipeline.
 func (d *DB) QueuedReads() int { return d.pipeline.group.Queued() }
 
-// Waiters tells how many commands wait for held rows now, how many may, and how many were refused for want of a place.
+// Waiters answers how many commands wait for held rows now, how many may wait, and how many were refused because all
+// places were taken.
 func (d *DB) Waiters() (now, most int, refused int64) { return d.room.state() }
 
-// Statements are for statements that are a transaction each: the snapshot of a statement is that of its transaction.
+// Statements sends each statement as a transaction of its own: the snapshot of the statement is that of its
+// transaction.
 func (d *DB) Statements() DBTX { return named{d.pool, d.observer} }
 
-// Pipeline is for short queries of one statement each, as Statements. Queries that are asked at the same moment share a
-// round trip: a system call and a change of process cost as much as the look-up of a row.
+// Pipeline is for short queries, each of which is a transaction of its own, as with Statements. Queries that are asked
+// at the same moment share a round trip: a system call and a switch of processes cost as much as the look-up of a row.
 func (d *DB) Pipeline() DBTX { return pipelined{pipeline: d.pipeline} }
 
-// Check tells whether sessions are what the service relies on. It looks at one of the pool: a server that reads its
-// configuration anew changes open sessions too. If the session is not as wanted, the connections of the pool are
-// closed. Requests then need new ones, which are refused (see Unavailable). The error says in one line what to do.
+// Check tells whether sessions have the properties that the service relies on. It checks one session of the pool: a
+// server that reads its configuration again changes open sessions too. If the session fails the check, the connections
+// of the pool are closed. Requests then need new ones, which are refused (see Unavailable). The error is one line that
+// says what to do.
 func (d *DB) Check(ctx context.Context) error {
 	c, err := d.acquire(ctx)
 	if err != nil {
@@ -97,9 +100,9 @@ func (d *DB) Check(ctx context.Context) error {
 	return err
 }
 
-// Transact runs do in one transaction, READ COMMITTED whatever the server's defaults are, and commits what Last has not
-// committed. If do or the commit fails, nothing of it happened, with one exception that no client can rule out: a
-// connection lost during the commit (see Undone). name is for observers and for the error.
+// Transact runs do in one transaction, which is READ COMMITTED whatever the defaults of the server are. It commits what
+// Last has not committed. If do or the commit fails, nothing has been changed, with one exception that no client can
+// exclude: a connection lost during the commit (see Undone). name is for observers and for the error.
 func (d *DB) Transact(ctx context.Context, name string, do func(*Tx) error) (err error) {
 	ctx, end := d.observer.Transaction(ctx, name)
 	try := 1
@@ -113,7 +116,7 @@ func (d *DB) Transact(ctx context.Context, name string, do func(*Tx) error) (err
 		if try == mostTries || !undoneByDatabase(err) || ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		// Two transactions that met in a deadlock would meet again if both were repeated at once.
+		// Two transactions that met in a deadlock would meet again if both started again at once.
 		time.Sleep(rand.N(20 * time.Millisecond))
 	}
 }
@@ -129,14 +132,15 @@ func (d *DB) try(ctx context.Context, do func(*Tx) error) error {
 	return t.run(do)
 }
 
-// Patiently runs try, and runs it again as long as it finds its rows held: after a pause each, for lockPatience in all.
-// The command has no connection in between. Errors: ErrCrowded, ErrHeld, those of try.
+// Patiently calls try, and calls it again as long as it finds its rows held. Before each call is a pause, and all
+// together last for lockPatience. Between the calls the command has no connection. Errors: ErrCrowded, ErrHeld, those
+// of try.
 func (d *DB) Patiently(ctx context.Context, try func() (held bool, err error)) error {
 	return d.room.patiently(ctx, try)
 }
 
-// Listen tells a subscriber what is notified on a channel, until ctx ends. It has a connection of its own beside the
-// pool, all of whose connections may be in use.
+// Listen passes the notifications of a channel to a subscriber until ctx ends. It has a connection of its own, because
+// all connections of the pool may be in use.
 func (d *DB) Listen(ctx context.Context, channel string, s Subscriber) {
 	listener := pgxlisten.Listener{
 		Connect: func(ctx context.Context) (*pgx.Conn, error) {
@@ -153,7 +157,7 @@ func (d *DB) Listen(ctx context.Context, channel string, s Subscriber) {
 	listener.Listen(ctx) //nolint:errcheck // it ends when ctx does
 }
 
-// Notify sends notifications to all listeners of a channel, one a payload. It is a transaction of its own: a NOTIFY
+// Notify sends a notification for each payload to all listeners of a channel. It is a transaction of its own: a NOTIFY
 // inside other transactions would make their commits wait for each other.
 func (d *DB) Notify(ctx context.Context, channel string, payloads ...string) error {
 	const notify = "SELECT pg_catalog.pg_notify($1, payload) FROM pg_catalog.unnest($2::text[]) AS payload"
@@ -171,7 +175,7 @@ func NewAbandonableGroup[O, R any](d *DB, run func(context.Context, []*Member[O,
 	return &Group[O, R]{room: d.room, lanes: 1, run: run, abandonable: true}
 }
 
-// acquire takes a connection of the pool. ErrNoConnection: all are in use and none was given back in time.
+// acquire takes a connection of the pool. ErrNoConnection: all are in use, and none became free in time.
 func (d *DB) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	waiting, cancel := context.WithTimeout(ctx, acquireTimeout)
 	defer cancel()

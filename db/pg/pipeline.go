@@ -11,13 +11,14 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// pipeline carries out simultaneous queries in batches, one round trip each. A query that fails, fails alone.
+// pipeline carries out simultaneous queries in batches, each in one round trip. The failure of a query concerns only
+// that query.
 type pipeline struct {
 	direct named
 	group  *Group[query, *answer]
 }
 
-// query is a statement that only reads.
+// query is a statement that changes nothing.
 type query struct {
 	sql  string
 	args []any
@@ -29,7 +30,7 @@ func newPipeline(direct named, room *waitingRoom, lanes int) *pipeline {
 	return p
 }
 
-// one asks a query by itself.
+// one runs a query without others.
 func (p *pipeline) one(ctx context.Context, q query) (*answer, error) {
 	rows, err := p.direct.Query(ctx, q.sql, q.args...)
 	if err != nil {
@@ -38,9 +39,9 @@ func (p *pipeline) one(ctx context.Context, q query) (*answer, error) {
 	return taken(rows, nil)
 }
 
-// run asks the queries of a batch in one pipeline. The queries behind one that fails have not been asked. Where the
-// fault is that query's own they are asked in the next batch, so that each batch has at least one outcome; where the
-// database is sick all of them fail.
+// run sends the queries of a batch in one round trip. If a query fails the database skips all queries behind it. If the
+// query is itself the cause, the skipped queries run in the next batch, so that each batch settles at least one query.
+// If the database is sick all of them fail.
 func (p *pipeline) run(ctx context.Context, members []*Member[query, *answer]) error {
 	if len(members) == 1 {
 		members[0].Settle(p.one(ctx, members[0].Order))
@@ -51,7 +52,7 @@ func (p *pipeline) run(ctx context.Context, members []*Member[query, *answer]) e
 		batch.Queue(m.Order.sql, m.Order.args...)
 	}
 	results := p.direct.SendBatch(ctx, &batch)
-	defer results.Close()                            //nolint:errcheck // what has been answered stays answered
+	defer results.Close()                            //nolint:errcheck // the answers read before count
 	fields := map[string][]pgconn.FieldDescription{} // by statement
 	for i, m := range members {
 		var found *answer
@@ -75,19 +76,19 @@ func (p *pipeline) run(ctx context.Context, members []*Member[query, *answer]) e
 	return nil
 }
 
-// ownFault tells errors that only the statement itself can be to blame for: those of its data, and class 42 (its text,
-// its rights).
+// ownFault tells errors of the statement itself: of its data, and of class 42 (its text, its rights).
 func ownFault(err error) bool { return ErrorOfData(err) || Undone(err) && SQLSTATE(err)[:2] == "42" }
 
-// answer is all rows of a query, which outlive the use of its connection.
+// answer holds all rows of a query. It is valid after the connection has been given back.
 type answer struct {
 	fields []pgconn.FieldDescription
 	tag    pgconn.CommandTag
 	rows   [][][]byte // values by row and column
-	at     int        // rows that Next has come to
+	at     int        // number of the current row; the first is 1
 }
 
-// taken reads all rows. fields are those of the statement, where they are known: those of rows are the connection's.
+// taken reads all rows. fields describes the columns of the statement; nil: they are copied from the rows, whose own
+// description belongs to the connection.
 func taken(rows pgx.Rows, fields []pgconn.FieldDescription) (*answer, error) {
 	defer rows.Close()
 	a := &answer{fields: fields}
@@ -113,7 +114,7 @@ func taken(rows pgx.Rows, fields []pgconn.FieldDescription) (*answer, error) {
 	return a, rows.Err()
 }
 
-// typeMaps decode values; one at a time each.
+// typeMaps decode values. A map serves one caller at a time.
 var typeMaps = sync.Pool{New: func() any {
 	m := pgtype.NewMap()
 	registerTypes(m)
@@ -141,14 +142,14 @@ func (a *answer) FieldDescriptions() []pgconn.FieldDescription { return a.fields
 func (a *answer) Conn() *pgx.Conn                              { return nil }
 func (a *answer) TypeMap() *pgtype.Map                         { return nil }
 
-// pipelined is the pipeline as the accessors of sqlc use it.
+// pipelined is the pipeline as a DBTX for the accessors of sqlc.
 type pipelined struct {
 	*pipeline
 	DBTX // nil: only queries share a round trip
 }
 
 func (p pipelined) ask(ctx context.Context, sql string, args []any) (*answer, error) {
-	if p.direct.trace(ctx) != "" { // the text is this trace's own
+	if p.direct.trace(ctx) != "" { // the text of the statement is unique
 		return p.one(ctx, query{sql, args})
 	}
 	return p.group.Do(ctx, query{sql, args})
@@ -163,7 +164,7 @@ func (p pipelined) QueryRow(ctx context.Context, sql string, args ...any) pgx.Ro
 	return firstRow{a, err}
 }
 
-// firstRow is the row of a query that has one at most.
+// firstRow is the row of a query that has at most one row.
 type firstRow struct {
 	answer *answer
 	err    error

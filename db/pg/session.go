@@ -11,7 +11,7 @@ import (
 	"github.com/reiestr/reiestr/internal/session"
 )
 
-// Role is a database role that every connection of a pool takes on, whatever its login is (see migrations/roles.sql).
+// Role is the database role of every session of a pool, whatever its login is (see migrations/roles.sql).
 type Role string
 
 const (
@@ -19,7 +19,7 @@ const (
 	Owner Role = "reiestr_owner" // the operator's commands
 )
 
-// Config says which database is used, and how.
+// Config holds the database, the role and the limits of a pool.
 type Config struct {
 	URL      string // a PostgreSQL URL or key-value string; several hosts allowed
 	Role     Role
@@ -27,20 +27,20 @@ type Config struct {
 	MaxConns int32  // 0: pool_max_conns of the URL, or else the number of cores but at least 4
 	Waiters  int    // commands that may wait for held rows at a time; 0: DefaultWaiters
 
-	Observer Observer        // nil: nothing is observed
-	Tracer   pgx.QueryTracer // is told of every statement; nil: none
+	Observer Observer        // nil: none
+	Tracer   pgx.QueryTracer // called for every statement; nil: none
 }
 
-// timeouts of a session, by the role it takes on; 0: none. They travel with each connection, as settings of a role in
-// the database count only for sessions that log in as that role.
+// timeouts of a session, by its role; 0: none. Each connection sets them itself: settings of a role in the database
+// apply only to sessions that log in as that role.
 var timeouts = map[Role]struct{ statement, lock, idleInTransaction time.Duration }{
 	App: {10 * time.Second, lockPatience, 10 * time.Second},
-	// A registry is loaded in one transaction. Its statements may take long, and two loads run one after the other. But
-	// a transaction that stands still holds up the service.
+	// A registry is loaded in one transaction. Its statements may take long, and a second load waits for the first one.
+	// But a transaction that does nothing holds up the service.
 	Owner: {0, 10 * time.Minute, time.Minute},
 }
 
-// wantedSession says what each session of a pool has to be.
+// wantedSession is the session that each connection of a pool must have.
 func wantedSession(c Config) session.Wanted {
 	of := timeouts[c.Role]
 	settings := map[string]string{
@@ -49,14 +49,14 @@ func wantedSession(c Config) session.Wanted {
 		"idle_in_transaction_session_timeout": session.Duration(of.idleInTransaction),
 	}
 	if c.Role == App {
-		// No plan of the service depends on the values (sql/plans has them both ways), and planning costs as much as
-		// running them.
+		// No plan of the service depends on the values of parameters (sql/plans shows them both ways), and planning a query
+		// costs as much as running it.
 		settings["plan_cache_mode"] = "force_generic_plan"
 	}
 	return session.Wanted{Name: c.Name, Role: string(c.Role), Settings: settings}
 }
 
-// poolConfig reads the URL and adds how the pool and its sessions have to be. MaxConns, where it is set, takes
+// poolConfig reads the URL and adds the settings of the pool and of its sessions. MaxConns, where it is set, takes
 // precedence over pool_max_conns of the URL.
 func poolConfig(c Config, wanted session.Wanted) (*pgxpool.Config, error) {
 	config, err := wanted.Configure(c.URL)

@@ -13,7 +13,8 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/topology"
 )
 
-// A server that reads its configuration anew changes open sessions. The check finds it, and no request uses them again.
+// A server that reads its configuration again changes open sessions. The check finds the change, and no request uses
+// these sessions afterwards.
 func TestCheckClosesSessionsThatHaveChanged(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
@@ -45,7 +46,7 @@ func TestCheckClosesSessionsThatHaveChanged(t *testing.T) {
 	}
 }
 
-// Whatever hinders a connection, nothing was asked yet, and the request may be repeated: 503.
+// Where a connection cannot be made, no statement has been sent, so the request may be repeated: 503.
 func TestRequestWithoutAFitSessionIsUnavailable(t *testing.T) {
 	t.Parallel()
 	direct := testdb.New(t).URL
@@ -61,7 +62,7 @@ func TestRequestWithoutAFitSessionIsUnavailable(t *testing.T) {
 	}
 	for name, c := range map[string]Config{
 		"no triggers":      {URL: direct, Role: App},
-		"no such role":     {URL: direct, Role: "reiestr_nobody"},
+		"no such role":     {URL: direct, Role: "reiestr_unknown"},
 		"no such database": {URL: strings.Replace(direct, login.Config().Database, "reiestr_nowhere", 1), Role: App},
 		"pooler":           {URL: topology.Pooler(t, direct, "transaction"), Role: App},
 		"no server":        {URL: "postgres://127.0.0.1:1/d", Role: App},
@@ -92,7 +93,7 @@ func TestRequestWithoutAFitSessionIsUnavailable(t *testing.T) {
 	}
 }
 
-// The connection that listens is opened beside the pool, and checked as those of the pool are.
+// The connection that listens is not one of the pool, but it is checked in the same way.
 func TestListeningNeedsAFitSession(t *testing.T) {
 	t.Parallel()
 	pooler := topology.Pooler(t, testdb.New(t).URL, "transaction", ignoredByAPooler(t)...)
@@ -105,7 +106,7 @@ func TestListeningNeedsAFitSession(t *testing.T) {
 	defer cancel()
 	lost := make(chan error, 1)
 	go d.Listen(ctx, "c", Subscriber{
-		Begun: func() { lost <- errors.New("it listens") },
+		Begun: func() { lost <- errors.New("the connection listens") },
 		Lost: func(err error) {
 			select {
 			case lost <- err:
@@ -118,7 +119,7 @@ func TestListeningNeedsAFitSession(t *testing.T) {
 	}
 }
 
-// ignoredByAPooler are all start-up parameters of a session.
+// ignoredByAPooler are all start-up parameters of a session, for a pooler that ignores them.
 func ignoredByAPooler(t *testing.T) (names []string) {
 	t.Helper()
 	config, err := wantedSession(Config{Role: App}).Configure("postgres://127.0.0.1/d")
@@ -131,7 +132,7 @@ func ignoredByAPooler(t *testing.T) (names []string) {
 	return names
 }
 
-// The setting of the operator takes precedence over the URL's, and each command takes the same URL.
+// The operator's setting takes precedence over that of the URL. Every command accepts the same URL.
 func TestSizeOfThePool(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -16,56 +16,56 @@ const (
 	rollback = "rollback"
 )
 
-// commitTimeout bounds the wait for a commit that has been sent. It outlasts the time-outs of statements and locks, so
-// that it is met only when the connection is dead.
+// commitTimeout limits the wait for a commit that has been sent. It is longer than the time-outs of statements and
+// locks, so that it passes only when the connection is dead.
 const commitTimeout = 30 * time.Second
 
-// rollbackTimeout bounds the wait for a rollback. After it the connection is closed, which undoes the transaction too.
+// rollbackTimeout limits the wait for a rollback. After it the connection is closed, which undoes the transaction too.
 const rollbackTimeout = 5 * time.Second
 
-// Tx is a transaction that sends its statements in as few round trips as their results allow. It takes statements in
-// three ways:
+// Tx is a transaction that sends its statements in as few round trips as their results allow. There are three ways to
+// send a statement:
 //
-//   - Soon: a statement without result is queued and travels in front of the next one;
-//   - Now: what is queued and the statement travel together, and the result is awaited;
+//   - Soon: a statement without result is queued, and is sent in front of the next one;
+//   - Now: the queued statements and this one are sent together, and the result is awaited;
 //   - Last: as Now, and the commit travels with it. The result counts only if the commit succeeded, which the
 //     statement's error says. From then on the caller's context can no longer cancel: the outcome is awaited, so that
 //     nothing is reported as failed and done all the same.
 //
 // Every statement has a snapshot of its own (READ COMMITTED), also within one round trip: a statement behind a lock
-// sees what was committed before the lock was granted.
+// sees all that was committed before the lock was granted.
 //
-// Statements run with the context of the transaction, whatever context they are given.
+// Statements run with the context of the transaction. The context that is passed with a statement is ignored.
 type Tx struct {
 	ctx       context.Context
 	conn      *pgx.Conn
-	statement named // the way to conn
+	statement named // sends on conn
 	queued    pgx.Batch
 	done      bool            // the commit has been sent
-	ended     func(err error) // is told the outcome of this try; nil: nothing is
+	ended     func(err error) // called with the outcome of this try; nil: none
 }
 
 // Soon queues statements without a result.
 func (t *Tx) Soon() DBTX { return soon{t} }
 
-// Now sends statements and awaits their results.
+// Now sends a statement and awaits its result.
 func (t *Tx) Now() DBTX { return now{t, false} }
 
 // Last sends the last statement, and the commit with it.
 func (t *Tx) Last() DBTX { return now{t, true} }
 
-// Context is that of the statements.
+// Context is the context of the statements.
 func (t *Tx) Context() context.Context { return t.ctx }
 
-// Observe runs the following statements with ctx, and has ended told the outcome of this try.
+// Observe sets the context of the following statements. ended is called with the outcome of this try.
 func (t *Tx) Observe(ctx context.Context, ended func(err error)) { t.ctx, t.ended = ctx, ended }
 
-// errPanicked is what observers hear of a transaction that did not return.
+// errPanicked is the outcome, for observers, of a transaction that panicked.
 var errPanicked = errors.New("panic in a transaction")
 
-// run runs do between the begin and the commit of the transaction. If either fails, it is rolled back.
+// run calls do between the begin and the commit of the transaction, and rolls back if do or the commit fails.
 func (t *Tx) run(do func(*Tx) error) (err error) {
-	ctx := t.ctx // of the caller: Observe changes that of the statements
+	ctx := t.ctx // the caller's context: Observe changes t.ctx
 	defer func() {
 		if t.ended != nil {
 			t.ended(err)
@@ -91,7 +91,7 @@ func (t *Tx) run(do func(*Tx) error) (err error) {
 	return errors.Join(err, notCommitted(err, tag))
 }
 
-// flush sends what is queued, and tells how the last of it ended.
+// flush sends the queued statements, and answers the outcome of the last one.
 func (t *Tx) flush(ctx context.Context) (tag pgconn.CommandTag, err error) {
 	batch := t.queued
 	t.queued = pgx.Batch{}
@@ -104,10 +104,10 @@ func (t *Tx) flush(ctx context.Context) (tag pgconn.CommandTag, err error) {
 	return tag, errors.Join(err, results.Close())
 }
 
-// uncancelled is the context of a commit that is under way.
+// uncancelled is the context in which a commit is sent.
 func uncancelled(ctx context.Context) (context.Context, context.CancelFunc) {
 	if ctx.Err() != nil {
-		return context.WithCancel(ctx) // nothing has been sent yet, and nothing will be
+		return context.WithCancel(ctx) // nothing has been sent, and nothing will be sent
 	}
 	return context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 }
@@ -120,8 +120,8 @@ func notCommitted(err error, tag pgconn.CommandTag) error {
 	return nil
 }
 
-// soon queues. Only accessors of :exec queries go through it: their result is nothing but an error, which the next
-// round trip reports.
+// soon queues statements. Only accessors of :exec queries use it: their only result is an error, which the next round
+// trip reports.
 type soon struct{ t *Tx }
 
 func (s soon) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
@@ -158,7 +158,7 @@ type failedBatch struct {
 func (f failedBatch) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, f.err }
 func (f failedBatch) Close() error                     { return f.err }
 
-// now sends what is queued with the statement, and the commit behind it if it is the last.
+// now sends the queued statements with a statement, and the commit behind it if it is the last one.
 type now struct {
 	t    *Tx
 	last bool
@@ -190,7 +190,7 @@ func (n now) QueryRow(_ context.Context, sql string, args ...any) pgx.Row {
 	return pipelinedRow{trip, err}
 }
 
-// CopyFrom is what :copyfrom statements need. What is queued goes first, in a round trip of its own.
+// CopyFrom is for :copyfrom statements. Queued statements are sent first, in a round trip of their own.
 func (n now) CopyFrom(
 	_ context.Context,
 	table pgx.Identifier,
@@ -203,7 +203,7 @@ func (n now) CopyFrom(
 	return n.t.conn.CopyFrom(n.t.ctx, table, columns, binaryUUIDs{rows})
 }
 
-// SendBatch is what :batch… statements need. What is queued goes first, in a round trip of its own.
+// SendBatch is for :batch… statements. Queued statements are sent first, in a round trip of their own.
 func (n now) SendBatch(_ context.Context, batch *pgx.Batch) pgx.BatchResults {
 	if err := n.settle(); err != nil {
 		return failedBatch{err: err}
@@ -211,7 +211,7 @@ func (n now) SendBatch(_ context.Context, batch *pgx.Batch) pgx.BatchResults {
 	return n.t.statement.SendBatch(n.t.ctx, batch)
 }
 
-// settle sends what is queued.
+// settle sends the queued statements.
 func (n now) settle() error {
 	if n.last {
 		return errNotOneStatement
@@ -220,7 +220,7 @@ func (n now) settle() error {
 	return err
 }
 
-// send leaves the results standing at the statement.
+// send sends the statement. The next result to be read is that of the statement.
 func (n now) send(sql string, args []any) (roundTrip, error) {
 	before := n.t.queued.Len()
 	n.t.queued.Queue(sql, args...)
@@ -241,15 +241,16 @@ func (n now) send(sql string, args []any) (roundTrip, error) {
 	return trip, nil
 }
 
-// roundTrip is statements that have been sent, up to the last of which the results have been read.
+// roundTrip holds the results of statements that have been sent. All results before that of the last statement have
+// been read.
 type roundTrip struct {
 	results pgx.BatchResults
 	last    bool // the commit is behind the statement
 	cancel  context.CancelFunc
 }
 
-// finish reads the commit, if there is one, and ends the round trip. err is what the statement itself said; no row
-// found is an answer, and the commit behind it still counts.
+// finish reads the result of the commit, if there is one, and ends the round trip. err is the error of the statement
+// itself. A missing row is an answer: the commit behind it still counts.
 func (r roundTrip) finish(err error) error {
 	defer r.cancel()
 	var commitErr error
@@ -265,7 +266,7 @@ func (r roundTrip) finish(err error) error {
 	return err
 }
 
-// abandon ends a round trip in which a statement before the awaited one has failed.
+// abandon ends a round trip in which a queued statement has failed.
 func (r roundTrip) abandon(err error) error {
 	defer r.cancel()
 	return errors.Join(err, r.results.Close())
@@ -283,7 +284,7 @@ func (r pipelinedRow) Scan(dest ...any) error {
 	return r.trip.finish(r.trip.results.QueryRow().Scan(dest...))
 }
 
-// pipelinedRows ends the round trip when the rows do, so that Err speaks of the commit as well.
+// pipelinedRows ends the round trip at the end of the rows, so that Err reports an error of the commit too.
 type pipelinedRows struct {
 	pgx.Rows
 	trip  roundTrip

@@ -18,7 +18,7 @@ import (
 )
 
 // scratch is a database with a table ops.scratch, whose commit fails for negative numbers. The pool has one connection,
-// so that what a transaction leaves behind on it meets the next one.
+// so that the next transaction meets the state in which the last one leaves it.
 type scratch struct {
 	*DB
 	login *pgx.Conn // beside the pool
@@ -67,7 +67,7 @@ func (s *scratch) exec(t *testing.T, sql string, args ...any) {
 	}
 }
 
-// hold begins a transaction that has done what the statements say, beside the pool.
+// hold begins a transaction on a connection outside of the pool, and runs the statements in it.
 func (s *scratch) hold(t *testing.T, statements ...string) pgx.Tx {
 	t.Helper()
 	conn, err := pgx.ConnectConfig(t.Context(), s.login.Config())
@@ -87,7 +87,7 @@ func (s *scratch) hold(t *testing.T, statements ...string) pgx.Tx {
 	return tx
 }
 
-// ids are those of the table, as all see them.
+// ids are the committed ids of the table.
 func (s *scratch) ids(t *testing.T) []int {
 	t.Helper()
 	rows, _ := s.login.Query(t.Context(), `SELECT id FROM ops.scratch ORDER BY id`)
@@ -98,7 +98,7 @@ func (s *scratch) ids(t *testing.T) []int {
 	return ids
 }
 
-// wantUnchanged checks that nothing was committed, and wantUsable that the pool serves the next transaction.
+// wantUnchanged checks that no change was committed, and wantUsable that the pool can run the next transaction.
 func (s *scratch) wantUnchanged(t *testing.T) {
 	t.Helper()
 	if ids := s.ids(t); !slices.Equal(ids, []int{1, 2}) {
@@ -119,7 +119,7 @@ func (s *scratch) wantUsable(t *testing.T) {
 		t.Errorf("a connection in status %c was given back", status)
 	}
 	c.Release()
-	s.exec(t, `UPDATE ops.scratch SET note = '' WHERE id = 1`) // nobody holds it
+	s.exec(t, `UPDATE ops.scratch SET note = '' WHERE id = 1`) // no transaction holds the row
 	err = s.Transact(t.Context(), "next", func(tx *Tx) error {
 		_, err := now{tx, false}.Exec(t.Context(), `UPDATE ops.scratch SET note = 'next' WHERE id = 1`)
 		return err
@@ -129,7 +129,7 @@ func (s *scratch) wantUsable(t *testing.T) {
 	}
 }
 
-// untilWaiting returns when a session waits for a lock of another, untilNoneWaits when none does.
+// untilWaiting returns when a session waits for a lock of another session, untilNoneWaits when no session waits.
 func (s *scratch) untilWaiting(t *testing.T)   { t.Helper(); s.until(t, true) }
 func (s *scratch) untilNoneWaits(t *testing.T) { t.Helper(); s.until(t, false) }
 
@@ -146,17 +146,17 @@ func (s *scratch) until(t *testing.T, want bool) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain: until sessions wait for a lock: %t", want)
+			t.Fatalf("not in time: sessions wait for a lock: %t", want)
 		}
 	}
 }
 
-// untilBothWait returns when two sessions do, and cancelWaiting ends what they wait for.
+// untilBothWait returns when two sessions wait for locks. cancelWaiting cancels their statements.
 func (s *scratch) untilBothWait(t *testing.T) {
 	t.Helper()
 	for n, deadline := 0, time.Now().Add(20*time.Second); n < 2; time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain: until two sessions wait, %d do", n)
+			t.Fatalf("not in time: two sessions wait, %d do", n)
 		}
 		if err := s.login.QueryRow(t.Context(), `
 			SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(
@@ -173,12 +173,12 @@ func (s *scratch) cancelWaiting(t *testing.T) {
 	s.untilNoneWaits(t)
 }
 
-// errRefused is what a rule says.
+// errRefused stands for the refusal of a rule.
 var errRefused = errors.New("refused")
 
 const insert = `INSERT INTO ops.scratch VALUES ($1)`
 
-// ways are all in which a transaction can send a statement and its commit. Each returns what the accessor said.
+// ways are all ways in which a transaction can send a statement and its commit. Each returns the error of the accessor.
 var ways = []struct {
 	name string
 	send func(ctx context.Context, tx *Tx, id int) error
@@ -268,13 +268,13 @@ func TestTransactReportsAFailedCommit(t *testing.T) {
 			t.Errorf("%s: %v", way.name, err)
 		}
 		if strings.HasPrefix(way.name, "last") && said == nil {
-			t.Errorf("%s: the accessor said nothing of the commit", way.name)
+			t.Errorf("%s: the accessor did not report the commit", way.name)
 		}
 		s.wantUnchanged(t)
 	}
 }
 
-// A statement whose error nobody looks at leaves a transaction that the database answers a commit of with a rollback.
+// When the error of a statement is ignored, the database answers the commit with a rollback.
 func TestTransactReportsACommitAnsweredWithARollback(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
@@ -289,7 +289,7 @@ func TestTransactReportsACommitAnsweredWithARollback(t *testing.T) {
 	s.wantUnchanged(t)
 }
 
-// A row that is not there is an answer, and the commit behind it counts.
+// A missing row is an answer, and the commit behind it counts.
 func TestTransactCommitsBehindNoRow(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
@@ -329,7 +329,7 @@ func TestTransactCommitsNothingAfterARefusal(t *testing.T) {
 	s := newScratch(t)
 	for _, way := range ways {
 		if strings.HasPrefix(way.name, "last") {
-			continue // committed by then
+			continue // it has been committed before the refusal
 		}
 		err := s.Transact(t.Context(), "refused", func(tx *Tx) error {
 			if err := way.send(t.Context(), tx, 3); err != nil {
@@ -453,8 +453,8 @@ func TestTransactCancelledWhileItWaits(t *testing.T) {
 	}
 }
 
-// Where the commit travels with the statement that waits, a cancellation comes too late: the outcome is waited for, and
-// what is reported as failed has not been committed.
+// Where the commit travels with the statement that waits, a cancellation comes too late: the outcome is awaited, and a
+// change that is reported as failed has not been committed.
 func TestTransactCancelledAsTheLockIsGranted(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
@@ -533,7 +533,7 @@ func TestTransactWhoseConnectionIsLost(t *testing.T) {
 	s.wantUnchanged(t)
 }
 
-func TestTransactRepeatsWhatTheDatabaseHasUndone(t *testing.T) {
+func TestTransactRepeatsUndoneTransactions(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
 	for _, test := range []struct {
@@ -594,7 +594,7 @@ func TestTransactSurvivesADeadlock(t *testing.T) {
 			err := d.Transact(t.Context(), "cross", func(tx *Tx) error {
 				tries.Add(1)
 				if !first {
-					<-done[1-i] // undone, it no longer stands in the other's way
+					<-done[1-i] // undone, it holds no lock of the other transaction
 				}
 				for _, id := range []int{1 + i, 2 - i} {
 					if _, err := (now{tx, false}).Exec(t.Context(), `UPDATE ops.scratch SET note = coalesce(note, '') || 'x'
@@ -658,7 +658,7 @@ func TestTransactIsReadCommittedWhateverTheDefaults(t *testing.T) {
 						t.Errorf("%s is %q", name, got)
 					}
 				}
-				// Each statement sees what was committed before it.
+				// Each statement sees all that was committed before it.
 				for want := range 2 {
 					var n int
 					if err := (now{tx, false}).QueryRow(t.Context(), `SELECT count(*) FROM ops.scratch WHERE id = 3`).Scan(
@@ -681,7 +681,8 @@ func TestTransactIsReadCommittedWhateverTheDefaults(t *testing.T) {
 	}
 }
 
-// What follows a lock in the same round trip sees what was committed while the lock was waited for.
+// A statement behind a lock in the same round trip sees the rows that were committed while the transaction waited for
+// the lock.
 func TestTransactLooksAfterItHasTheLock(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
@@ -743,7 +744,7 @@ func TestTransactRollsBackAfterAPanic(t *testing.T) {
 	}
 }
 
-// An error while rows are still being read leaves the connection amid an answer: it is not given back.
+// After an error amid rows the rest of the answer is unread. Such a connection is not given back to the pool.
 func TestTransactLeavesRowsUnread(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
@@ -764,7 +765,7 @@ func TestTransactLeavesRowsUnread(t *testing.T) {
 	s.wantUnchanged(t)
 }
 
-// A statement without a transaction runs as it should under the same defaults.
+// A statement outside of a transaction is read committed under the same defaults too.
 func TestStatementsUnderHostileDefaults(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t, `default_transaction_isolation = 'serializable'`, `default_transaction_read_only = on`,

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// TestUUIDArrays: an array comes back as it was sent, whatever its length.
+// TestUUIDArrays: an array of any length comes back unchanged.
 func TestUUIDArrays(t *testing.T) {
 	t.Parallel()
 	pool := newScratch(t).pool

@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// DefaultWaiters is how many commands of a process may wait for held rows at a time, where Config does not say it.
+// DefaultWaiters is how many commands of a process may wait for held rows at a time, where Config sets no number.
 const DefaultWaiters = 100
 
 const (
-	// lockPatience is how long a command waits for a held row: as long as a statement may wait for a lock.
+	// lockPatience is how long a command waits for a held row. A statement waits for a lock just as long.
 	lockPatience = 5 * time.Second
-	// lockRetryPause is the time between two looks at whether a held row is free. It bounds what a command loses after the
-	// holder has gone, and what all waiting commands cost the database: a look is one statement for all of them.
+	// lockRetryPause is the time between two looks at whether a held row is free. It is the most time that a command loses
+	// after the row has become free. One look is one statement for all commands that wait.
 	lockRetryPause = 20 * time.Millisecond
 )
 
 var (
-	// ErrCrowded: as many commands wait already as may wait. Nothing has been done.
+	// ErrCrowded: the highest number of commands wait already. Nothing has been done.
 	ErrCrowded = errors.New("too many commands wait already")
 	// ErrHeld: another transaction held a row for longer than a command waits. Nothing has been done.
 	ErrHeld = errors.New("another transaction has held a row for too long")
@@ -27,9 +27,9 @@ var (
 	ErrNoConnection = errors.New("no connection of the pool was free")
 )
 
-// waitingRoom bounds how many commands of a process wait for held rows at a time. A command that waits there has no
-// connection: it looks again, after a pause, whether the row is free. So commands that wait do not take the pool from
-// those that need not.
+// waitingRoom limits how many commands of a process wait for held rows at a time. A command that waits there has no
+// connection: after a pause it looks again whether the row is free. So waiting commands leave the connections of the
+// pool to the other commands.
 type waitingRoom struct {
 	most    int64
 	now     atomic.Int64
@@ -38,7 +38,7 @@ type waitingRoom struct {
 
 func newWaitingRoom(most int) *waitingRoom { return &waitingRoom{most: int64(most)} }
 
-// enter takes a place; false: there is none.
+// enter takes a place; false: all places are taken.
 func (r *waitingRoom) enter() bool {
 	if r.now.Add(1) > r.most {
 		r.now.Add(-1)
@@ -50,15 +50,14 @@ func (r *waitingRoom) enter() bool {
 
 func (r *waitingRoom) leave() { r.now.Add(-1) }
 
-// refuse counts a command that was refused.
+// refuse counts a refused command.
 func (r *waitingRoom) refuse() { r.refused.Add(1) }
 
 func (r *waitingRoom) state() (now, most int, refused int64) {
 	return int(r.now.Load()), int(r.most), r.refused.Load()
 }
 
-// patiently runs try, and runs it again as long as it finds its rows held: after a pause each, for lockPatience in all.
-// The command has no connection in between. Errors: ErrCrowded, ErrHeld, what try says.
+// patiently is DB.Patiently.
 func (r *waitingRoom) patiently(ctx context.Context, try func() (held bool, err error)) error {
 	held, err := try()
 	if !held || err != nil {
