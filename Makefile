@@ -20,7 +20,7 @@ test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, els
 	if [ "$$($(GO) env CGO_ENABLED)" != 1 ] || ! command -v $$($(GO) env CC) >/dev/null; then \
 		race=; echo "no C compiler: tests run without -race"; \
 	fi; \
-	set -x; $(GO) run ./internal/dev/testdb/withdb -- $(GO) test $$race -timeout 20m -parallel 8 $(TESTFLAGS) $(PACKAGES)
+	set -x; $(GO) run ./internal/dev/testdb/withdb -- $(GO) test $$race -timeout 20m -parallel 4 $(TESTFLAGS) $(PACKAGES)
 
 bench: ## Measure the service beside pgbench and write the tables into docs/performance.md (some twelve minutes; BENCH="--quick --only accept")
 	$(GO) run ./internal/dev/bench $(if $(BENCH),$(BENCH),--out docs/performance.md)

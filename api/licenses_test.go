@@ -147,6 +147,9 @@ func TestCreateLicenseManyAtOnce(t *testing.T) {
 		running.Go(func() {
 			<-start
 			a := s.do(license())
+			for end := time.Now().Add(time.Minute); a.code == 503 && time.Now().Before(end); { // the machine is busy
+				a = s.do(license())
+			}
 			codes[i] = a.code
 			if a.code == 409 && a.body.Error.Message != "License with type PHARMACY_DRUGS is already present" {
 				t.Error(a.raw)

@@ -207,19 +207,29 @@ func TestInternalError(t *testing.T) {
 	}
 }
 
+// eventually waits until GET is answered with the code, a minute at most: a busy machine is not ready at once.
+func (s *service) eventually(path string, code int) {
+	s.t.Helper()
+	got := 0
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		response, err := http.Get(s.url + path)
+		must(s.t, err)
+		response.Body.Close()
+		if got = response.StatusCode; got == code {
+			return
+		}
+	}
+	s.t.Fatalf("%s: %d, want %d", path, got, code)
+}
+
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	for _, path := range []string{"/healthz", "/readyz", "/openapi.json", "/openapi.yaml"} {
-		response, err := http.Get(s.url + path)
-		must(t, err)
-		response.Body.Close()
-		if response.StatusCode != 200 {
-			t.Errorf("%s: %s", path, response.Status)
-		}
+		s.eventually(path, 200)
 	}
 	s.sql(`DELETE FROM ops.schema_versions WHERE version_id = ops.schema_version()`)
-	time.Sleep(time.Second) // for so long an answer is kept
+	s.eventually("/readyz", 503) // an answer is kept for a second
 	s.refused(call{method: "GET", path: "/readyz"}, 503, "service_unavailable",
 		"The service is not available at the moment. Try again later.")
 }

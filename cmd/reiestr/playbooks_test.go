@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -489,11 +490,21 @@ func TestPlaybookRollOut(t *testing.T) {
 	takeBack("00012_retention.sql")
 	_, err = idler.Exec(t.Context(), "BEGIN; LOCK TABLE ops.events IN SHARE UPDATE EXCLUSIVE MODE")
 	must(t, err)
+	watcher := b.connect("watcher")
 	freed := make(chan error, 1)
 	go func() {
-		time.Sleep(6 * time.Second)
-		_, err := idler.Exec(context.Background(), "COMMIT")
-		freed <- err
+		// The migration waits for the lock, and then for the time after which it tries again.
+		var err error
+		for _, state := range []bool{true, false} {
+			waits := !state
+			for end := time.Now().Add(time.Minute); err == nil && waits != state && time.Now().Before(end); {
+				time.Sleep(50 * time.Millisecond)
+				err = watcher.QueryRow(context.Background(), `SELECT EXISTS (SELECT FROM pg_stat_activity
+					WHERE application_name = 'reiestr migrate' AND wait_event_type = 'Lock')`).Scan(&waits)
+			}
+		}
+		_, committed := idler.Exec(context.Background(), "COMMIT")
+		freed <- errors.Join(err, committed)
 	}()
 	p.try(b, "up", "lock timeout", fmt.Sprintf("the schema is at version %d", latest))
 	must(t, <-freed)

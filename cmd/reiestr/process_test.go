@@ -157,11 +157,12 @@ func eventually(t testing.TB, what string, is func() bool) {
 func within(t testing.TB, limit time.Duration, what string, is func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
-	for !is() {
+	// The pause grows: many questions start a process, which takes the processors from what is waited for.
+	for pause := 10 * time.Millisecond; !is(); pause = min(2*pause, 250*time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited %s in vain: %s", limit, what)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 

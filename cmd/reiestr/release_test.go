@@ -54,7 +54,7 @@ func releaseBefore(t testing.TB) (built program, released []string) {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	built = program(filepath.Join(dir, "reiestr"))
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", string(built), "./cmd/reiestr")
+	build := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-o", string(built), "./cmd/reiestr")
 	build.Dir = dir
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -266,7 +267,5 @@ func status(t *testing.T, address string) int {
 
 func wantStatus(t *testing.T, address string, want int) {
 	t.Helper()
-	if got := status(t, address); got != want {
-		t.Errorf("%s is answered %d and not %d", address, got, want)
-	}
+	eventually(t, fmt.Sprintf("%s is answered %d", address, want), func() bool { return status(t, address) == want })
 }

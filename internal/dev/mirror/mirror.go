@@ -20,12 +20,12 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// ErrNotDebian says that the binaries do not lie where Debian puts them, so they cannot be moved.
-var ErrNotDebian = errors.New("only PostgreSQL of a Debian package can be packed")
-
 // debianFolder is where Debian has the binaries. PostgreSQL finds its other files from there: by the way from
 // lib/postgresql/N/bin to lib/postgresql/N/lib and share/postgresql/N, which the archive keeps.
 var debianFolder = regexp.MustCompile(`^/usr/(lib/postgresql/(\d+)/bin)$`)
+
+// CanPack tells whether the binaries lie where Debian puts them. Others cannot be moved.
+func CanPack(bin string) bool { return debianFolder.MatchString(bin) }
 
 // launcher stands in bin/ of the archive for the program of the same name.
 const launcher = `#!/bin/sh
@@ -42,7 +42,7 @@ var programs = []string{"initdb", "pg_ctl", "postgres"}
 func Pack(ctx context.Context, w io.Writer, bin string, libraries bool) error {
 	parts := debianFolder.FindStringSubmatch(bin)
 	if parts == nil {
-		return fmt.Errorf("%w, not %s", ErrNotDebian, bin)
+		return fmt.Errorf("only PostgreSQL of a Debian package can be packed, not %s", bin)
 	}
 	jar := zip.NewWriter(w)
 	packed, err := jar.CreateHeader(&zip.FileHeader{Name: "postgres.txz", Method: zip.Store})

@@ -2,6 +2,10 @@
 //
 //	go run ./internal/dev/mirror/serve -archives COPY/internal/pgserver/archives.sha256
 //
+// With -jar it writes the archive into a file and serves nothing:
+//
+//	go run ./internal/dev/mirror/serve -jar FILE
+//
 // It writes the archive's checksum into the line of this platform in the file, which should be that of a copy of the
 // repository, prints the URL of the mirror and serves it until it is interrupted.
 package main
@@ -28,23 +32,27 @@ import (
 
 func main() {
 	archives := flag.String("archives", "", "file of checksums to change")
+	jar := flag.String("jar", "", "file to write, without the shared libraries")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *archives); err != nil {
+	if err := run(ctx, *archives, *jar); err != nil {
 		fmt.Fprintln(os.Stderr, "mirror:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, archives string) error {
+func run(ctx context.Context, archives, file string) error {
 	bin, _, err := pgserver.Binaries(ctx, os.Getenv("REIESTR_POSTGRES_BIN"))
 	if err != nil {
 		return err
 	}
 	var jar bytes.Buffer
-	if err := mirror.Pack(ctx, &jar, bin, true); err != nil {
+	if err := mirror.Pack(ctx, &jar, bin, file == ""); err != nil {
 		return err
+	}
+	if file != "" {
+		return os.WriteFile(file, jar.Bytes(), 0o644)
 	}
 	path, err := pin(archives, jar.Bytes())
 	if err != nil {
