@@ -151,7 +151,6 @@ func TestFraming(t *testing.T) {
 		{"no such file of the console", "GET /docs/nonexistent.js HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found", true},
 	} {
 		conn, reader := s.speak(c.request + next)
-		must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
 		response, err := http.ReadResponse(reader, nil)
 		must(t, err)
 		var f rest.Failure
