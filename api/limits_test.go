@@ -86,7 +86,7 @@ func TestRequestTimeout(t *testing.T) {
 	must(t, err)
 	start := time.Now()
 	a := s.refused(read, 503, "service_unavailable", "The service is not available at the moment. Try again later.")
-	if took := time.Since(start); took > 4*time.Second || a.header.Get("Retry-After") == "" {
+	if took := time.Since(start); took > 30*time.Second || a.header.Get("Retry-After") == "" {
 		t.Errorf("took %v, headers %v", took, a.header)
 	}
 	must(t, holder.Rollback(t.Context()))
@@ -150,7 +150,7 @@ func TestFraming(t *testing.T) {
 			true},
 		{"no such file of the console", "GET /docs/nonexistent.js HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not_found", true},
 	} {
-		conn, reader := s.speak(c.request + next)
+		_, reader := s.speak(c.request + next)
 		response, err := http.ReadResponse(reader, nil)
 		must(t, err)
 		var f rest.Failure

@@ -31,6 +31,8 @@ type Config struct {
 	TimeZone string // the business time zone, e.g. Europe/Kyiv
 	MaxConns int32  // 0: the number of cores, but at least 4
 	Waiters  int    // commands that may wait for held rows at a time; 0: pg.DefaultWaiters
+	// Patience is how long a command waits for a held row; 0: five seconds.
+	Patience time.Duration
 
 	// AsOf is the moment at which rules decide; nil: the database's clock at the start of each transaction.
 	AsOf func() time.Time
@@ -68,6 +70,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		Name:     c.Name,
 		MaxConns: c.MaxConns,
 		Waiters:  c.Waiters,
+		Patience: c.Patience,
 		Observer: c.Observer,
 		Tracer:   c.Tracer,
 	})

@@ -12,6 +12,9 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
+// patience of commands in these tests is longer than in the service: the machine may be busy.
+const patience = time.Minute
+
 // waitingCommands are more commands than a pool of four has connections: creations and updates of licences of one legal
 // entity, whose row another session holds.
 func (h *house) waitingCommands(t *testing.T, n int) (entity legalEntity, answers <-chan error, free func()) {
@@ -42,7 +45,7 @@ func (h *house) waitingCommands(t *testing.T, n int) (entity legalEntity, answer
 func TestHeldLegalEntityTakesNoConnection(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	h.DB = h.openWith(t, db.Config{MaxConns: 4, AsOf: func() time.Time { return noon }})
+	h.DB = h.openWith(t, db.Config{MaxConns: 4, Patience: patience, AsOf: func() time.Time { return noon }})
 	other := newApplication()
 	other.save(t, h)
 	s, user := newServiceRequest(), newLegalEntity()
@@ -50,7 +53,7 @@ func TestHeldLegalEntityTakesNoConnection(t *testing.T) {
 	const n = 12
 	entity, answers, free := h.waitingCommands(t, n)
 	untilHeld(t, h.DB, n)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // less than a command waits for a held row
+	ctx, cancel := context.WithTimeout(t.Context(), patience/2)
 	defer cancel()
 	for name, do := range map[string]func() error{
 		"list licences": func() error {
@@ -90,7 +93,7 @@ func TestHeldLegalEntityTakesNoConnection(t *testing.T) {
 func TestBundleThatHoldsManyLegalEntities(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	h.DB = h.openWith(t, db.Config{MaxConns: 4, AsOf: func() time.Time { return noon }})
+	h.DB = h.openWith(t, db.Config{MaxConns: 4, Patience: patience, AsOf: func() time.Time { return noon }})
 	other := newApplication()
 	other.save(t, h)
 	const n = 30
@@ -140,7 +143,7 @@ func TestBundleThatHoldsManyLegalEntities(t *testing.T) {
 func TestWaitersAreBounded(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	h.DB = h.openWith(t, db.Config{Waiters: 3, AsOf: func() time.Time { return noon }})
+	h.DB = h.openWith(t, db.Config{Waiters: 3, Patience: patience, AsOf: func() time.Time { return noon }})
 	entity, answers, free := h.waitingCommands(t, 12)
 	crowded := 0
 	for done := false; !done; {
@@ -151,7 +154,7 @@ func TestWaitersAreBounded(t *testing.T) {
 			}
 			crowded++
 			done = crowded == 9
-		case <-time.After(3 * time.Second): // less than a command waits for a held row
+		case <-time.After(patience / 2):
 			t.Fatalf("%d of 9 were refused", crowded)
 		}
 	}
@@ -210,7 +213,7 @@ func TestHeldRowIsLeft(t *testing.T) {
 func TestPublisherThatIsHeld(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	h.DB = h.openWith(t, db.Config{MaxConns: 4, AsOf: func() time.Time { return noon }})
+	h.DB = h.openWith(t, db.Config{MaxConns: 4, Patience: patience, AsOf: func() time.Time { return noon }})
 	a := newApplication()
 	a.save(t, h)
 	must(t, a.create(t, h.DB))
@@ -227,7 +230,7 @@ func TestPublisherThatIsHeld(t *testing.T) {
 		}))
 	}
 	h.untilWaiting(t, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience/2)
 	defer cancel()
 	if _, err := h.Jobs.Get(ctx, uuid.New(), uuid.New()); !errors.Is(err, db.ErrNotFound) {
 		t.Errorf("a read: %v", err)

@@ -395,16 +395,12 @@ func TestRunGoesOnWithoutHeldServiceRequests(t *testing.T) {
 	row := `SELECT j::text FROM ops.jobs j WHERE id = $1`
 	before := value[string](t, h, row, heldID)
 
-	begun := time.Now()
 	// A service request that does not exist is not held: the ladder refuses it.
 	if taken := h.run(t, db.Claim{Size: 10}); !slices.Equal(taken, []uuid.UUID{freeID, missingID}) {
 		t.Errorf("taken %v", taken)
 	}
 	if taken := h.run(t, db.Claim{Size: 10}); len(taken) != 0 {
 		t.Errorf("taken %v while the service request is held", taken)
-	}
-	if took := time.Since(begun); took > 4*time.Second { // the lock time-out is five
-		t.Errorf("took %s", took)
 	}
 	if after := value[string](t, h, row, heldID); after != before {
 		t.Errorf("the job was %s, is %s", before, after)

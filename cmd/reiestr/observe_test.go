@@ -29,7 +29,9 @@ func TestObserved(t *testing.T) {
 	}
 	worker := serve(t, r.env(), "--role", "worker")
 	for url, want := range map[string]string{
-		p.url + "/metrics": "\nreiestr_queue_jobs 0\n", worker.url + "/metrics": "\nreiestr_queue_jobs 0\n", p.url + "/docs": "",
+		p.url + "/metrics":      "\nreiestr_queue_jobs 0\n",
+		worker.url + "/metrics": "\nreiestr_queue_jobs 0\n",
+		p.url + "/docs":         "",
 	} {
 		// A scrape leaves out the queue if a busy database does not count it in time.
 		eventually(t, fmt.Sprintf("%s has %q", url, want), func() bool {

@@ -84,7 +84,7 @@ func (m *Member[O, R]) Settle(result R, err error) { m.result, m.err, m.state = 
 func (m *Member[O, R]) Later() { m.state = later }
 
 // Held puts a command off until the row that it needs may be free. The command waits without a connection, for
-// lockPatience at most.
+// Config.Patience at most.
 func (m *Member[O, R]) Held() { m.state = blocked }
 
 // Do carries out a command in a batch, and answers its outcome. If a caller gives up before its batch begins, nothing
@@ -286,7 +286,7 @@ func (g *Group[O, R]) enterRoom(m *Member[O, R]) error {
 		if !g.room.enter() {
 			return ErrCrowded
 		}
-		m.waits, m.waitsTil = true, time.Now().Add(lockPatience)
+		m.waits, m.waitsTil = true, time.Now().Add(g.room.patience)
 	}
 	if time.Now().After(m.waitsTil) {
 		return ErrHeld

@@ -35,7 +35,7 @@ func newCrew(lanes, waiters int) *crew {
 		begun: make(chan []int, 1000), goOn: make(chan struct{}, 1000), ended: make(chan error, 1000),
 		fails: map[int]error{}, settles: map[int]bool{}, later: map[int]int{}, held: map[int]int{},
 	}
-	c.Group = &Group[int, int]{room: newWaitingRoom(waiters), lanes: lanes, run: c.carry}
+	c.Group = &Group[int, int]{room: newWaitingRoom(waiters, lockPatience), lanes: lanes, run: c.carry}
 	return c
 }
 
@@ -283,7 +283,7 @@ func TestGroupKeepsTheStackOfAPanic(t *testing.T) {
 
 func TestGroupTellsOfABatchWithoutOutcome(t *testing.T) {
 	t.Parallel()
-	g := &Group[int, int]{room: newWaitingRoom(1), lanes: 1,
+	g := &Group[int, int]{room: newWaitingRoom(1, lockPatience), lanes: 1,
 		run: func(context.Context, []*Member[int, int]) error { return nil }}
 	if _, err := g.Do(t.Context(), 1); !errors.Is(err, errUnsettled) {
 		t.Errorf("%v", err)

@@ -48,7 +48,10 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	room := newWaitingRoom(c.Waiters)
+	if c.Patience == 0 {
+		c.Patience = lockPatience
+	}
+	room := newWaitingRoom(c.Waiters, c.Patience)
 	lanes := max(1, int(config.MaxConns)/2) // half of the connections, so that writes find one too
 	return &DB{
 		pool:     pool,
@@ -133,7 +136,7 @@ func (d *DB) try(ctx context.Context, do func(*Tx) error) error {
 }
 
 // Patiently calls try, and calls it again as long as it finds its rows held. Before each call is a pause, and all
-// together last for lockPatience. Between the calls the command has no connection. Errors: ErrCrowded, ErrHeld, those
+// together last for Config.Patience. Between the calls the command has no connection. Errors: ErrCrowded, ErrHeld, those
 // of try.
 func (d *DB) Patiently(ctx context.Context, try func() (held bool, err error)) error {
 	return d.room.patiently(ctx, try)

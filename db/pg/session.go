@@ -26,6 +26,8 @@ type Config struct {
 	Name     string // application_name, shown in pg_stat_activity
 	MaxConns int32  // 0: pool_max_conns of the URL, or else the number of cores but at least 4
 	Waiters  int    // commands that may wait for held rows at a time; 0: DefaultWaiters
+	// Patience is how long a command waits for a held row; 0: five seconds.
+	Patience time.Duration
 
 	Observer Observer        // nil: none
 	Tracer   pgx.QueryTracer // called for every statement; nil: none

@@ -11,7 +11,7 @@ import (
 const DefaultWaiters = 100
 
 const (
-	// lockPatience is how long a command waits for a held row. A statement waits for a lock just as long.
+	// lockPatience is how long a statement waits for a lock, and how long a command waits for a held row by default.
 	lockPatience = 5 * time.Second
 	// lockRetryPause is the time between two looks at whether a held row is free. It is the most time that a command loses
 	// after the row has become free. One look is one statement for all commands that wait.
@@ -31,12 +31,15 @@ var (
 // connection: after a pause it looks again whether the row is free. So waiting commands leave the connections of the
 // pool to the other commands.
 type waitingRoom struct {
-	most    int64
-	now     atomic.Int64
-	refused atomic.Int64
+	most     int64
+	patience time.Duration // of each command
+	now      atomic.Int64
+	refused  atomic.Int64
 }
 
-func newWaitingRoom(most int) *waitingRoom { return &waitingRoom{most: int64(most)} }
+func newWaitingRoom(most int, patience time.Duration) *waitingRoom {
+	return &waitingRoom{most: int64(most), patience: patience}
+}
 
 // enter takes a place; false: all places are taken.
 func (r *waitingRoom) enter() bool {
@@ -67,7 +70,7 @@ func (r *waitingRoom) patiently(ctx context.Context, try func() (held bool, err 
 		return ErrCrowded
 	}
 	defer r.leave()
-	for end := time.Now().Add(lockPatience); ; {
+	for end := time.Now().Add(r.patience); ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
