@@ -136,8 +136,8 @@ func (d *DB) try(ctx context.Context, do func(*Tx) error) error {
 }
 
 // Patiently calls try, and calls it again as long as it finds its rows held. Before each call is a pause, and all
-// together last for Config.Patience. Between the calls the command has no connection. Errors: ErrCrowded, ErrHeld, those
-// of try.
+// together last for Config.Patience. Between the calls the command has no connection. Errors: ErrCrowded, ErrHeld,
+// those of try.
 func (d *DB) Patiently(ctx context.Context, try func() (held bool, err error)) error {
 	return d.room.patiently(ctx, try)
 }
