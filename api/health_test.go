@@ -34,7 +34,7 @@ func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.Tra
 
 func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// TestReadyzAsksTheDatabaseOnceASecond: callers need no token, so that their number must not be the database's.
+// TestReadyzAsksTheDatabaseOnceASecond: callers need no token, so many calls must not become many queries.
 func TestReadyzAsksTheDatabaseOnceASecond(t *testing.T) {
 	t.Parallel()
 	queries := &counter{text: "CheckReadiness"}
@@ -42,14 +42,15 @@ func TestReadyzAsksTheDatabaseOnceASecond(t *testing.T) {
 		Tracer: queries})
 	must(t, err)
 	t.Cleanup(app.Close)
+	must(t, app.Ready(t.Context(), migrations.Latest())) // opens a connection, which may take longer than a call waits
 	var needed atomic.Int64
 	needed.Store(migrations.Latest())
 	handler := rest.Health(rest.Config{
 		Log:   slog.New(slog.DiscardHandler),
 		Ready: func(ctx context.Context) error { return app.Ready(ctx, needed.Load()) },
 	})
-	// ask has 300 callers at once, and returns how long they took, how often the database was asked, and the codes they
-	// got.
+	// ask makes 300 calls at once. It returns how long they took, how many queries reached the database, and the codes of
+	// the answers.
 	ask := func() (took time.Duration, asked int64, codes map[int]int) {
 		start, before := time.Now(), queries.seen.Load()
 		codes = map[int]int{}
@@ -77,7 +78,7 @@ func TestReadyzAsksTheDatabaseOnceASecond(t *testing.T) {
 	// The first question opens a connection, for which a busy machine may need longer than a caller waits.
 	must(t, app.Ready(t.Context(), needed.Load()))
 	check(200)
-	// The next answer is a failure: it is shared too.
+	// A failure is shared too.
 	needed.Add(1)
 	time.Sleep(time.Second)
 	check(503)

@@ -13,7 +13,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Listener does what net/http cannot be configured to do, on the bytes of its connections:
+// Listener reads and rewrites the bytes of connections, for two cases that net/http cannot be configured for:
 //
 //   - A request with Content-Length and Transfer-Encoding is refused (RFC 9112, section 6.1: an attempt to smuggle a
 //     request). net/http would drop Content-Length before a handler sees it.
@@ -48,19 +48,20 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// maxHeadBytes is more than net/http reads of a head by default (1 MiB and some).
+// maxHeadBytes is larger than the largest head that net/http reads by default (a little over 1 MiB).
 const maxHeadBytes = 2 << 20
 
-// heads follows the bytes of a connection from head to head, to find those with two framings.
+// heads finds the heads of requests in the bytes of a connection, and spoils a head with both framings.
 type heads struct {
-	head   []byte // read so far of a head
-	body   int64  // bytes of a body that are still to come
-	opaque bool   // nothing behind is a head that will be answered
-	end    string // ends a spoiled head, whatever the client sends; read before anything else
+	head   []byte // bytes of the present head that have been read
+	body   int64  // bytes of the present body that have not been read
+	opaque bool   // the rest of the connection holds no head that will be answered
+	end    string // the bytes that end a spoiled head; Read returns them first
 }
 
-// check spoils an ambiguous head, so that net/http refuses it with 400 and closes the connection: its last, empty line
-// becomes a header line without a name. The client may send nothing behind it, so the line is ended here.
+// check spoils a head with both framings, so that net/http refuses it with 400 and closes the connection: the empty
+// line at its end becomes a header line without a name. This line needs an end too. The client may send nothing more,
+// so check provides the end.
 func (h *heads) check(p []byte) {
 	for len(p) > 0 && !h.opaque {
 		if h.body > 0 {
@@ -93,7 +94,7 @@ func (h *heads) check(p []byte) {
 	}
 }
 
-// endOfHead returns the index behind the first empty line, or -1. known bytes were searched before.
+// endOfHead returns the index after the first empty line, or -1. The first known bytes have been searched before.
 func endOfHead(head []byte, known int) int {
 	for i := max(known, 1); i < len(head); i++ {
 		if head[i] == '\n' && (head[i-1] == '\n' || i > 1 && head[i-1] == '\r' && head[i-2] == '\n') {
@@ -152,5 +153,5 @@ func (c *conn) Write(p []byte) (int, error) {
 	_, err = fmt.Fprintf(c.Conn,
 		"%s\r\nContent-Type: application/json\r\nX-Request-Id: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		first, id, len(body), body)
-	return len(p), err // net/http counts its own bytes
+	return len(p), err // net/http expects the number of bytes that it wrote
 }

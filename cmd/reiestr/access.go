@@ -22,10 +22,10 @@ type tokenCommand struct {
 }
 
 type tokenIssue struct {
-	LegalEntity uuid.UUID     `required:"" help:"The legal entity on whose behalf the token acts." placeholder:"UUID"`
-	User        uuid.UUID     `required:"" help:"The person who acts." placeholder:"UUID"`
-	Scope       string        `required:"" help:"What the token allows, separated by spaces: ${scopes}." placeholder:"\"license:write job:read\""`
-	TTL         time.Duration `name:"ttl" default:"1h" help:"How long it is valid."`
+	LegalEntity uuid.UUID     `required:"" help:"The legal entity that the token acts for." placeholder:"UUID"`
+	User        uuid.UUID     `required:"" help:"The user that the token acts for." placeholder:"UUID"`
+	Scope       string        `required:"" help:"The scopes of the token, separated by spaces: ${scopes}." placeholder:"\"license:write job:read\""`
+	TTL         time.Duration `name:"ttl" default:"1h" help:"How long the token is valid."`
 	JSON        bool          `name:"json" help:"Print a JSON object."`
 }
 
@@ -58,7 +58,7 @@ func (t tokenIssue) Run(ctx context.Context, env *environment) error {
 	})
 }
 
-// check finds what is wrong with the flags. A token that is good for nothing would be found out much later.
+// check refuses flags that would make a useless token. Otherwise the mistake would show only when the token is used.
 func (t tokenIssue) check(scopes []string) error {
 	switch {
 	case t.LegalEntity == uuid.Nil:
@@ -93,7 +93,7 @@ type apiKeyCommand struct {
 }
 
 type apiKeyIssue struct {
-	Name string `required:"" help:"The information system it is for." placeholder:"NAME"`
+	Name string `required:"" help:"The information system that the key is for." placeholder:"NAME"`
 	JSON bool   `name:"json" help:"Print a JSON object."`
 }
 

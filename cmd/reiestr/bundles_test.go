@@ -33,12 +33,12 @@ func readExample(t testing.TB) (example map[string][]map[string]any) {
 	return example
 }
 
-// TestExampleBundles loads the files that docs/bundles.md shows: first without effect, then in earnest, then once more
-// over themselves.
+// TestExampleBundles loads the files that docs/bundles.md shows: first as a dry run, then for real, and then once more
+// over the loaded rows.
 func TestExampleBundles(t *testing.T) {
 	t.Parallel()
-	const counts = "1 dictionaries, 2 parameters, 2 legal_entities, 1 divisions, 2 employees, 1 licenses, 3 " +
-		"service_requests "
+	const counts = "1 dictionaries, 2 parameters, 2 legal_entities, 1 divisions, 2 employees, 1 licenses, " +
+		"3 service_requests "
 	for _, file := range []string{"../../docs/examples/bundle.yaml", "../../docs/examples/bundle.json"} {
 		url := testdb.New(t).URL
 		if got := done(t, "load", "--dry-run", file, "--database-url",
@@ -63,7 +63,7 @@ func TestExampleBundles(t *testing.T) {
 	}
 }
 
-// readBack asks the API for the service requests: it answers what was loaded, in the same shape.
+// readBack reads the service requests through the API, and expects the loaded values in the same shape.
 func readBack(t *testing.T, url string) {
 	t.Helper()
 	app, err := db.Open(t.Context(), db.Config{URL: url, Role: db.App, TimeZone: "Europe/Kyiv"})
@@ -88,7 +88,7 @@ func readBack(t *testing.T, url string) {
 		if err := json.Unmarshal(raw, &answer); err != nil || response.StatusCode != 200 {
 			t.Fatalf("%s: %s %s", loaded["id"], response.Status, raw)
 		}
-		delete(loaded, "inserted_by") // the API keeps to itself by whom
+		delete(loaded, "inserted_by") // the API does not show the users
 		delete(loaded, "updated_by")
 		if code, short := loaded["category"].(string); short {
 			loaded["category"] = map[string]any{"coding": []any{map[string]any{"code": code}}}
@@ -101,7 +101,7 @@ func readBack(t *testing.T, url string) {
 	}
 }
 
-// holds tells whether got has everything that want has.
+// holds reports whether got has everything that want has.
 func holds(got, want any) bool {
 	switch want := want.(type) {
 	case map[string]any:
@@ -128,8 +128,8 @@ var (
 	field   = regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|")
 )
 
-// TestBundlesPage compares the tables of docs/bundles.md with the example, which loads: neither has a section or a
-// field that the other lacks.
+// TestBundlesPage compares the tables of docs/bundles.md with the example bundle: both have the same sections and
+// fields. TestExampleBundles shows that the example can be loaded.
 func TestBundlesPage(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/bundles.md")

@@ -34,53 +34,53 @@ type streams struct {
 	out, err io.Writer
 }
 
-// cli is the whole command line: kong reads flags, environment and help from it.
+// cli describes the whole command line. kong reads flags, variables and help texts from its tags.
 type cli struct {
 	Config `embed:""`
 
 	Serve   serveCommand   `cmd:"" help:"Serve the API and carry out jobs, in one process."`
-	Migrate migrateCommand `cmd:"" help:"Move the database schema."`
+	Migrate migrateCommand `cmd:"" help:"Show and change the version of the database schema."`
 	Load    loadCommand    `cmd:"" help:"Load fixture bundles: rows with known ids are replaced whole; one transaction a file."`
 	Expire  expireCommand  `cmd:"" help:"Recall the service requests that have expired, once, and print how many."`
 	Prune   pruneCommand   `cmd:"" help:"Remove the ended jobs, events and idempotency keys that are past their retention, once, and print how many."`
 	Token   tokenCommand   `cmd:"" help:"Issue and revoke access tokens."`
 	APIKey  apiKeyCommand  `cmd:"" name:"apikey" help:"Issue and revoke api keys of information systems."`
-	Jobs    jobsCommand    `cmd:"" help:"Look at asynchronous work, and try again what failed."`
+	Jobs    jobsCommand    `cmd:"" help:"List asynchronous jobs, and retry failed ones."`
 	OpenAPI openAPICommand `cmd:"" name:"openapi" help:"Print the API contract as YAML."`
 	Version versionCommand `cmd:"" help:"Print the build and the Go version."`
 	Help    helpCommand    `cmd:"" help:"Print this help; 'help config' prints the configuration."`
 }
 
-// Config is read from the environment, and from flags, which win.
+// Config holds the settings. They are read from the environment and from flags; a flag takes precedence.
 type Config struct {
 	DatabaseURL         string `env:"REIESTR_DATABASE_URL" help:"PostgreSQL URL; several hosts allowed. Empty: an own PostgreSQL server under the data directory." placeholder:"URL"`
-	DatabaseConnections uint16 `env:"REIESTR_DATABASE_CONNECTIONS" default:"0" help:"Connections to the database that this process uses at most, beside one or two that listen; 0: one a core, at least 4." placeholder:"N"`
-	LockWaiters         uint16 `env:"REIESTR_LOCK_WAITERS" default:"100" help:"Commands of this process that may wait at a time for rows that others hold; they need no connection meanwhile. One more is answered 503 at once." placeholder:"N"`
+	DatabaseConnections uint16 `env:"REIESTR_DATABASE_CONNECTIONS" default:"0" help:"The most connections to the database that this process uses, besides one or two that listen; 0: one for each core, at least 4." placeholder:"N"`
+	LockWaiters         uint16 `env:"REIESTR_LOCK_WAITERS" default:"100" help:"The most commands of this process that may wait at the same time for locked rows. A waiting command uses no connection. One command more is answered 503 at once." placeholder:"N"`
 
-	DataDir          string       `env:"REIESTR_DATA_DIR" default:".reiestr" help:"Data, socket and log of the own server." placeholder:"DIR"`
-	PostgresBin      string       `env:"REIESTR_POSTGRES_BIN" help:"Folder of the PostgreSQL server binaries for the own server. Empty: they are looked for." placeholder:"DIR"`
+	DataDir          string       `env:"REIESTR_DATA_DIR" default:".reiestr" help:"Folder of the own server: data, socket and log." placeholder:"DIR"`
+	PostgresBin      string       `env:"REIESTR_POSTGRES_BIN" help:"Folder of the PostgreSQL server binaries for the own server. Empty: usual places are searched." placeholder:"DIR"`
 	PostgresImage    string       `env:"REIESTR_POSTGRES_IMAGE" default:"postgres:17" help:"Container image for the own server where there are no binaries." placeholder:"IMAGE"`
 	PostgresDownload string       `env:"REIESTR_POSTGRES_DOWNLOAD" enum:"auto,never" default:"auto" help:"auto: where there are neither binaries nor Docker, download a pinned PostgreSQL for the own server; never: refuse." placeholder:"WHEN"`
-	PostgresMirror   string       `env:"REIESTR_POSTGRES_MIRROR" default:"${mirror}" help:"Maven repository to download it from. The archive's checksum is part of this program." placeholder:"URL"`
+	PostgresMirror   string       `env:"REIESTR_POSTGRES_MIRROR" default:"${mirror}" help:"Maven repository to download PostgreSQL from. The checksum of the archive is part of this program." placeholder:"URL"`
 	Listen           string       `env:"REIESTR_LISTEN" default:"127.0.0.1:8080" help:"API address; port 0 picks a free one." placeholder:"HOST:PORT"`
 	TimeZone         string       `env:"REIESTR_TIME_ZONE" default:"Europe/Kyiv" help:"Business time zone: which day today is." placeholder:"ZONE"`
-	RequireAPIKey    bool         `env:"REIESTR_REQUIRE_API_KEY" default:"true" negatable:"" help:"Demand the key of the calling information system."`
-	OIDCIssuer       string       `name:"oidc-issuer" env:"REIESTR_OIDC_ISSUER" help:"Issuer whose signed JWTs are taken as access tokens too: user from the claim sub, legal entity from legal_entity_id or else client_id (uuids), scopes from scope. Needs the audience." placeholder:"URL"`
-	OIDCAudience     string       `name:"oidc-audience" env:"REIESTR_OIDC_AUDIENCE" help:"What the claim aud of those JWTs has to contain." placeholder:"NAME"`
+	RequireAPIKey    bool         `env:"REIESTR_REQUIRE_API_KEY" default:"true" negatable:"" help:"Require the api key of the calling information system."`
+	OIDCIssuer       string       `name:"oidc-issuer" env:"REIESTR_OIDC_ISSUER" help:"Issuer whose signed JWTs are accepted as access tokens too. Claims: sub is the user, legal_entity_id (or else client_id) the legal entity, both uuids; scope lists the scopes. Needs the audience." placeholder:"URL"`
+	OIDCAudience     string       `name:"oidc-audience" env:"REIESTR_OIDC_AUDIENCE" help:"Value that the claim aud of these JWTs must contain." placeholder:"NAME"`
 	RateLimit        float64      `env:"REIESTR_RATE_LIMIT" default:"0" help:"Requests a second that each legal entity may make of this process; 0: any number." placeholder:"N"`
-	RateBurst        int          `env:"REIESTR_RATE_BURST" default:"0" help:"Requests that it may make at once; at least the limit." placeholder:"N"`
+	RateBurst        int          `env:"REIESTR_RATE_BURST" default:"0" help:"Requests that a legal entity may make at once; at least the limit." placeholder:"N"`
 	TrustedProxies   rest.Proxies `env:"REIESTR_TRUSTED_PROXIES" help:"Addresses and prefixes of the reverse proxies whose X-Forwarded-Host and X-Forwarded-Proto are believed; the headers of other peers are ignored. Empty: no proxy is believed." placeholder:"IP,…"`
 	LogLevel         slog.Level   `env:"REIESTR_LOG_LEVEL" default:"info" help:"debug, info, warn or error." placeholder:"LEVEL"`
 	LogFormat        string       `env:"REIESTR_LOG_FORMAT" enum:",text,json" default:"" help:"text or json. Empty: text on a terminal, else json." placeholder:"FORMAT"`
 
-	ExpiryTimes worker.TimesOfDay `env:"REIESTR_EXPIRY_TIMES" default:"00:00,04:00" help:"When expired service requests are recalled, by the business time zone; never: not by this process." placeholder:"HH:MM,…"`
-	PruneTimes  worker.TimesOfDay `env:"REIESTR_PRUNE_TIMES" default:"02:00" help:"When rows past their retention are removed, by the business time zone; never: not by this process." placeholder:"HH:MM,…"`
+	ExpiryTimes worker.TimesOfDay `env:"REIESTR_EXPIRY_TIMES" default:"00:00,04:00" help:"Times at which expired service requests are recalled, in the business time zone; never: this process does not recall them." placeholder:"HH:MM,…"`
+	PruneTimes  worker.TimesOfDay `env:"REIESTR_PRUNE_TIMES" default:"02:00" help:"Times at which rows past their retention are removed, in the business time zone; never: this process does not remove them." placeholder:"HH:MM,…"`
 
-	JobRetention   time.Duration `env:"REIESTR_JOB_RETENTION" default:"720h" help:"How long jobs are kept after their end; 24h at least." placeholder:"DURATION"`
-	EventRetention time.Duration `env:"REIESTR_EVENT_RETENTION" default:"2160h" help:"How long events are kept, and so how long a reader of events may stay away; 24h at least." placeholder:"DURATION"`
+	JobRetention   time.Duration `env:"REIESTR_JOB_RETENTION" default:"720h" help:"How long jobs are kept after their end; at least 24h." placeholder:"DURATION"`
+	EventRetention time.Duration `env:"REIESTR_EVENT_RETENTION" default:"2160h" help:"How long events are kept, and so how long a reader of events may pause; at least 24h." placeholder:"DURATION"`
 }
 
-// environment is what commands work with.
+// environment holds the streams, the settings and the log of a command.
 type environment struct {
 	streams
 	Config
@@ -88,10 +88,10 @@ type environment struct {
 	app *kong.Application
 }
 
-// usageError is a fault of the command line that kong does not find.
+// usageError is a mistake on the command line that kong cannot detect.
 type usageError struct{ error }
 
-// run carries out one command line and answers the exit code.
+// run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, s streams) int {
 	var c cli
 	exit := -1
@@ -116,7 +116,7 @@ func run(ctx context.Context, args []string, s streams) int {
 	return report(s, parsed.Run(env))
 }
 
-// newParser makes what reads a command line into c.
+// newParser makes the parser that reads a command line into c.
 func newParser(c *cli, s streams, options ...kong.Option) (*kong.Kong, error) {
 	return kong.New(c, append(options,
 		kong.Name("reiestr"),
@@ -130,7 +130,7 @@ func newParser(c *cli, s streams, options ...kong.Option) (*kong.Kong, error) {
 	)...)
 }
 
-// report prints the one line that a failed command leaves behind.
+// report prints the error of a failed command as one line, and returns the exit code.
 func report(s streams, err error) int {
 	if err == nil {
 		return exitDone
@@ -207,6 +207,7 @@ func (h helpCommand) Run(env *environment) error {
 		}
 		fmt.Fprintf(table, "%s\t--%s\t%s\t%s\n", flag.Envs[0], flag.Name, flag.Default, flag.Help)
 	}
-	fmt.Fprintln(table, "OTEL_EXPORTER_OTLP_ENDPOINT\t\t\tSend traces there (OTLP over HTTP); empty: none are made. The other standard OTEL_* variables count too.")
+	fmt.Fprintln(table, "OTEL_EXPORTER_OTLP_ENDPOINT\t\t\tURL to send traces to (OTLP over HTTP). Empty: no traces. "+
+		"The other standard OTEL_* variables work too.")
 	return table.Flush()
 }

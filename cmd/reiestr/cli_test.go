@@ -76,7 +76,7 @@ func TestHelpConfig(t *testing.T) {
 	}
 }
 
-// A token that would be good for nothing is refused, with what would be right.
+// A command that would make a useless token is refused, and the error says what would be right.
 func TestTokensAreRefused(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)

@@ -10,14 +10,14 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// database is what a command connects to: the one that is configured, or the own server for as long as the command runs.
+// database is the database of a command: the configured one, or the own server.
 type database struct {
 	url    string
-	server *pgserver.Server // nil: configured
+	server *pgserver.Server // nil: the database is configured
 }
 
-// openDatabase finds or starts the database. The own server always has the schema of this program; a configured one is migrated when its
-// operator says so.
+// openDatabase returns the configured database, or joins or starts the own server. A server that it starts is migrated
+// to the schema of this program. A configured database is migrated only when its operator asks for it.
 func openDatabase(ctx context.Context, env *environment) (*database, error) {
 	d, err := findDatabase(ctx, env)
 	if err != nil {
@@ -31,7 +31,7 @@ func openDatabase(ctx context.Context, env *environment) (*database, error) {
 	return d, nil
 }
 
-// findDatabase is openDatabase that leaves the schema of the own server, too, as it is.
+// findDatabase does the same as openDatabase, but migrates nothing.
 func findDatabase(ctx context.Context, env *environment) (*database, error) {
 	if env.DatabaseURL != "" {
 		return &database{url: env.DatabaseURL}, nil
@@ -46,8 +46,9 @@ func findDatabase(ctx context.Context, env *environment) (*database, error) {
 	return &database{url: server.URL(), server: server}, nil
 }
 
-// connect opens the database as a role.
-func (d *database) connect(ctx context.Context, env *environment, role db.Role, name string, options ...func(*db.Config)) (*db.DB, error) {
+// connect opens a pool of connections whose sessions have the role.
+func (d *database) connect(ctx context.Context, env *environment, role db.Role, name string,
+	options ...func(*db.Config)) (*db.DB, error) {
 	config := db.Config{URL: d.url, Role: role, Name: name, TimeZone: env.TimeZone}
 	for _, option := range options {
 		option(&config)
@@ -55,7 +56,7 @@ func (d *database) connect(ctx context.Context, env *environment, role db.Role, 
 	return db.Open(ctx, config)
 }
 
-// close stops the own server, if this process started it.
+// close stops the own server if this process started it.
 func (d *database) close() error {
 	if d.server == nil {
 		return nil
@@ -65,7 +66,7 @@ func (d *database) close() error {
 	return d.server.Close(ctx)
 }
 
-// asOwner does something with the rights of the operator.
+// asOwner calls do with the rights of the schema's owner. The schema must have the version of this program.
 func (d *database) asOwner(ctx context.Context, env *environment, name string, do func(*db.DB) error) error {
 	owner, err := d.connect(ctx, env, db.Owner, name)
 	if err != nil {
@@ -78,7 +79,7 @@ func (d *database) asOwner(ctx context.Context, env *environment, name string, d
 	return do(owner)
 }
 
-// withDatabase is a command that needs the database for its own duration.
+// withDatabase calls do with the database, and closes the database afterwards.
 func withDatabase(ctx context.Context, env *environment, do func(*database) error) (err error) {
 	d, err := openDatabase(ctx, env)
 	if err != nil {
@@ -88,7 +89,7 @@ func withDatabase(ctx context.Context, env *environment, do func(*database) erro
 	return do(d)
 }
 
-// asOwner is a command that needs the rights of the operator for its own duration.
+// asOwner calls do with the rights of the schema's owner, and closes the database afterwards.
 func asOwner(ctx context.Context, env *environment, name string, do func(*db.DB) error) error {
 	return withDatabase(ctx, env, func(d *database) error { return d.asOwner(ctx, env, name, do) })
 }

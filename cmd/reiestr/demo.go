@@ -15,8 +15,8 @@ import (
 	"github.com/reiestr/reiestr/internal/bundle"
 )
 
-// demoBundle is a fixture bundle whose ids are filled in, new ones at each start: the rows of earlier starts stay, and
-// the printed calls work every time.
+// demoBundle is the template of a fixture bundle. Each start fills in new ids, so that the rows of earlier starts stay
+// and the printed calls work every time.
 //
 //go:embed demo.json
 var demoBundle string
@@ -35,21 +35,21 @@ type demo struct {
 	Requests                                                                               []demoRequest
 }
 
-// demoRequest is a service request beside the one that the calls are about.
+// demoRequest is a service request that the printed calls do not change; the last call lists it.
 type demoRequest struct {
 	Number                     int
 	ID                         uuid.UUID
 	Status, Processing         string // Processing is empty without a programme
 	Category, Note             string
-	Holder, HolderEmployee     uuid.UUID // set where IsHeld
+	Holder, HolderEmployee     uuid.UUID // valid only if IsHeld
 	IsHeld                     bool
 	Steps                      []demoStep // of Processing, oldest first
-	Created, Used, Ended, Ends string     // moments; Ends is the expiration date
+	Created, Used, Ended, Ends string     // times in RFC 3339; Ends is the expiration date
 }
 
 type demoStep struct{ Processing, At string }
 
-// demoStatuses and demoProcessing are all states in the order in which a service request goes through them.
+// demoStatuses and demoProcessing list all states, in the order in which a service request passes through them.
 var (
 	demoStatuses   = []string{"active", "completed", "recalled", "entered_in_error"}
 	demoProcessing = []string{"", "new", "in_queue", "in_progress", "completed"}
@@ -66,8 +66,8 @@ var (
 	}
 )
 
-// requests are service requests in each state, and two that have expired: a free one, which the next expiry recalls,
-// and a reserved one, which it leaves.
+// requests returns a service request in each state, and two expired ones. One of the two is free: the next expiry
+// recalls it. The other is reserved: the expiry leaves it unchanged.
 func (d *demo) requests(now time.Time) (all []demoRequest) {
 	at := func(days int) string { return now.AddDate(0, 0, days).UTC().Format(time.RFC3339) }
 	add := func(status, processing string, ends int) {
@@ -100,8 +100,9 @@ func (d *demo) requests(now time.Time) (all []demoRequest) {
 // loadDemo loads the demo bundle, and issues the token and the api key of its calls.
 func loadDemo(ctx context.Context, env *environment, database *database) (*demo, error) {
 	d := &demo{}
-	for _, id := range []*uuid.UUID{&d.LegalEntity, &d.Requester, &d.Division, &d.Employee, &d.RequesterEmployee, &d.License,
-		&d.ServiceRequest, &d.Hospital, &d.HospitalEmployee, &d.Program, &d.Service, &d.Patient, &d.Encounter, &d.User} {
+	for _, id := range []*uuid.UUID{&d.LegalEntity, &d.Requester, &d.Division, &d.Employee, &d.RequesterEmployee,
+		&d.License, &d.ServiceRequest, &d.Hospital, &d.HospitalEmployee, &d.Program, &d.Service, &d.Patient,
+		&d.Encounter, &d.User} {
 		*id = uuid.New()
 	}
 	d.Requests = d.requests(time.Now())
@@ -123,7 +124,7 @@ func loadDemo(ctx context.Context, env *environment, database *database) (*demo,
 	return d, err
 }
 
-// calls are shell commands against the server at url, ready to paste.
+// calls returns shell commands that call the server at url, ready to paste.
 func (d demo) calls(url string) (string, error) {
 	d.URL = url
 	text, err := d.fill(demoCalls)

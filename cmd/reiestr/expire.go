@@ -13,10 +13,10 @@ import (
 )
 
 type expireCommand struct {
-	AsOf *string `help:"The moment, like 2026-03-01T09:00:00+02:00, that counts as now; of a day, like 2026-03-01, its beginning in the business time zone. It must not lie in the future. Left out: now." placeholder:"TIME"`
+	AsOf *string `help:"Recall the service requests that had expired at this moment, like 2026-03-01T09:00:00+02:00, or at the beginning of this day in the business time zone, like 2026-03-01. It must not be in the future. Default: now." placeholder:"TIME"`
 }
 
-// Run does what the service does at its times, with the service's rights.
+// Run does once what the service does at REIESTR_EXPIRY_TIMES, and acts as the same role.
 func (c expireCommand) Run(ctx context.Context, env *environment) error {
 	var asOf *time.Time // nil: now
 	if c.AsOf != nil {
@@ -47,7 +47,7 @@ func (c expireCommand) Run(ctx context.Context, env *environment) error {
 	})
 }
 
-// notRecalled logs a service request that the expiry passes over.
+// notRecalled returns a function that logs a service request whose recall failed.
 func notRecalled(ctx context.Context, log *slog.Logger) func(uuid.UUID, error) {
 	return func(id uuid.UUID, err error) {
 		log.ErrorContext(ctx, "a service request could not be recalled, it is left to the next run",
@@ -55,8 +55,8 @@ func notRecalled(ctx context.Context, log *slog.Logger) func(uuid.UUID, error) {
 	}
 }
 
-// pastMoment reads a moment, or the beginning of a day in a time zone. A moment after now is refused: a recall cannot
-// be taken back, and would hit service requests that are still valid.
+// pastMoment reads a moment, or a day, which means its beginning in the time zone. A moment after now is refused: it
+// would recall service requests that are still valid, and a recall cannot be undone.
 func pastMoment(text, zone string, now time.Time) (time.Time, error) {
 	at, err := time.Parse(time.RFC3339, text)
 	if day, dayErr := time.Parse(time.DateOnly, text); dayErr == nil {

@@ -26,11 +26,11 @@ func TestExpire(t *testing.T) {
 	must(t, os.WriteFile(file, []byte(`{"service_requests": [`+strings.Join(requests, ",")+`]}`), 0o600))
 	done(t, "load", file, "--database-url", url)
 	for _, c := range []struct{ asOf, want string }{
-		{"0001-01-01T00:00:00Z", "0 service requests expired"}, // the zero time of Go is a moment like any other
+		{"0001-01-01T00:00:00Z", "0 service requests expired"}, // Go's zero time must not mean now
 		{"0001-01-01", "0 service requests expired"},
 		{"0000-01-01T00:00:00Z", "0 service requests expired"},
 		{"2026-01-01", "0 service requests expired"},                // it begins in Kyiv two hours earlier
-		{"2026-01-01T02:00:00+02:00", "0 service requests expired"}, // the very moment
+		{"2026-01-01T02:00:00+02:00", "0 service requests expired"}, // the moment of the expiration itself
 		{"2026-01-01T00:00:01Z", "1 service requests expired"},
 		{"", "1 service requests expired"},
 		{"", "0 service requests expired"},
@@ -45,7 +45,7 @@ func TestExpire(t *testing.T) {
 	}
 }
 
-// A bad --as-of is refused in words, before anything is recalled.
+// A wrong --as-of is refused with an explanation, before the command connects to the database.
 func TestExpireRefusesBadMoments(t *testing.T) {
 	t.Parallel()
 	for asOf, want := range map[string]string{
@@ -64,8 +64,8 @@ func TestExpireRefusesBadMoments(t *testing.T) {
 	}
 }
 
-// TestExpireTellsHowManyFailed: a service request that cannot be recalled takes no other with it. It is counted, named
-// in the log, and recalled by a later run.
+// TestExpireTellsHowManyFailed: one service request cannot be recalled. The others are recalled all the same. The
+// failed one is counted, named in the log, and recalled by a later run.
 func TestExpireTellsHowManyFailed(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -94,7 +94,8 @@ func TestExpireTellsHowManyFailed(t *testing.T) {
 	}
 }
 
-// A day means its beginning in the business time zone, also where the clocks skip midnight.
+// TestDaysBeginInTheBusinessTimeZone: a day means its beginning in the business time zone, also where the clocks skip
+// midnight.
 func TestDaysBeginInTheBusinessTimeZone(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// instead says which of the known words was meant by an unknown one; if none is near, all of them.
+// instead returns the end of the error for an unknown word: the most similar known word, or all known words if none is
+// similar.
 func instead(unknown string, known []string) string {
 	nearest, least := "", 1+len(unknown)/3
 	for _, word := range known {
@@ -19,7 +20,8 @@ func instead(unknown string, known []string) string {
 	return "; known are " + strings.Join(known, ", ")
 }
 
-// distance is the number of letters to insert, delete or replace (Levenshtein), where upper case counts as lower case.
+// distance returns the number of letters to insert, delete or replace to get from a to b (Levenshtein). Case is
+// ignored.
 func distance(a, b string) int {
 	from, to := []rune(strings.ToLower(a)), []rune(strings.ToLower(b))
 	row := make([]int, len(to)+1) // the distances of the prefix of from, up to i, to each prefix of to

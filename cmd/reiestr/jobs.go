@@ -16,12 +16,12 @@ import (
 type jobsCommand struct {
 	List  jobsList  `cmd:"" help:"List jobs: pending ones first, then the latest that ended."`
 	Show  jobsShow  `cmd:"" help:"Show one job."`
-	Retry jobsRetry `cmd:"" help:"Try the order of a job that failed with internal_error once more: print the id of the new job."`
+	Retry jobsRetry `cmd:"" help:"Repeat the order of a job that failed with internal_error, as a new job, and print the id of the new job."`
 }
 
 type jobsList struct {
-	Status string `enum:",pending,failed,processed" default:"" help:"Only those that are pending, failed or processed." placeholder:"STATUS"`
-	Limit  int    `default:"50" help:"At most so many."`
+	Status string `enum:",pending,failed,processed" default:"" help:"List only the jobs with this status: pending, failed or processed." placeholder:"STATUS"`
+	Limit  int    `default:"50" help:"List at most this many jobs."`
 	JSON   bool   `name:"json" help:"Print a JSON list."`
 }
 
@@ -96,7 +96,7 @@ func jobError(id uuid.UUID, err error) error {
 	return err
 }
 
-// moment is for people; empty for none.
+// moment formats a time for the tables. Nil becomes an empty text.
 func moment(t *time.Time) string {
 	if t == nil {
 		return ""

@@ -10,8 +10,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// TestWaitAcrossProcesses: one process is asked and waits, another one carries out; a process that stops keeps nobody
-// waiting.
+// TestWaitAcrossProcesses: a request waits in one process for a job that another process carries out. A process that
+// stops answers its waiting requests before it ends.
 func TestWaitAcrossProcesses(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -19,7 +19,7 @@ func TestWaitAcrossProcesses(t *testing.T) {
 	ids := r.reserved(3)
 	job := r.release(front, ids[0])
 
-	// Nobody works, so the first waits until the process is told to stop.
+	// There is no worker, so the request waits until the process is stopped.
 	pending := make(chan string, 1)
 	go func() {
 		code, _, body := r.call(front, http.MethodGet, job, "Prefer", "wait=30")
@@ -28,7 +28,7 @@ func TestWaitAcrossProcesses(t *testing.T) {
 		}
 		pending <- body
 	}()
-	eventually(t, "it waits", func() bool {
+	eventually(t, "the request waits", func() bool {
 		var listens bool
 		must(t, r.conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
 			AND query ILIKE 'LISTEN "reiestr_news"')`).Scan(&listens))

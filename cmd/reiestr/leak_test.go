@@ -11,10 +11,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestServeLeavesNothingBehind runs the server in this process: when it has stopped, every goroutine of it has ended,
-// those of workers, waiters, listeners and the database's pool among them. Not parallel: other tests' goroutines would
-// be taken for leaks.
-func TestServeLeavesNothingBehind(t *testing.T) {
+// TestServeLeavesNoGoroutines runs the server in this process. When the server has stopped, all its goroutines have
+// ended: those of workers, waiters, listeners and the pool of connections. The test is not parallel, because it would
+// take the goroutines of other tests for leaks.
+func TestServeLeavesNoGoroutines(t *testing.T) {
 	r := newRegistry(t)
 	ids := r.reserved(5)
 	before := goleak.IgnoreCurrent()

@@ -13,7 +13,7 @@ import (
 
 type loadCommand struct {
 	Files  []string `arg:"" help:"Bundles, JSON or YAML; - reads stdin." name:"file"`
-	DryRun bool     `help:"Check only: nothing is kept."`
+	DryRun bool     `help:"Only check the files; nothing is loaded."`
 }
 
 func (c loadCommand) Run(ctx context.Context, env *environment) error {
@@ -68,7 +68,7 @@ func (p *progress) show(done, total int64) {
 		min(done, total)*100/total)
 }
 
-// end clears the line.
+// end removes the bar from the terminal.
 func (p *progress) end() {
 	if p.out != nil && !p.drawn.IsZero() {
 		fmt.Fprint(p.out, "\r\x1b[K")

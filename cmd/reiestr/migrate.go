@@ -17,7 +17,7 @@ type migrateCommand struct {
 	Up     migrateUp     `cmd:"" help:"Apply all pending migrations."`
 	Down   migrateDown   `cmd:"" help:"Take the newest applied migration back."`
 	Status migrateStatus `cmd:"" help:"List the migrations and which of them are applied."`
-	Plan   migratePlan   `cmd:"" help:"Print what up would run, or down, and the lock each statement takes; changes nothing."`
+	Plan   migratePlan   `cmd:"" help:"Print the statements that up (or down) would run, and the lock that each takes; changes nothing."`
 }
 
 type migrateUp struct{}
@@ -69,7 +69,7 @@ type migratePlan struct {
 }
 
 func (p migratePlan) Run(ctx context.Context, env *environment) (err error) {
-	d, err := findDatabase(ctx, env) // the own server too as it is
+	d, err := findDatabase(ctx, env) // the own server keeps its schema
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (p migratePlan) Run(ctx context.Context, env *environment) (err error) {
 			}
 			for _, lock := range statement.Locks {
 				fmt.Fprintf(table, "  %s\t%s\t%s\n", sql, describe(lock), lock.Blocks)
-				sql = "" // its further locks stand below the first
+				sql = "" // its further locks are printed below, without the statement
 			}
 		}
 		fmt.Fprintln(table)
@@ -124,7 +124,7 @@ func describe(lock migrations.PlannedLock) string {
 	return string(lock.Mode) + " on " + table + certainty
 }
 
-// shortened is a statement on one line of a width that leaves room beside it.
+// shortened returns a statement on one line, cut to the width of its column.
 func shortened(sql string) string {
 	const width = 72
 	line := []rune(strings.TrimSuffix(strings.Join(strings.Fields(sql), " "), ";"))

@@ -67,7 +67,7 @@ func TestMigratePlan(t *testing.T) {
 	}
 }
 
-// The own server, which every other command migrates when it starts it, is planned for as it is.
+// TestMigratePlanOfTheOwnServer: every other command that starts the own server migrates it. migrate plan does not.
 func TestMigratePlanOfTheOwnServer(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

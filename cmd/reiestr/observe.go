@@ -13,7 +13,7 @@ import (
 	"github.com/reiestr/reiestr/internal/telemetry"
 )
 
-// flushTimeout is what the last traces may take on their way out.
+// flushTimeout bounds how long the end of the process waits until the last traces are sent.
 const flushTimeout = 3 * time.Second
 
 // observation is the telemetry of a server process.
@@ -33,7 +33,7 @@ func observe(ctx context.Context, env *environment) (*observation, error) {
 	return &observation{telemetry.New(env.log, provider), provider}, nil
 }
 
-// watch has the work of a database observed.
+// watch makes a database report its work to this telemetry.
 func (o *observation) watch(c *db.Config) {
 	c.Observer = o
 	c.Tracer = o.Tracer()
@@ -45,27 +45,27 @@ func (o *observation) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	o.provider.Shutdown(ctx) //nolint:errcheck // its error handler tells of it
+	o.provider.Shutdown(ctx) //nolint:errcheck // the provider logs its errors
 }
 
-// bounds sets how many connections a server process uses, and how many of its commands may wait.
+// bounds sets how many connections a server process uses, and how many of its commands may wait for locked rows.
 func (c Config) bounds(d *db.Config) {
 	d.MaxConns, d.Waiters = int32(c.DatabaseConnections), int(c.LockWaiters)
 }
 
-// check finds what is wrong with the configuration of a server beyond its single values.
+// check refuses settings of a server that do not fit together or are out of range.
 func (c Config) check() error {
 	issuer, err := url.Parse(c.OIDCIssuer)
 	switch {
 	case c.OIDCIssuer != "" && c.OIDCAudience == "":
-		return errors.New("the OIDC issuer is set and the audience is not: set REIESTR_OIDC_AUDIENCE, or tokens meant for " +
-			"others would be taken")
+		return errors.New("the OIDC issuer is set and the audience is not: set REIESTR_OIDC_AUDIENCE, or tokens that " +
+			"the issuer made for other services would be accepted")
 	case c.OIDCIssuer != "" && (err != nil || issuer.Host == "" || issuer.Scheme != "https" && issuer.Scheme != "http"):
 		return errors.New("the OIDC issuer is no URL: give one like https://issuer.example")
 	case c.RateLimit < 0 || math.IsInf(c.RateLimit, 0) || math.IsNaN(c.RateLimit) || c.RateBurst < 0:
 		return errors.New("the rate limit and its burst are numbers of requests, 0 or more")
 	case c.LockWaiters == 0:
-		return errors.New("REIESTR_LOCK_WAITERS is how many commands may wait for rows that others hold: 1 or more")
+		return errors.New("REIESTR_LOCK_WAITERS, the number of commands that may wait for locked rows, must be 1 or more")
 	}
 	return c.checkRetention()
 }

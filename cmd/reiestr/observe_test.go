@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestObserved: a real process exports its traces at the latest when it stops, answers metrics in every role, and is
-// limited as configured.
+// TestObserved: a process sends its traces at the latest when it stops, serves metrics in every role, and limits
+// requests as configured.
 func TestObserved(t *testing.T) {
 	t.Parallel()
 	received := make(chan string, 100)

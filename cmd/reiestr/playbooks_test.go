@@ -27,10 +27,10 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// playbook is a page of docs/playbooks, whose blocks are carried out as an operator would paste them.
+// playbook is a page of docs/playbooks. Tests run its blocks as an operator would paste them.
 type playbook struct {
 	t      testing.TB
-	blocks map[string]playbookBlock // by the name that its comment gives it
+	blocks map[string]playbookBlock // by the name in the comment in front of the block
 	tried  map[string]bool
 }
 
@@ -41,7 +41,8 @@ var (
 	blockMark   = regexp.MustCompile(`<!-- (try|not tried): (.+) -->\n$`)
 )
 
-// readPlaybook takes a page apart. When the test ends, each of its blocks has been tried, or says why not.
+// readPlaybook reads the blocks of a page. At the end of the test it fails the test if a block was not run and the page
+// does not say why not.
 func readPlaybook(t testing.TB, page string) *playbook {
 	t.Helper()
 	p := &playbook{t, map[string]playbookBlock{}, map[string]bool{}}
@@ -52,12 +53,13 @@ func readPlaybook(t testing.TB, page string) *playbook {
 		mark := blockMark.FindSubmatch(text[:at[0]])
 		switch {
 		case mark == nil:
-			t.Errorf("%s: nothing says how this is tried:\n%s", page, block)
+			t.Errorf("%s: no comment in front of the block says how it is tried:\n%s", page, block)
 		case string(mark[1]) == "try":
 			if _, twice := p.blocks[string(mark[2])]; twice {
 				t.Errorf("%s: two blocks are called %s", page, mark[2])
 			}
-			p.blocks[string(mark[2])] = playbookBlock{language, strings.TrimPrefix(strings.ReplaceAll("\n"+block, "\n"+indent, "\n"), "\n")}
+			block = strings.TrimPrefix(strings.ReplaceAll("\n"+block, "\n"+indent, "\n"), "\n")
+			p.blocks[string(mark[2])] = playbookBlock{language, block}
 		}
 	}
 	t.Cleanup(func() {
@@ -70,7 +72,7 @@ func readPlaybook(t testing.TB, page string) *playbook {
 	return p
 }
 
-// TestPlaybooksAreListed: the index leads to every page.
+// TestPlaybooksAreListed: the index links to every page.
 func TestPlaybooksAreListed(t *testing.T) {
 	t.Parallel()
 	index, err := os.ReadFile("../../docs/playbooks/README.md")
@@ -87,10 +89,11 @@ func TestPlaybooksAreListed(t *testing.T) {
 	}
 }
 
-// fixedPlace is a port or a folder that a test shares with everything else on the machine.
+// fixedPlace finds a fixed port, or a file in the shared folder for temporary files: other programs of the machine may
+// use it too.
 var fixedPlace = regexp.MustCompile(`(?i)listen[^\n]{0,30}:[1-9][0-9]*\b|["' ]/tmp/`)
 
-// Tests, and the blocks of playbooks, which tests carry out, listen on a port that is free and write to a folder of
+// TestNothingRestsOnAFixedPortOrFile: tests and the blocks of playbooks listen on free ports and write to folders of
 // their own.
 func TestNothingRestsOnAFixedPortOrFile(t *testing.T) {
 	t.Parallel()
@@ -120,8 +123,8 @@ func TestNothingRestsOnAFixedPortOrFile(t *testing.T) {
 	}
 }
 
-// bench is a machine for an operator: a folder with `reiestr` in the path, and a server of PostgreSQL whose files can be got at. Everything runs
-// as a user who is not root, as the server has to.
+// bench is the machine of an operator: a folder with `reiestr` in PATH, and a PostgreSQL server whose files are
+// accessible. All commands run as a user other than root, because PostgreSQL does not run as root.
 type bench struct {
 	t           testing.TB
 	dir         string
@@ -129,7 +132,8 @@ type bench struct {
 	environment map[string]string
 }
 
-// newBench starts a server. Without PostgreSQL's binaries the test is skipped, unless REIESTR_TEST_PLAYBOOKS is "required".
+// newBench starts a server. Without PostgreSQL's binaries it skips the test, or fails it if REIESTR_TEST_PLAYBOOKS is
+// "required".
 func newBench(t testing.TB) *bench {
 	t.Helper()
 	bin, _, err := pgserver.Binaries(t.Context(), os.Getenv("REIESTR_POSTGRES_BIN"))
@@ -150,7 +154,8 @@ func newBench(t testing.TB) *bench {
 	must(t, os.Chmod(dir, 0o755))
 	must(t, os.Mkdir(dir+"/bin", 0o755))
 	copyFile(t, os.Args[0], dir+"/bin/program")
-	must(t, os.WriteFile(dir+"/bin/reiestr", []byte("#!/bin/sh\nREIESTR_TEST_IS_PROGRAM=1 exec "+dir+"/bin/program \"$@\"\n"), 0o755))
+	script := "#!/bin/sh\nREIESTR_TEST_IS_PROGRAM=1 exec " + dir + "/bin/program \"$@\"\n"
+	must(t, os.WriteFile(dir+"/bin/reiestr", []byte(script), 0o755))
 	if os.Geteuid() == 0 {
 		postgres, err := user.Lookup("postgres")
 		must(t, err)
@@ -178,7 +183,7 @@ func copyFile(t testing.TB, from, to string) {
 	must(t, out.Close())
 }
 
-// start makes a server that listens on a socket only.
+// start makes a server that listens on a Unix socket only, and starts it.
 func (b *bench) start(data string, port int) {
 	b.t.Helper()
 	b.sh(fmt.Sprintf(`initdb --pgdata=%[1]s --username=postgres --auth=trust --encoding=UTF8 --no-sync > initdb.log
@@ -196,14 +201,14 @@ func (b *bench) stopAtEnd(data string) {
 	b.t.Cleanup(func() { b.sh("pg_ctl --pgdata=" + data + " --mode=immediate --wait stop > pg_ctl.log 2>&1") })
 }
 
-// server is the URL of the database postgres of the server at the port.
+// server returns the quoted URL of the database postgres on the server with this port.
 func (b *bench) server(port int) string {
 	return fmt.Sprintf("'postgres:///postgres?user=postgres&port=%d&host=%s'", port, b.dir)
 }
 
 func (b *bench) set(name, value string) { b.environment[name] = value }
 
-// command is a shell on the bench.
+// command returns a command that runs a shell script on the bench.
 func (b *bench) command(ctx context.Context, script string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail")
 	cmd.Stdin = strings.NewReader(script)
@@ -216,7 +221,7 @@ func (b *bench) command(ctx context.Context, script string) *exec.Cmd {
 	return cmd
 }
 
-// sh carries out a script, which has to succeed, and answers what it says.
+// sh runs a script, which must succeed, and returns its output.
 func (b *bench) sh(script string) string {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.t.Context()), 2*time.Minute)
@@ -228,7 +233,7 @@ func (b *bench) sh(script string) string {
 	return string(said)
 }
 
-// value carries out a script and answers the one thing that it prints.
+// value runs a script and returns its standard output.
 func (b *bench) value(script string) string {
 	b.t.Helper()
 	said, err := b.command(b.t.Context(), script).Output()
@@ -240,10 +245,11 @@ func (b *bench) value(script string) string {
 
 func (b *bench) sql(statements string) string {
 	b.t.Helper()
-	return b.sh("psql --no-psqlrc --set=ON_ERROR_STOP=1 --dbname=\"$REIESTR_DATABASE_URL\" <<'STATEMENTS'\n" + statements + "\nSTATEMENTS")
+	return b.sh("psql --no-psqlrc --set=ON_ERROR_STOP=1 --dbname=\"$REIESTR_DATABASE_URL\" <<'STATEMENTS'\n" +
+		statements + "\nSTATEMENTS")
 }
 
-// try carries out a block of a playbook on a bench. What it says has to contain some texts.
+// try runs a block of a playbook on a bench, and returns its output, which must contain the texts.
 func (p *playbook) try(b *bench, name string, says ...string) string {
 	p.t.Helper()
 	block, found := p.blocks[name]
@@ -259,13 +265,13 @@ func (p *playbook) try(b *bench, name string, says ...string) string {
 	}
 	for _, text := range says {
 		if !strings.Contains(said, text) {
-			p.t.Errorf("%s does not say %q:\n%s", name, text, said)
+			p.t.Errorf("the output of block %s lacks %q:\n%s", name, text, said)
 		}
 	}
 	return said
 }
 
-// connect is a session of the superuser.
+// connect opens a session of the superuser.
 func (b *bench) connect(application string) *pgx.Conn {
 	b.t.Helper()
 	config, err := pgx.ParseConfig(b.environment["REIESTR_DATABASE_URL"])
@@ -277,7 +283,7 @@ func (b *bench) connect(application string) *pgx.Conn {
 	return conn
 }
 
-// serve starts the service, and answers where it listens and how it is ended, which the end of the test does too.
+// serve starts the service, and returns its URL and a function that ends it. The service also ends with the test.
 func (b *bench) serve() (url string, end func()) {
 	b.t.Helper()
 	ctx, stop := context.WithCancel(context.WithoutCancel(b.t.Context()))
@@ -289,7 +295,7 @@ func (b *bench) serve() (url string, end func()) {
 	must(b.t, cmd.Start())
 	end = sync.OnceFunc(func() {
 		stop()
-		cmd.Wait() //nolint:errcheck // it was told to end
+		cmd.Wait() //nolint:errcheck // its exit code does not matter
 	})
 	b.t.Cleanup(end)
 	eventually(b.t, "the service listens", func() bool {
@@ -303,21 +309,28 @@ func (b *bench) serve() (url string, end func()) {
 	return url, end
 }
 
-// clinic lays out a registry: a clinic with a token and an api key, service requests that it holds, and one row at least in every table.
+// clinicSQL inserts a clinic and nine service requests that the clinic holds. With furnish every table gets at least
+// one row.
 const clinicSQL = `
-	INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by) VALUES (:id, '12345678', 'Clinic', 'OUTPATIENT', 'ACTIVE', :id, :id);
-	INSERT INTO prm.divisions (id, legal_entity_id, name, status, inserted_by, updated_by) VALUES (gen_random_uuid(), :id, 'Division', 'ACTIVE', :id, :id);
-	INSERT INTO prm.employees (id, legal_entity_id, employee_type, status, inserted_by, updated_by) VALUES (gen_random_uuid(), :id, 'DOCTOR', 'APPROVED', :id, :id);
-	INSERT INTO prm.licenses (id, legal_entity_id, type, is_primary, is_active, issued_by, issued_date, active_from_date, inserted_by, updated_by)
+	INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by)
+		VALUES (:id, '12345678', 'Clinic', 'OUTPATIENT', 'ACTIVE', :id, :id);
+	INSERT INTO prm.divisions (id, legal_entity_id, name, status, inserted_by, updated_by)
+		VALUES (gen_random_uuid(), :id, 'Division', 'ACTIVE', :id, :id);
+	INSERT INTO prm.employees (id, legal_entity_id, employee_type, status, inserted_by, updated_by)
+		VALUES (gen_random_uuid(), :id, 'DOCTOR', 'APPROVED', :id, :id);
+	INSERT INTO prm.licenses (id, legal_entity_id, type, is_primary, is_active, issued_by, issued_date, active_from_date,
+			inserted_by, updated_by)
 		VALUES (gen_random_uuid(), :id, 'MSP', true, true, 'Ministry', '2020-01-01', '2020-01-01', :id, :id);
 	INSERT INTO medical_events.service_requests
-			(id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, category, expiration_date, inserted_by, updated_by)
-		SELECT ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, 'R', gen_random_uuid(), 'active', gen_random_uuid(), 'in_queue', :id, 'counselling', now() + interval '1 year', :id, :id
+			(id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, category,
+			 expiration_date, inserted_by, updated_by)
+		SELECT ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, 'R', gen_random_uuid(), 'active',
+			gen_random_uuid(), 'in_queue', :id, 'counselling', now() + interval '1 year', :id, :id
 		FROM generate_series(1, 9) AS n;`
 
 const clinicID = "8be63914-a278-470b-b868-1af5b9087332"
 
-// furnish migrates the database and fills it.
+// furnish migrates the database, fills it, and sets KEY and TOKEN for calls of the API.
 func (b *bench) furnish() {
 	b.t.Helper()
 	b.sh("reiestr migrate up")
@@ -325,17 +338,18 @@ func (b *bench) furnish() {
 	b.sql(`INSERT INTO ops.event_horizons VALUES (gen_random_uuid(), 1)`)
 	b.sql(`INSERT INTO ops.access_epoch (epoch) VALUES (1)`)
 	b.set("KEY", b.value("reiestr apikey issue --name test"))
-	b.set("TOKEN", b.value("reiestr token issue --legal-entity "+clinicID+" --user "+clinicID+" --scope 'service_request:use job:read event:read' --ttl 24h"))
+	b.set("TOKEN", b.value("reiestr token issue --legal-entity "+clinicID+" --user "+clinicID+
+		" --scope 'service_request:use job:read event:read' --ttl 24h"))
 }
 
-// release asks for the release of the n-th service request and answers what is said.
+// release calls the release of the n-th service request, and returns the answer.
 func (b *bench) release(url string, n int, wait string) string {
 	b.t.Helper()
 	return b.sh(fmt.Sprintf(`curl --silent --show-error --fail -X PATCH -H "Authorization: Bearer $TOKEN" -H "api-key: $KEY" -H "Idempotency-Key: %d" -H "Prefer: wait=%s" \
 		%s/api/service_requests/00000000-0000-0000-0000-%012d/actions/release`, n, wait, url, n))
 }
 
-// counts are the rows of every table, a line each.
+// counts returns, for every table, a line with the number of rows and a checksum of them.
 func (b *bench) counts() string {
 	b.t.Helper()
 	return b.sql(`
@@ -353,7 +367,8 @@ func TestPlaybookBackupByDump(t *testing.T) {
 	}
 	b.sh(`curl --silent --show-error --fail -H "Authorization: Bearer $TOKEN" -H "api-key: $KEY" ` + url + `/api/events`)
 	end()
-	b.sql(`INSERT INTO ops.unpublished_events VALUES (-1, gen_random_uuid())`) // a row of the one table that is empty when nobody works
+	// This table is empty when no command is under way, and every table has to have a row.
+	b.sql(`INSERT INTO ops.unpublished_events VALUES (-1, gen_random_uuid())`)
 	p.try(b, "dump")
 	before := b.counts()
 	if strings.Contains(before, " f ") || strings.Count(before, "ops.jobs") != 1 {
@@ -376,7 +391,7 @@ func TestPlaybookBackupByDump(t *testing.T) {
 	}
 	b.sql(`DELETE FROM ops.unpublished_events WHERE sequence_number = -1`)
 	p.try(b, "serve restored")
-	// The old token, the old answers, and the work goes on.
+	// The token of before is still valid, stored answers are repeated, and new requests are processed.
 	restored, _ := b.serve()
 	if again := b.release(restored, 1, "10"); !strings.Contains(again, `"processed"`) {
 		t.Errorf("a repeated request is answered %s", again)
@@ -387,7 +402,7 @@ func TestPlaybookBackupByDump(t *testing.T) {
 	p.skip("archive", "base backup", "archiver", "last wal", "point in time", "move the feed", "own server")
 }
 
-// skip leaves blocks to another test of the same page.
+// skip marks blocks that another test of the same page runs.
 func (p *playbook) skip(names ...string) {
 	for _, name := range names {
 		p.tried[name] = true
@@ -408,7 +423,8 @@ func TestPlaybookBackupByBaseBackup(t *testing.T) {
 	events := `curl --silent --show-error --fail -H "Authorization: Bearer $TOKEN" -H "api-key: $KEY" `
 	b.sh(events + url + "/api/events")
 	b.set("MOMENT", b.value(`sleep 0.1; psql --no-psqlrc --tuples-only --no-align --dbname="$REIESTR_DATABASE_URL" --command="SELECT clock_timestamp()"; sleep 0.1`))
-	// What goes wrong: changes that are lost, more than the 32 numbers that a sequence is ahead of after a recovery, and a registry that is wiped.
+	// The accident: changes after the moment of the restore are lost, and the service requests are deleted. There are more
+	// than 32 lost events, because a sequence skips up to 32 numbers after a recovery.
 	b.release(url, 2, "10")
 	b.sql(`INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
 		SELECT 'License', gen_random_uuid(), '{"status": {"new_value": "active", "old_value": null}}', gen_random_uuid(), '{` + clinicID + `}' FROM generate_series(1, 40)`)
@@ -430,7 +446,7 @@ func TestPlaybookBackupByBaseBackup(t *testing.T) {
 	if !regexp.MustCompile(`(?m)^ +9 \| +1$`).MatchString(said) {
 		t.Errorf("restored:\n%s", said)
 	}
-	// A reader that has seen the event that is lost misses none of those that come.
+	// A reader with the cursor of a lost event misses no later event.
 	p.try(b, "move the feed")
 	restored, _ := b.serve()
 	b.release(restored, 3, "10")
@@ -449,8 +465,9 @@ func TestPlaybookBackupOfTheOwnServer(t *testing.T) {
 		t.Errorf("restored:\n%s", said)
 	}
 	b.set("REIESTR_DATA_DIR", "restored/.reiestr")
-	b.sh(`rm -r .reiestr; reiestr apikey revoke "$KEY"`) // it is known there
-	p.skip("archive", "base backup", "archiver", "last wal", "point in time", "move the feed", "dump", "restore", "check schema", "check rows", "serve restored")
+	b.sh(`rm -r .reiestr; reiestr apikey revoke "$KEY"`) // the restored data have the key
+	p.skip("archive", "base backup", "archiver", "last wal", "point in time", "move the feed", "dump", "restore",
+		"check schema", "check rows", "serve restored")
 }
 
 func TestPlaybookRollOut(t *testing.T) {
@@ -461,16 +478,16 @@ func TestPlaybookRollOut(t *testing.T) {
 	takeBack := func(migration string) {
 		b.sh("until reiestr migrate status | grep '" + migration + ".*pending'; do reiestr migrate down; done")
 	}
-	// As a release before left it, with somebody in the way of the migration.
+	// The schema is that of an earlier release, and an open transaction blocks the migration.
 	takeBack("00011_retention_indexes.sql")
 	p.try(b, "plan", fmt.Sprintf("%05d_", latest), "pending", "SHARE UPDATE EXCLUSIVE on ops.event_feed")
 	idler := b.connect("forgotten")
 	_, err := idler.Exec(t.Context(), "BEGIN; LOCK TABLE ops.event_feed IN ROW EXCLUSIVE MODE")
 	must(t, err)
-	time.Sleep(5 * time.Second) // the page speaks of transactions that are older
+	time.Sleep(5 * time.Second) // the query of the page finds older transactions only
 	p.try(b, "long transactions", "forgotten", "idle in transaction")
 
-	// Building an index waits for the transaction, and is interrupted.
+	// The building of an index waits for the transaction, and is interrupted.
 	interrupted := make(chan error, 1)
 	go func() { interrupted <- b.command(t.Context(), "reiestr migrate up").Run() }()
 	eventually(t, "the migration waits and is ended", func() bool {
@@ -486,7 +503,7 @@ func TestPlaybookRollOut(t *testing.T) {
 	b.sh("reiestr migrate up")
 	p.try(b, "invalid indexes", "(0 rows)")
 
-	// The lock of another migration is given up, and taken when it comes free.
+	// Another migration gives up waiting for its lock, and gets the lock when it is free.
 	takeBack("00012_retention.sql")
 	_, err = idler.Exec(t.Context(), "BEGIN; LOCK TABLE ops.events IN SHARE UPDATE EXCLUSIVE MODE")
 	must(t, err)
@@ -509,7 +526,8 @@ func TestPlaybookRollOut(t *testing.T) {
 	p.try(b, "up", "lock timeout", fmt.Sprintf("the schema is at version %d", latest))
 	must(t, <-freed)
 	p.try(b, "failed jobs", "REFUSAL")
-	if said := p.try(b, "down"); strings.Count(said, "pending") != 1 || !regexp.MustCompile(fmt.Sprintf(`(?m)^%d +%05d_\w+\.sql +pending$`, latest, latest)).MatchString(said) {
+	pending := regexp.MustCompile(fmt.Sprintf(`(?m)^%d +%05d_\w+\.sql +pending$`, latest, latest))
+	if said := p.try(b, "down"); strings.Count(said, "pending") != 1 || !pending.MatchString(said) {
 		t.Errorf("taken back:\n%s", said)
 	}
 }
@@ -522,13 +540,14 @@ func TestPlaybookUpgrade(t *testing.T) {
 	b.release(url, 1, "10")
 	p.try(b, "restart", "server started", "server_version")
 	eventually(t, "the service is ready again", func() bool {
-		said, _ := b.command(t.Context(), "curl --silent --output /dev/null --write-out '%{http_code}' "+url+"/readyz").Output()
+		said, _ := b.command(t.Context(),
+			"curl --silent --output /dev/null --write-out '%{http_code}' "+url+"/readyz").Output()
 		return string(said) == "200"
 	})
 	if after := b.release(url, 2, "10"); !strings.Contains(after, `"processed"`) {
 		t.Errorf("after the restart: %s", after)
 	}
-	p.try(b, "nobody connected", "reiestr all")
+	p.try(b, "connected sessions", "reiestr all")
 	p.try(b, "statistics")
 	if said := b.sql(`SELECT count(*) AS n FROM pg_stats WHERE schemaname = 'medical_events' AND tablename = 'service_requests'`); strings.Contains(said, " 0\n") {
 		t.Errorf("no statistics:\n%s", said)
@@ -547,13 +566,14 @@ func TestPlaybookQueueGrows(t *testing.T) {
 	url, _ := b.serve()
 	b.release(url, 9, "10")
 
-	// A session did not commit. It holds a service request, whose job is passed over, and a table, for which the workers wait.
+	// A session does not commit. It holds a lock on a service request, whose job the workers skip, and on a table, for
+	// which the workers wait.
 	idler := b.connect("forgotten")
 	_, err := idler.Exec(t.Context(), `BEGIN; SELECT FROM medical_events.service_requests WHERE id = '00000000-0000-0000-0000-000000000001' FOR UPDATE`)
 	must(t, err)
 	b.release(url, 1, "0")
 	p.try(b, "look", "release", "(1 row)", " 1 |")
-	p.try(b, "who works", "reiestr all")
+	p.try(b, "workers", "reiestr all")
 	pid := fmt.Sprintf(" %d |", idler.PgConn().PID())
 	eventually(t, "the open transaction is seen", func() bool {
 		return strings.Contains(p.try(b, "open transactions"), pid)
@@ -563,11 +583,12 @@ func TestPlaybookQueueGrows(t *testing.T) {
 	b.release(url, 3, "0")
 	var line string
 	eventually(t, "a worker waits for the forgotten session", func() bool {
-		line = p.try(b, "who holds whom up")
-		return strings.Contains(line, "forgotten") && strings.Contains(line, "reiestr all") && strings.Contains(line, "idle in transaction")
+		line = p.try(b, "blocking sessions")
+		return strings.Contains(line, "forgotten") && strings.Contains(line, "reiestr all") &&
+			strings.Contains(line, "idle in transaction")
 	})
 	if !strings.Contains(line, pid) {
-		t.Errorf("not the process id %d:\n%s", idler.PgConn().PID(), line)
+		t.Errorf("no process id %d:\n%s", idler.PgConn().PID(), line)
 	}
 	p.try(b, "dead rows", "unpublished_events")
 	b.set("PID", strconv.FormatUint(uint64(idler.PgConn().PID()), 10))
@@ -577,7 +598,7 @@ func TestPlaybookQueueGrows(t *testing.T) {
 	}
 	eventually(t, "the queue is empty", drained)
 
-	// A job that fails whatever one does, until its cause has gone.
+	// A job that fails at each attempt, until its cause is removed.
 	b.sql(`CREATE FUNCTION ops.fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''cause''; END';
 		CREATE TRIGGER fails BEFORE UPDATE ON medical_events.service_requests FOR EACH ROW WHEN (OLD.id = '00000000-0000-0000-0000-000000000002') EXECUTE FUNCTION ops.fail();
 		GRANT EXECUTE ON FUNCTION ops.fail() TO PUBLIC`)
@@ -585,14 +606,17 @@ func TestPlaybookQueueGrows(t *testing.T) {
 	eventually(t, "the job has failed for good", drained)
 	id := regexp.MustCompile(`/api/jobs/([0-9a-f-]{36})`).FindStringSubmatch(accepted)[1]
 	p.try(b, "failed jobs", id, "internal_error")
-	if log := b.sh("cat serve.log"); !strings.Contains(log, "a job made its transaction fail") || !strings.Contains(log, id) {
+	log := b.sh("cat serve.log")
+	if !strings.Contains(log, "a job made its transaction fail") || !strings.Contains(log, id) {
 		t.Errorf("the log does not say why:\n%s", log)
 	}
 	b.set("JOB", id)
 	p.try(b, "show", "attempts", "5", "internal_error")
 	b.sql(`DROP TRIGGER fails ON medical_events.service_requests`)
 	b.set("JOB", strings.TrimSpace(p.try(b, "retry")))
-	eventually(t, "the new job is processed", func() bool { return strings.Contains(b.sh(`reiestr jobs show "$JOB"`), "processed") })
+	eventually(t, "the new job is processed", func() bool {
+		return strings.Contains(b.sh(`reiestr jobs show "$JOB"`), "processed")
+	})
 
 	p.try(b, "more workers", "reiestr_queue_jobs 0")
 	p.try(b, "vacuum", "VACUUM")

@@ -16,7 +16,8 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
-// TestMain makes the test binary the program itself when a test asks for a process that can be killed.
+// TestMain runs the program instead of the tests if REIESTR_TEST_IS_PROGRAM is 1. So the test binary serves as the
+// program in a process that a test can kill.
 func TestMain(m *testing.M) {
 	if os.Getenv("REIESTR_TEST_IS_PROGRAM") == "1" {
 		main()
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(testdb.Main(m))
 }
 
-// process is a real `reiestr` in a process of its own.
+// process is the program in a process of its own.
 type process struct {
 	t      testing.TB
 	cmd    *exec.Cmd
@@ -36,16 +37,16 @@ type process struct {
 	out, errors bytes.Buffer
 }
 
-// program is a file that holds a `reiestr`.
+// program is the path of a binary of the program.
 type program string
 
-// today is the program under test.
+// today is the binary of the program under test.
 var today = program(os.Args[0])
 
 func serve(t testing.TB, env []string, args ...string) *process { return today.serve(t, env, args...) }
 func start(t testing.TB, env []string, args ...string) *process { return today.start(t, env, args...) }
 
-// serve starts `reiestr serve` and waits until it listens.
+// serve starts `reiestr serve` and waits until the server listens.
 func (of program) serve(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
 	p := of.start(t, env, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
@@ -74,7 +75,7 @@ func (of program) start(t testing.TB, env []string, args ...string) *process {
 				break
 			}
 		}
-		p.cmd.Wait() //nolint:errcheck // the exit code is looked at where it matters
+		p.cmd.Wait() //nolint:errcheck // exit returns the exit code
 		close(p.exited)
 	}()
 	t.Cleanup(func() {
@@ -90,13 +91,13 @@ func (of program) start(t testing.TB, env []string, args ...string) *process {
 func (p *process) stdout() string { p.mu.Lock(); defer p.mu.Unlock(); return p.out.String() }
 func (p *process) stderr() string { p.mu.Lock(); defer p.mu.Unlock(); return p.errors.String() }
 
-// await waits until the process has printed a text and a line end behind it.
+// await waits until the process has printed the text and the end of its line.
 func (p *process) await(text string) {
 	p.t.Helper()
 	eventually(p.t, "the process prints "+text, func() bool {
 		select {
 		case <-p.exited:
-			p.t.Fatalf("it ended before it printed %q", text)
+			p.t.Fatalf("the process ended before it printed %q", text)
 		default:
 		}
 		_, rest, found := strings.Cut(p.stdout(), text)
@@ -104,7 +105,7 @@ func (p *process) await(text string) {
 	})
 }
 
-// stop ends the process as an operator does, and expects that it ends well.
+// stop ends the process by SIGTERM, as an operator does, and expects exit code 0.
 func (p *process) stop() {
 	p.t.Helper()
 	must(p.t, p.cmd.Process.Signal(syscall.SIGTERM))
@@ -113,7 +114,7 @@ func (p *process) stop() {
 	}
 }
 
-// kill ends the process as a power cut does.
+// kill ends the process by SIGKILL, so that the process cannot clean up.
 func (p *process) kill() {
 	p.t.Helper()
 	must(p.t, p.cmd.Process.Kill())
@@ -130,7 +131,7 @@ func (p *process) exit() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// command runs a command line within the test and answers what it leaves behind.
+// command runs a command line in this process, and returns its exit code and its output.
 func command(t testing.TB, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -138,7 +139,7 @@ func command(t testing.TB, stdin string, args ...string) (code int, stdout, stde
 	return code, out.String(), errs.String()
 }
 
-// done is a command that must succeed; its output is answered.
+// done runs a command that must succeed, and returns its output.
 func done(t testing.TB, args ...string) string {
 	t.Helper()
 	code, out, errs := command(t, "", args...)
@@ -153,7 +154,7 @@ func eventually(t testing.TB, what string, is func() bool) {
 	within(t, time.Minute, what, is)
 }
 
-// within waits until something is so, at most for a limit.
+// within waits until the condition holds, at most for the limit. what describes the condition.
 func within(t testing.TB, limit time.Duration, what string, is func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)

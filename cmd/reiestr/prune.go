@@ -13,7 +13,7 @@ type pruneCommand struct {
 	JSON bool `name:"json" help:"Print a JSON object."`
 }
 
-// Run does what the service does at its times, with the service's rights.
+// Run does once what the service does at REIESTR_PRUNE_TIMES, and acts as the same role.
 func (c pruneCommand) Run(ctx context.Context, env *environment) error {
 	if err := env.checkRetention(); err != nil {
 		return usageError{err}
@@ -47,8 +47,8 @@ func (c Config) retention() db.Retention {
 
 func (c Config) checkRetention() error {
 	if min(c.JobRetention, c.EventRetention) < db.ShortestRetention {
-		return fmt.Errorf("jobs and events are kept for %s at least: the answer that an idempotency key keeps for so long "+
-			"names its job", db.ShortestRetention)
+		return fmt.Errorf("jobs and events must be kept for at least %s, as long as an idempotency key, whose stored answer "+
+			"may refer to a job", db.ShortestRetention)
 	}
 	return nil
 }

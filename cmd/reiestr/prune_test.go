@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// outdated lays out, so many days old, one ended job, one event of the clinic and one idempotency key.
+// outdated inserts, for each number of days, one ended job, one event of the clinic and one idempotency key of that
+// age.
 func (r *registry) outdated(days ...int) {
 	r.t.Helper()
 	for _, ago := range days {
@@ -24,7 +25,7 @@ func (r *registry) outdated(days ...int) {
 	}
 }
 
-// published has the events of the registry put into the feeds.
+// published puts the events of the registry into the feed.
 func (r *registry) published() {
 	r.t.Helper()
 	app := r.app()
@@ -61,7 +62,8 @@ func TestPrune(t *testing.T) {
 	}
 }
 
-// A server prunes at its times, which are whole minutes. Each of the next ten is one, so a slow start misses none.
+// TestServePrunes: a server prunes at the configured times, which are whole minutes. The test configures each of the
+// next ten minutes, so that a slow start does not miss all of them.
 func TestServePrunes(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -70,8 +72,9 @@ func TestServePrunes(t *testing.T) {
 	for minute := range 10 {
 		times = append(times, time.Now().UTC().Add(time.Duration(minute+1)*time.Minute).Format("15:04"))
 	}
-	p := serve(t, append(r.env(), "REIESTR_TIME_ZONE=UTC", "REIESTR_PRUNE_TIMES="+strings.Join(times, ",")), "--role", "worker")
-	within(t, 2*time.Minute, "the log tells of the removal", func() bool {
+	env := append(r.env(), "REIESTR_TIME_ZONE=UTC", "REIESTR_PRUNE_TIMES="+strings.Join(times, ","))
+	p := serve(t, env, "--role", "worker")
+	within(t, 2*time.Minute, "the log reports the removal", func() bool {
 		return strings.Contains(p.stderr(), `"removed":{"jobs":1,"events":0,"idempotency_keys":`)
 	})
 	p.stop()

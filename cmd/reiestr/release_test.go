@@ -24,8 +24,9 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// releaseBefore builds the program of the release that migrations/released names, and answers its migrations' names
-// too. A clone without that commit cannot: REIESTR_TEST_RELEASE=required makes that a failure.
+// releaseBefore builds the program of the release before, whose commit stands in migrations/released, and returns it
+// with the names of its migrations. A clone without this commit skips the test, or fails it if REIESTR_TEST_RELEASE is
+// "required".
 func releaseBefore(t testing.TB) (built program, released []string) {
 	t.Helper()
 	file, err := os.ReadFile("../../migrations/released")
@@ -76,7 +77,7 @@ func releaseBefore(t testing.TB) (built program, released []string) {
 	return built, released
 }
 
-// run carries a command out and answers what it prints.
+// run runs a command, which must succeed, and returns its output.
 func (of program) run(t testing.TB, env []string, args ...string) string {
 	t.Helper()
 	p := of.start(t, env, args...)
@@ -86,8 +87,8 @@ func (of program) run(t testing.TB, env []string, args ...string) string {
 	return strings.TrimSpace(p.stdout())
 }
 
-// TestReleaseBeforeOnThisSchema has the program of the release before do all that it can on the schema of this one, as
-// in a rolling upgrade and after a rollback of the program: decision 16.
+// TestReleaseBeforeOnThisSchema calls all operations of the release before on the schema of this release, as in a
+// rolling upgrade and after a rollback of the program (decision 16).
 func TestReleaseBeforeOnThisSchema(t *testing.T) {
 	t.Parallel()
 	before, released := releaseBefore(t)
@@ -97,14 +98,15 @@ func TestReleaseBeforeOnThisSchema(t *testing.T) {
 		done(t, "migrate", "down", "--database-url", url)
 	}
 
-	// On its own schema, and on while that is migrated under it: sessions and their prepared statements stay.
+	// The old program on its own schema. Then the schema is migrated while the program runs: its sessions keep their
+	// prepared statements.
 	running := before.serve(t, env)
 	useAll(t, before, env, running, running)
 	done(t, "migrate", "up", "--database-url", url)
 	expandFurther(t, url)
 	useAll(t, before, env, running, running)
 
-	// Beside the new program, in both parts.
+	// The old API with new workers, and the new API with old workers.
 	running.stop()
 	oldAPI, newWorker := before.serve(t, env, "--role", "api"), today.serve(t, env, "--role", "worker")
 	useAll(t, today, env, oldAPI, newWorker)
@@ -115,7 +117,7 @@ func TestReleaseBeforeOnThisSchema(t *testing.T) {
 	newAPI.stop()
 	oldWorker.stop()
 
-	// Alone again, from its start, as it is rolled back to; its operator's commands too.
+	// The old program is started on the new schema, as in a rollback, and so are its commands.
 	again := before.serve(t, env, "--demo", "--migrate")
 	again.pasteCalls("# 6.", `^201 409 202( 200)+ 202( 200)+ 200$`)
 	useAll(t, before, env, again, again)
@@ -129,8 +131,8 @@ func TestReleaseBeforeOnThisSchema(t *testing.T) {
 	}
 }
 
-// expandFurther adds to a schema what a release may add at most, so that it is newer than the program even where
-// nothing has been added yet.
+// expandFurther adds to the schema everything that a release may add. So the schema is newer than the release before,
+// even if this release has added nothing yet.
 func expandFurther(t *testing.T, url string) {
 	t.Helper()
 	conn, err := testdb.Connect(t.Context(), url)
@@ -153,12 +155,12 @@ func expandFurther(t *testing.T, url string) {
 	must(t, err)
 }
 
-// useAll makes a clinic with the commands of a program, and calls every operation of the API of a running one, whose
-// jobs are done by that worker.
+// useAll makes a clinic with the commands of the program operator, and calls every operation of the API of the process
+// running. The process worker carries out the jobs.
 func useAll(t *testing.T, operator program, env []string, running, worker *process) {
 	t.Helper()
 	for _, p := range []*process{running, worker} {
-		eventually(t, "/readyz says yes", func() bool { // the workers start beside the listener
+		eventually(t, "/readyz answers 200", func() bool { // the workers start at the same time as the listener
 			response, err := http.Get(p.url + "/readyz")
 			must(t, err)
 			response.Body.Close()
@@ -185,7 +187,7 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 		"service_requests": [%[4]s, %[5]s, %[6]s]
 	}`, clinic, uuid.New(), employee, serviceRequest(first, "2099-01-01T00:00:00Z"),
 		serviceRequest(second, "2099-01-01T00:00:00Z"), serviceRequest(expired, "2020-01-01T00:00:00Z")), 0o600))
-	for range 2 { // rows are made, rows are replaced
+	for range 2 { // the first load makes rows, the second replaces them
 		operator.run(t, env, "load", file)
 	}
 	scopes := "license:read license:write service_request:read service_request:use service_request:makeinprogress " +
@@ -217,7 +219,7 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 			request.Header.Set("Idempotency-Key", uuid.NewString())
 		}
 		var answers []string
-		for range 2 { // the second is answered as the first was
+		for range 2 { // the repetition gets the same answer
 			request.Body = io.NopCloser(strings.NewReader(body))
 			response, err := http.DefaultClient.Do(request)
 			must(t, err)
@@ -288,7 +290,7 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 
 	operator.run(t, env, "apikey", "revoke", "--", key)
 	operator.run(t, env, "token", "revoke", "--", token)
-	eventually(t, "the revoked token is refused", func() bool { // within a second
+	eventually(t, "the revoked token is refused", func() bool { // the revocation takes effect within a second
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, running.url+"/api/licenses", nil)
 		must(t, err)
 		request.Header.Set("Authorization", "Bearer "+token)

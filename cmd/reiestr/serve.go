@@ -74,7 +74,7 @@ func (c serveCommand) run(ctx context.Context, env *environment, d *database) (e
 	return c.serve(ctx, env, app, observed, demo)
 }
 
-// serve runs until ctx ends, then lets requests and jobs that have begun finish.
+// serve runs until ctx ends. Then it waits for the requests and jobs that have begun.
 func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, observed *observation,
 	demo *demo) error {
 	listener, err := net.Listen("tcp", env.Listen)
@@ -117,7 +117,7 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 		IdleTimeout:    2 * time.Minute,
 		MaxHeaderBytes: 64 << 10,
 		ErrorLog:       slog.NewLogLogger(env.log.Handler(), slog.LevelDebug),
-		// "OPTIONS *" has an answer in the envelope as every request has; net/http would answer it without.
+		// net/http would answer "OPTIONS *" itself, without the envelope.
 		DisableGeneralOptionsHandler: true,
 	}
 
@@ -170,7 +170,7 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 	select {
 	case <-ended:
 	case <-ending.Done():
-		// What is under way is rolled back when the connection goes, and is pending again.
+		// The database rolls the transactions of these jobs back when their connections end. The jobs are then pending again.
 		err = errors.Join(err, errors.New("jobs under way were handed back"))
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -180,8 +180,8 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 	return err
 }
 
-// reachable is an address that a client on this machine can use: a listener on all addresses is met on the loopback
-// one.
+// reachable returns an address that a client on this machine can use. For a listener on all addresses it is the
+// loopback address.
 func reachable(a net.Addr) string {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok || !tcp.IP.IsUnspecified() {

@@ -22,7 +22,7 @@ import (
 
 var httpCode = regexp.MustCompile(`(?m)^HTTP (\d+)$`)
 
-// pasteDemo does what a newcomer does with the calls that `serve --demo` prints, and answers them.
+// pasteDemo pastes the calls that `serve --demo` prints into a shell, checks the answers, and returns the calls.
 func (p *process) pasteDemo() (calls string) {
 	p.t.Helper()
 	calls, answers := p.pasteCalls("# 7.", `^201 409 202( 200)+ 202( 200)+ 200 200$`)
@@ -30,7 +30,8 @@ func (p *process) pasteDemo() (calls string) {
 	return calls
 }
 
-// pasteCalls pastes the printed calls, up to the one with that heading, and expects their status codes.
+// pasteCalls waits until the call with the heading last is printed, pastes all printed calls into a shell, and compares
+// the status codes with the pattern.
 func (p *process) pasteCalls(last, wantCodes string) (calls, answers string) {
 	p.t.Helper()
 	p.await(last)
@@ -46,7 +47,7 @@ func (p *process) pasteCalls(last, wantCodes string) (calls, answers string) {
 	for _, m := range httpCode.FindAllStringSubmatch(string(output), -1) {
 		codes = append(codes, m[1])
 	}
-	// A job may be asked for several times until it has ended.
+	// The calls poll a job until it has ended, so the number of 200s varies.
 	if got := strings.Join(codes, " "); !regexp.MustCompile(wantCodes).MatchString(got) {
 		p.t.Errorf("answers %s\n%s", got, output)
 	}
@@ -56,7 +57,8 @@ func (p *process) pasteCalls(last, wantCodes string) (calls, answers string) {
 	return calls, string(output)
 }
 
-// hasEveryState expects that one of the answers is a list of service requests in each state, two of them expired.
+// hasEveryState expects that one of the answers lists service requests in every state, and that two of them have
+// expired.
 func (p *process) hasEveryState(answers string) {
 	p.t.Helper()
 	type request struct {
@@ -78,11 +80,13 @@ func (p *process) hasEveryState(answers string) {
 		}
 	}
 	if want := len(demoStatuses) * len(demoProcessing); len(seen) != want || len(list.Data) != want+3 || expired != 2 {
-		p.t.Errorf("%d service requests, %d expired, in %d states, want %d: %v", len(list.Data), expired, len(seen), want, seen)
+		p.t.Errorf("%d service requests, %d expired, in %d states, want %d: %v", len(list.Data), expired, len(seen), want,
+			seen)
 	}
 }
 
-// TestDemo is what a newcomer does: start on a machine with nothing but PostgreSQL's binaries (or Docker), paste the calls, stop, start again.
+// TestDemo does what a new user does: start on a machine that has only PostgreSQL's binaries (or Docker), paste the
+// calls, stop, start again.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	env := []string{"REIESTR_DATABASE_URL=", "REIESTR_DATA_DIR=" + filepath.Join(t.TempDir(), "data")}
@@ -90,14 +94,15 @@ func TestDemo(t *testing.T) {
 	calls := first.pasteDemo()
 
 	second := start(t, env, "serve", "--listen", "127.0.0.1:0")
-	if code := second.exit(); code != 1 || !strings.Contains(second.stderr(), "another 'reiestr serve' runs on data directory") {
+	if code := second.exit(); code != 1 ||
+		!strings.Contains(second.stderr(), "another 'reiestr serve' runs on data directory") {
 		t.Errorf("a second serve: exit code %d: %s", code, second.stderr())
 	}
 	first.stop()
 
 	again := serve(t, env, "--demo")
 	again.pasteDemo()
-	// What the first start left is still there: its last call answers as before, and its licence still blocks another.
+	// The data of the first start are still there: its licence still prevents another one.
 	calls = regexp.MustCompile(`(?m)^URL=.*$`).ReplaceAllString(calls, "URL="+again.url)
 	shell := exec.Command("bash", "-euo", "pipefail")
 	shell.Stdin = strings.NewReader(calls)
@@ -107,7 +112,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("the licence of the first start is gone:\n%s", output)
 	}
 
-	// kill -9 takes nothing that was acknowledged.
+	// Acknowledged changes survive kill -9.
 	again.kill()
 	after := serve(t, env)
 	shell = exec.Command("bash", "-euo", "pipefail")
@@ -120,7 +125,7 @@ func TestDemo(t *testing.T) {
 	after.stop()
 }
 
-// registry is a migrated database with one clinic and what it needs to call the API.
+// registry is a migrated database with one clinic, and a token and an api key for it.
 type registry struct {
 	t      testing.TB
 	url    string
@@ -142,12 +147,13 @@ func newRegistry(t testing.TB) *registry {
 	file := filepath.Join(t.TempDir(), "clinic.json")
 	must(t, os.WriteFile(file, []byte(bundle), 0o600))
 	done(t, "load", file, "--database-url", r.url)
-	r.token = done(t, "token", "issue", "--legal-entity", r.clinic.String(), "--user", r.user.String(), "--scope", "service_request:use job:read", "--database-url", r.url)
+	r.token = done(t, "token", "issue", "--legal-entity", r.clinic.String(), "--user", r.user.String(),
+		"--scope", "service_request:use job:read", "--database-url", r.url)
 	r.key = done(t, "apikey", "issue", "--name", "test", "--database-url", r.url)
 	return r
 }
 
-// app is the registry as the service sees it.
+// app opens the database as the role of the service.
 func (r *registry) app() *db.DB {
 	r.t.Helper()
 	app, err := db.Open(r.t.Context(), db.Config{URL: r.url, TimeZone: "Europe/Kyiv"})
@@ -157,7 +163,7 @@ func (r *registry) app() *db.DB {
 
 func (r *registry) env() []string { return []string{"REIESTR_DATABASE_URL=" + r.url} }
 
-// reserved lays out service requests that the clinic holds.
+// reserved inserts n service requests that the clinic holds, and returns their ids.
 func (r *registry) reserved(n int) []uuid.UUID {
 	r.t.Helper()
 	rows, err := r.conn.Query(r.t.Context(), `INSERT INTO medical_events.service_requests
@@ -170,7 +176,7 @@ func (r *registry) reserved(n int) []uuid.UUID {
 	return ids
 }
 
-// release asks for the release of a service request and answers the job's place.
+// release calls the release of a service request, and returns the path of the job.
 func (r *registry) release(p *process, id uuid.UUID) string {
 	r.t.Helper()
 	code, header, body := r.call(p, http.MethodPatch, "/api/service_requests/"+id.String()+"/actions/release")
@@ -180,7 +186,7 @@ func (r *registry) release(p *process, id uuid.UUID) string {
 	return header.Get("Location")
 }
 
-// call sends a request with header fields, names and values by turns.
+// call sends a request. header holds names and values in turn.
 func (r *registry) call(p *process, method, path string, header ...string) (int, http.Header, string) {
 	r.t.Helper()
 	request, err := http.NewRequestWithContext(r.t.Context(), method, p.url+path, nil)
@@ -198,7 +204,7 @@ func (r *registry) call(p *process, method, path string, header ...string) (int,
 	return response.StatusCode, response.Header, string(body)
 }
 
-// processed waits for the end of jobs and expects that all were processed.
+// processed waits until the jobs have ended, and expects that all were processed.
 func (r *registry) processed(p *process, jobs []string) {
 	r.t.Helper()
 	for _, job := range jobs {
@@ -215,15 +221,15 @@ func (r *registry) processed(p *process, jobs []string) {
 	}
 }
 
-// TestKill kills a server with jobs in flight: a batch is under way in the database when the process goes. After the restart every job that
-// was acknowledged has ended, and nothing was done twice.
+// TestKill kills a server while a batch of jobs is under way in the database. After the restart every acknowledged job
+// ends, and no job takes effect twice.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
 	p := serve(t, r.env())
 	ids := r.reserved(120)
 
-	// A batch waits for this table when it has claimed its jobs.
+	// A batch that has claimed its jobs waits for this table.
 	holder, err := r.conn.Begin(t.Context())
 	must(t, err)
 	_, err = holder.Exec(t.Context(), "LOCK TABLE medical_events.service_request_history IN SHARE MODE")
@@ -262,8 +268,8 @@ func TestKill(t *testing.T) {
 	p.stop()
 }
 
-// TestReadinessTellsThatJobsAreNotCarriedOut: while the database cannot carry out jobs the server is not ready, and the log
-// says why. When the cause has gone it is ready, and the jobs are processed.
+// TestReadinessTellsThatJobsAreNotCarriedOut: while the database cannot carry out jobs, the server is not ready and the
+// log says why. When the cause is gone, the server is ready and the jobs are processed.
 func TestReadinessTellsThatJobsAreNotCarriedOut(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -285,7 +291,8 @@ func TestReadinessTellsThatJobsAreNotCarriedOut(t *testing.T) {
 	}
 	eventually(t, "the server is not ready", func() bool { return readyz() == http.StatusServiceUnavailable })
 	eventually(t, "the log says why", func() bool {
-		return strings.Contains(p.stderr(), "jobs are not carried out") && strings.Contains(p.stderr(), "could not access file")
+		return strings.Contains(p.stderr(), "jobs are not carried out") &&
+			strings.Contains(p.stderr(), "could not access file")
 	})
 	_, err = r.conn.Exec(t.Context(), `DROP FUNCTION medical_events.sick() CASCADE`)
 	must(t, err)
@@ -294,11 +301,11 @@ func TestReadinessTellsThatJobsAreNotCarriedOut(t *testing.T) {
 	p.stop()
 }
 
-// TestRoles: one process accepts, another carries out, and each answers only what it is for.
+// TestRoles: a process of role api accepts jobs, and one of role worker carries them out and serves no API.
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
-	front := serve(t, r.env(), "--role", "api", "--listen", ":0") // the later flag wins: on all addresses
+	front := serve(t, r.env(), "--role", "api", "--listen", ":0") // the later flag counts: all addresses
 	if !strings.HasPrefix(front.url, "http://127.0.0.1:") {
 		t.Errorf("listening on %s", front.url)
 	}
@@ -324,8 +331,9 @@ func TestRoles(t *testing.T) {
 	front.stop()
 }
 
-// TestSessionsSayWhoseTheyAre: whoever looks at pg_stat_activity sees which process or command a session is of.
-func TestSessionsSayWhoseTheyAre(t *testing.T) {
+// TestSessionsNameTheirCommand: pg_stat_activity shows the command or the role of the process to which a session
+// belongs.
+func TestSessionsNameTheirCommand(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
 	for _, role := range []string{"all", "api", "worker"} {
@@ -337,7 +345,8 @@ func TestSessionsSayWhoseTheyAre(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { looking.Close(context.Background()) })
 	for want, commands := range map[string]string{
-		"reiestr token":  "token issue --legal-entity " + r.clinic.String() + " --user " + r.user.String() + " --scope job:read",
+		"reiestr token": "token issue --legal-entity " + r.clinic.String() + " --user " + r.user.String() +
+			" --scope job:read",
 		"reiestr apikey": "apikey issue --name other",
 		"reiestr revoke": "token revoke nonsense",
 		"reiestr jobs":   "jobs list",
@@ -367,7 +376,7 @@ func TestSessionsSayWhoseTheyAre(t *testing.T) {
 	}
 }
 
-// TestGracefulStop: jobs that began before SIGTERM are finished or handed back to the next process.
+// TestGracefulStop: jobs that were accepted before SIGTERM are finished by this process or by the next one.
 func TestGracefulStop(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)

@@ -18,7 +18,8 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/topology"
 )
 
-// databaseCommands are all command lines that need the database. Those that write are harmless.
+// databaseCommands returns all command lines that need the database. It is harmless to run them on a database of a
+// test.
 func databaseCommands(t *testing.T) map[string][]string {
 	t.Helper()
 	id := uuid.NewString()
@@ -39,7 +40,8 @@ func databaseCommands(t *testing.T) map[string][]string {
 	}
 }
 
-// wantOneLine runs every command on a database and expects that each fails with the same line.
+// wantOneLine runs every command on the database of the address, and expects that each fails with the same line, which
+// contains want.
 func wantOneLine(t *testing.T, address, want string) {
 	t.Helper()
 	lines := map[string]bool{}
@@ -54,7 +56,7 @@ func wantOneLine(t *testing.T, address, want string) {
 		lines[errs.String()] = true
 	}
 	if len(lines) != 1 {
-		t.Errorf("the commands say %d different things: %v", len(lines), lines)
+		t.Errorf("the commands print %d different errors: %v", len(lines), lines)
 	}
 }
 
@@ -77,7 +79,7 @@ func TestEveryCommandRefusesAStandby(t *testing.T) {
 	primary, standby := topology.Standby(t)
 	wantOneLine(t, standby, "reiestr: the server is a standby, which takes no writes: let the database URL lead to")
 
-	// Of a list the primary is found, wherever it stands.
+	// The primary is found in a list of servers, whatever its place in the list.
 	both, err := url.Parse(primary)
 	must(t, err)
 	other, err := url.Parse(standby)
@@ -107,7 +109,7 @@ func TestEveryCommandRefusesADatabaseOfAnotherEncoding(t *testing.T) {
 		_, err = conn.Exec(context.Background(), "DROP DATABASE "+db.Name+"_w WITH (FORCE)")
 		must(t, err)
 	})
-	// The roles of the server are there already, so that the first fault is the encoding.
+	// The roles exist on the server already, so that the encoding is the first fault that is found.
 	wantOneLine(t, strings.Replace(db.URL, db.Name, db.Name+"_w", 1), "is encoded in WIN1251")
 }
 
@@ -124,7 +126,7 @@ func TestEveryCommandRefusesSessionsWithoutTriggers(t *testing.T) {
 	must(t, err)
 	wantOneLine(t, db.URL, "reiestr: session_replication_role is replica, so triggers do not run")
 
-	// The service that runs hears of it with its next connections.
+	// A running service notices the change when it opens its next connections.
 	_, err = conn.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 		WHERE datname = current_database() AND application_name LIKE 'reiestr %'`)
 	must(t, err)
@@ -147,7 +149,8 @@ func TestEveryCommandRefusesSessionsWithoutTriggers(t *testing.T) {
 	eventually(t, "the service is ready again", func() bool { return status(t, p.url+"/readyz") == http.StatusOK })
 }
 
-// Defaults of a database, in which the session is not what the code believes, make no difference to a call.
+// TestClientEncodingOfTheDatabaseDoesNotMatter: a default of the database that would change the encoding of a session
+// has no effect.
 func TestClientEncodingOfTheDatabaseDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
@@ -178,7 +181,7 @@ func TestEveryCommandRefusesWhatIsNoURL(t *testing.T) {
 	wantOneLine(t, "postgres://u:p@S3/CRET@h/d", "reiestr: the database URL cannot be read: in login and password, write")
 }
 
-// One URL is understood by every command: that of the pool, too.
+// TestEveryCommandTakesTheSameURL: every command accepts a URL with parameters of the pool.
 func TestEveryCommandTakesTheSameURL(t *testing.T) {
 	t.Parallel()
 	u, err := url.Parse(testdb.New(t).URL)
@@ -193,7 +196,7 @@ func TestEveryCommandTakesTheSameURL(t *testing.T) {
 	}
 	u.RawQuery = q.Encode()
 	for name, args := range databaseCommands(t) {
-		if args[0] == "serve" || name == "migrate down" { // see below
+		if args[0] == "serve" || name == "migrate down" { // they follow
 			continue
 		}
 		code, _, errs := command(t, "", append(args, "--database-url", u.String())...)
@@ -208,7 +211,7 @@ func TestEveryCommandTakesTheSameURL(t *testing.T) {
 	p.stop()
 }
 
-// astray are variables of libpq that lead to another server, or make another session of one.
+// astray are variables of libpq that would lead to another server, or change the settings of a session.
 var astray = []string{
 	"PGSERVICE=nonsense", "PGSERVICEFILE=/no/such/file", "PGTARGETSESSIONATTRS=nonsense", "PGHOST=192.0.2.1", "PGPORT=1",
 	"PGDATABASE=nowhere", "PGUSER=nobody", "PGPASSWORD=x", "PGOPTIONS=-c nonsense=1", "PGSSLMODE=nonsense",
@@ -222,7 +225,7 @@ func TestOwnServerIgnoresTheEnvironmentOfClients(t *testing.T) {
 	env := append([]string{"REIESTR_DATABASE_URL=", "REIESTR_DATA_DIR=" + filepath.Join(t.TempDir(), "data")}, astray...)
 	p := serve(t, env)
 	wantStatus(t, p.url+"/readyz", http.StatusOK)
-	// Another process joins it.
+	// Another process joins the server.
 	for _, args := range [][]string{{"migrate", "status"}, {"apikey", "issue", "--name", "n"}} {
 		joined := start(t, env, args...)
 		if code := joined.exit(); code != 0 {
@@ -232,7 +235,8 @@ func TestOwnServerIgnoresTheEnvironmentOfClients(t *testing.T) {
 	p.stop()
 }
 
-// Variables count for what the URL leaves out, as for psql, but not for what a session has to be.
+// TestEnvironmentOfClientsWithAURL: libpq's variables complete the URL, as for psql. They do not change the settings on
+// which a session relies.
 func TestEnvironmentOfClientsWithAURL(t *testing.T) {
 	t.Parallel()
 	u, err := url.Parse(testdb.New(t).URL)

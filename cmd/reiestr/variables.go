@@ -7,9 +7,9 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// emptyIsUnset has kong read a setting that is given but empty as one that is not given: the value is then that of the
-// variable, or else the default. Scripts and container files often set a variable to nothing, and an empty value must
-// not mean something else, such as an address on all interfaces.
+// emptyIsUnset makes kong treat an empty setting as not given: an empty flag yields to the variable, and an empty
+// variable to the default. Scripts and container files often set a variable to nothing, and an empty value must not
+// mean something else, such as an address on all interfaces.
 func emptyIsUnset(k *kong.Kong) error {
 	for _, flag := range k.Model.Flags {
 		if len(flag.Envs) > 0 {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// configured reads a command line as run does, and returns the configuration and the variables that it knows.
+// configured reads a command line as run does, and returns the settings and the names of all variables.
 func configured(t *testing.T, args ...string) (Config, []string) {
 	t.Helper()
 	var c cli
@@ -24,7 +24,7 @@ func configured(t *testing.T, args ...string) (Config, []string) {
 	return c.Config, variables
 }
 
-// Every variable of Config, and every flag of one, may be empty: it then counts as unset.
+// TestEmptyVariablesCountAsUnset: every variable of Config, and every flag, may be empty and then counts as unset.
 func TestEmptyVariablesCountAsUnset(t *testing.T) {
 	config := reflect.TypeFor[Config]()
 	_, variables := configured(t)
@@ -63,7 +63,7 @@ func TestEmptyVariablesCountAsUnset(t *testing.T) {
 	}
 }
 
-func TestNeverTurnsASchedulesOff(t *testing.T) {
+func TestNeverTurnsAScheduleOff(t *testing.T) {
 	t.Parallel()
 	got, _ := configured(t, "--expiry-times=never", "--prune-times=03:00, 15:30")
 	if len(got.ExpiryTimes) != 0 || len(got.PruneTimes) != 2 || got.PruneTimes[1].Minute != 30 {

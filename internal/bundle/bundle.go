@@ -1,9 +1,9 @@
-// Package bundle reads fixture bundles, JSON or YAML files of registry rows in the shapes that the API answers, and
-// loads them into the database. A bundle is checked whole before the database is touched, and loaded in one transaction
-// or not at all.
+// Package bundle reads fixture bundles and loads them into the database. A bundle is a JSON or YAML file of registry
+// rows, in the shapes of the API's answers. All rows are checked before anything is written, and are loaded in one
+// transaction.
 //
-// JSON is streamed: however large the file, no more than some thousand rows of it are in memory. YAML is read whole;
-// what is large is JSON.
+// JSON is streamed: at most some thousand rows are in memory, whatever the size of the file. A YAML file is read whole,
+// so large bundles should be JSON.
 package bundle
 
 import (
@@ -23,33 +23,33 @@ import (
 )
 
 const (
-	mostFaults = 20   // are told of a file
-	chunkSize  = 1000 // rows go into one statement
+	mostFaults = 20   // that are reported for one file
+	chunkSize  = 1000 // rows of one statement
 )
 
 // Options of a load.
 type Options struct {
-	// DryRun does all that a load does, and undoes it.
+	// DryRun makes the load roll back at its end.
 	DryRun bool
-	// Progress, if set, is told now and then how much of all work is done. Should the database undo the transaction and it
-	// is run once more, done falls back.
+	// Progress, if set, is called now and then with the amount of work done. done falls if the transaction is repeated
+	// because the database rolled it back.
 	Progress func(done, total int64)
 }
 
-// Count says how many rows of a section a bundle holds.
+// Count is the number of rows in a section of a bundle.
 type Count struct {
 	Section string
 	Rows    int64
 }
 
-// Summary counts the rows by section, of sections that have any, in the order of loading.
+// Summary counts the rows of each section that is not empty, in the order of loading.
 type Summary []Count
 
-// Fault is one thing that is wrong with a bundle, and where. An error of Load joins all that it tells of; errors.As
-// finds the first.
+// Fault is one mistake in a bundle, with its place. An error of Load joins all reported faults; errors.As finds the
+// first one.
 type Fault struct {
 	File         string
-	Line, Column int    // from 1; 0: the file as a whole
+	Line, Column int    // from 1; 0: the fault is about the whole file
 	Path         string // like service_requests[17].program_processing_status; may be empty
 	Text         string
 }
@@ -66,7 +66,7 @@ func (f *Fault) Error() string {
 	return where.String() + ": " + f.Text
 }
 
-// LoadFile loads the bundle at path; "-" is standard input. What cannot be read more than once, as a pipe, is copied to
+// LoadFile loads the bundle at path; "-" is standard input. Input that can be read only once, like a pipe, is copied to
 // a temporary file first.
 func LoadFile(ctx context.Context, d *db.DB, path string, o Options) (Summary, error) {
 	name, file := path, os.Stdin
@@ -94,8 +94,8 @@ func LoadFile(ctx context.Context, d *db.DB, path string, o Options) (Summary, e
 	return Load(ctx, d, name, file, o)
 }
 
-// Load loads a bundle. name is what its faults call it; its extension tells the format, .json, .yaml or .yml, and
-// without one of them a bundle that begins with a brace is JSON. d is open as the owner.
+// Load loads a bundle. Faults show name as the file. The extension of name sets the format: .json, .yaml or .yml.
+// Without one of these a bundle that begins with a brace is JSON, any other YAML. d must be open as the owner.
 func Load(ctx context.Context, d *db.DB, name string, r io.ReadSeeker, o Options) (Summary, error) {
 	b := &bundle{progress: o.Progress}
 	err := b.open(name, r)
@@ -116,7 +116,7 @@ type bundle struct {
 	source   source
 	summary  Summary
 	counts   map[string]int64 // rows by section
-	rows     int64            // of all sections; each is to be checked and to be loaded
+	rows     int64            // of all sections; each row is checked and then loaded
 	done     int64
 	progress func(done, total int64)
 }
@@ -149,7 +149,7 @@ func (b *bundle) open(name string, r io.ReadSeeker) (err error) {
 	return nil
 }
 
-// check looks at every row, for itself.
+// check checks every row of all sections, without the database.
 func (b *bundle) check(ctx context.Context) error {
 	c := &checker{only: true, now: time.Now()}
 	for _, s := range sections {
@@ -174,7 +174,7 @@ func (b *bundle) load(ctx context.Context, l *db.Loader) error {
 	return nil
 }
 
-// advance counts so many rows more, and tells of every thousand, and of the last.
+// advance adds to the rows done, and reports progress after every thousand rows and after the last row.
 func (b *bundle) advance(rows int) {
 	b.done += int64(rows)
 	if b.progress != nil && (b.done%chunkSize < int64(rows) || b.done%b.rows == 0) {
@@ -182,7 +182,7 @@ func (b *bundle) advance(rows int) {
 	}
 }
 
-// explain makes of an error what the author of the bundle can use.
+// explain turns an error into Faults with lines and columns, or adds the name of the file to it.
 func (b *bundle) explain(name string, err error) error {
 	var found faults
 	if !errors.As(err, &found) {
@@ -204,15 +204,15 @@ func (b *bundle) explain(name string, err error) error {
 	return errors.Join(explained...)
 }
 
-// section is one kind of rows: how they are checked, and how they are loaded.
+// section is a kind of rows, with the functions that check and load them.
 type section struct {
 	name  string
 	check func(ctx context.Context, b *bundle, c *checker, name string) error
 	load  func(ctx context.Context, b *bundle, c *checker, l *db.Loader, name string) error
 }
 
-// sections stand in the order in which they are loaded: what is referred to comes first, and rows are locked in the
-// lock order.
+// sections are in the order of loading: rows come after the rows that they refer to, and locks are taken in the lock
+// order.
 var sections = []section{
 	{"dictionaries", checks("name", readDictionary, func(r db.DictionaryRow) string { return r.Name }),
 		loads(readDictionary, (*db.Loader).Dictionaries)},
@@ -230,8 +230,9 @@ var sections = []section{
 		loadServiceRequests},
 }
 
-// checks makes the check of a section of which no two rows may have the same key. Of the keys only hashes are kept,
-// eight bytes a row; should two of them be equal, the section is read again to see whether their keys are.
+// checks returns the function that checks a section, in which each key may stand only once. It keeps only a hash of
+// each key, eight bytes for each row. If two hashes are equal, it reads the section again and compares the keys
+// themselves.
 func checks[R any, K comparable](key string, read reader[R], keyOf func(R) K) func(context.Context, *bundle, *checker,
 	string) error {
 	return func(ctx context.Context, b *bundle, c *checker, name string) error {
@@ -267,15 +268,15 @@ func checks[R any, K comparable](key string, read reader[R], keyOf func(R) K) fu
 	}
 }
 
-// chunk is so many rows as go to the database at once.
+// chunk holds the rows of one statement.
 type chunk[R any] struct {
 	first int // index of the first row in the section
 	rows  []R
 	at    []position
 }
 
-// loads makes the load of a section: each statement in its turn is given all the rows, a chunk at a time. While the
-// database works at one chunk, the next is read.
+// loads returns the function that loads a section. Each statement gets all rows, in chunks, before the next statement
+// begins. While the database handles one chunk, the next chunk is read.
 func loads[R any](read reader[R], statements ...func(*db.Loader, context.Context, []R) error) func(context.Context,
 	*bundle, *checker, *db.Loader, string) error {
 	return func(ctx context.Context, b *bundle, c *checker, l *db.Loader, name string) error {
@@ -298,7 +299,7 @@ func loads[R any](read reader[R], statements ...func(*db.Loader, context.Context
 	}
 }
 
-// inChunks reads a section, and calls do for one chunk while it reads the next.
+// inChunks reads a section in chunks, and calls do for one chunk while it reads the next.
 func inChunks[R any](ctx context.Context, b *bundle, c *checker, name string, read reader[R],
 	do func(chunk[R]) error) (err error) {
 	chunks := make(chan chunk[R])
@@ -344,7 +345,7 @@ func inChunks[R any](ctx context.Context, b *bundle, c *checker, name string, re
 	return readErr
 }
 
-// rowFault says where a row stands that the database does not take.
+// rowFault makes the fault for a row that the database refused.
 func rowFault(f *db.RowFault, section string, before int, at []position) error {
 	found := fault{path: section, text: f.Text}
 	if f.Row >= 0 {
@@ -357,7 +358,8 @@ func rowFault(f *db.RowFault, section string, before int, at []position) error {
 	return faults{found}
 }
 
-// loadServiceRequests holds their categories to the dictionary as the bundle leaves it.
+// loadServiceRequests loads service requests, and checks their categories against the dictionary, which the same bundle
+// may have changed.
 func loadServiceRequests(ctx context.Context, b *bundle, c *checker, l *db.Loader, name string) error {
 	codes, err := l.Codes(ctx, categories)
 	if err != nil {
@@ -370,7 +372,7 @@ func loadServiceRequests(ctx context.Context, b *bundle, c *checker, l *db.Loade
 	return loads(readServiceRequest, (*db.Loader).ServiceRequests)(ctx, b, c, l, name)
 }
 
-// each shows do the rows of a section.
+// each calls do for each row of a section.
 func (b *bundle) each(ctx context.Context, c *checker, section string, do func(*node) error) error {
 	c.path = append(c.path[:0], step{name: section}, step{})
 	return b.source.rows(section, func(n *node) error {

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
 
-// registry is a database of a test.
+// registry is the database of a test.
 type registry struct {
 	*db.DB
 	conn *pgx.Conn
@@ -58,7 +58,7 @@ func (r registry) mustLoad(t *testing.T, text string) {
 	}
 }
 
-// value is the one value of a query, as text.
+// value returns the only value of a query, as text.
 func (r registry) value(t *testing.T, sql string, args ...any) string {
 	t.Helper()
 	var value *string
@@ -71,7 +71,7 @@ func (r registry) value(t *testing.T, sql string, args ...any) string {
 	return *value
 }
 
-// dump is all that a bundle can load.
+// dump returns the rows of all tables that a bundle can load.
 func (r registry) dump(t *testing.T) map[string]string {
 	t.Helper()
 	tables := map[string]string{}
@@ -91,7 +91,7 @@ func (r registry) dump(t *testing.T) map[string]string {
 	return tables
 }
 
-// id is the UUID of that number.
+// id returns a UUID that ends with the number.
 func id(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
 
 func ref(n int) string { return `{"identifier": {"value": "` + id(n) + `"}}` }
@@ -101,7 +101,7 @@ const moment = `"inserted_at": "2026-01-02T03:04:05.678901Z", "inserted_by": "11
 
 var clinic = `{"id": "` + id(1) + `", "edrpou": "12345678", "name": "Клініка", "type": "OUTPATIENT", "status": "ACTIVE", "nhs_verified": true, ` + moment + `}`
 
-// request is a service request: what must be, and more.
+// request returns a service request with the required fields, and more.
 func request(n int, more string) string {
 	return fmt.Sprintf(`{"id": %q, "requisition": "0000-%d", "subject": %s, "status": "active", "category": "counselling"%s}`, id(n), n, ref(100), more)
 }
@@ -110,8 +110,8 @@ func license(n int, more string) string {
 	return fmt.Sprintf(`{"id": %q, "legal_entity_id": %q, "issued_by": "МОЗ", "issued_date": "2020-01-01", "active_from_date": "2020-02-01"%s}`, id(n), id(1), more)
 }
 
-// resolve puts line and column of the marks ‸ in text in the places of those in want, in their order; the last mark
-// serves all that follow.
+// resolve replaces the marks ‸ in want, in order, by line and column of the marks in text. The last mark in text
+// replaces all remaining ones in want. It returns text without marks, and want.
 func resolve(text, want string) (string, string) {
 	for strings.Contains(text, "‸") {
 		before, after, _ := strings.Cut(text, "‸")
@@ -172,7 +172,7 @@ func TestFaults(t *testing.T) {
 		{"marked", "\ufeffparameters: [{name: 7, value: true}]",
 			`marked:1:21: parameters[0].name: expected a string, got a number`},
 
-		// What every row may do wrong.
+		// Faults that are possible in every row.
 		{"field.json", `{"parameters": [‸{"name": "a", "valeu": ‸true}]}`,
 			"field.json:‸: parameters[0].value: is required\nfield.json:‸: parameters[0].valeu: unknown field"},
 		{"null.json", `{"parameters": [{"name": ‸null, "value": true}]}`,
@@ -197,7 +197,7 @@ func TestFaults(t *testing.T) {
 		{"status.json", `{"legal_entities": [` + strings.Replace(clinic, `"ACTIVE"`, `‸"active"`, 1) + `]}`,
 			`status.json:‸: legal_entities[0].status: "active" is none of ACTIVE, SUSPENDED, CLOSED, REORGANIZED`},
 
-		// What only the database knows.
+		// Faults that only the database can find.
 		{"division.json", `{"divisions": [{"id": "` + id(2) + `", "legal_entity_id": "` + id(1) +
 			`", "name": "", "status": "ACTIVE"},
 ‸{"id": "` + id(3) + `", "legal_entity_id": "` + id(9) + `", "name": "", "status": "ACTIVE"}]}`,
@@ -268,7 +268,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// full is a service request with all that the contract knows, as the API answers it.
+// full returns a service request with all fields of the contract, as the API answers it.
 func full(n int) string {
 	reference := func(resource string, n int) string {
 		return `{"identifier": {"type": {"coding": [{"system": "eHealth/resources", "code": "` + resource +
@@ -320,7 +320,7 @@ func TestServiceRequestAsAnswered(t *testing.T) {
 		`SELECT completed_with ` + row: `{"id": "` + id(13) + `", "type": "procedure"}`,
 		`SELECT status_reason ` + row: `{"coding": [{"code": "default", ` +
 			`"system": "eHealth/service_request_complete_reasons"}]}`,
-		// The content is what was given, without what has a column and what is null.
+		// The content holds the given elements, except those with a column of their own and nulls.
 		`SELECT content = $1::jsonb - ARRAY['id', 'requisition', 'subject', 'status', 'program', 'program_processing_status',
 			'used_by_legal_entity',
 			'used_by_employee', 'used_by_division', 'category', 'requester_legal_entity', 'expiration_date', 'completed_with', 'program_service',
@@ -346,7 +346,7 @@ func TestServiceRequestAsAnswered(t *testing.T) {
 	}
 }
 
-func TestWhatMayBeLeftOut(t *testing.T) {
+func TestDefaultsOfOptionalFields(t *testing.T) {
 	r := open(t)
 	r.mustLoad(t, `{
 		"dictionaries": [{"name": "COLOURS", "values": [{"code": "RED"}]}],
@@ -442,7 +442,7 @@ func TestDryRun(t *testing.T) {
 	if after := r.dump(t); !reflect.DeepEqual(after, before) {
 		t.Errorf("changed: %v", after)
 	}
-	// It finds what only the database knows.
+	// A dry run also finds the faults that only the database can find.
 	text = `{"divisions": [{"id": "` + id(2) + `", "legal_entity_id": "` + id(1) + `", "name": "", "status": "ACTIVE"}]}`
 	if _, err = bundle.Load(t.Context(), r.DB, "test.json", strings.NewReader(text),
 		bundle.Options{DryRun: true}); err == nil {
@@ -490,8 +490,8 @@ service_requests: [`+strings.ReplaceAll(full(20), "\\u0456", "і")+`]
 	}
 }
 
-// TestStream loads more than fits into one statement, with the sections in the opposite order of their dependencies,
-// through a pipe.
+// TestStream loads a bundle through a pipe. The bundle needs several statements, and its sections stand in the opposite
+// order of their dependencies.
 func TestStream(t *testing.T) {
 	const requests, employees = 20_000, 2_500
 	r := open(t)
@@ -564,7 +564,7 @@ func TestAFaultFarDown(t *testing.T) {
 	if got := r.value(t, "SELECT count(*) FROM medical_events.service_requests"); got != "0" {
 		t.Errorf("%s rows", got)
 	}
-	// Of many faults the first twenty are told.
+	// Only the first twenty of many faults are reported.
 	for n := range rows {
 		rows[n] = "7"
 	}
@@ -574,8 +574,8 @@ func TestAFaultFarDown(t *testing.T) {
 	}
 }
 
-// TestTogether: bundles with the same rows in opposite order neither wait for each other nor lose anything.
-func TestTogether(t *testing.T) {
+// TestSimultaneousLoadsDoNotDeadlock: loads of the same rows in opposite order lose nothing either.
+func TestSimultaneousLoadsDoNotDeadlock(t *testing.T) {
 	r := open(t)
 	rows := make([]string, 1_500)
 	for n := range rows {
@@ -604,7 +604,7 @@ func TestCancelled(t *testing.T) {
 	_, err := bundle.Load(ctx, r.DB, "test.json", strings.NewReader(`{"service_requests": [`+request(1, "")+`]}`),
 		bundle.Options{
 			Progress: func(done, total int64) {
-				if done == 1 { // checked, not loaded
+				if done == 1 { // the row is checked and not loaded yet
 					cancel()
 				}
 			}})

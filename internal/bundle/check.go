@@ -13,16 +13,16 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// checker collects what is wrong with the rows it is shown.
+// checker collects the faults of rows while they are read.
 type checker struct {
-	only       bool            // rows are not made, only checked
-	now        time.Time       // what rows bear that name no moment
-	categories map[string]bool // nil: not known yet, and any will do
+	only       bool            // rows are only checked, their JSON columns are not made
+	now        time.Time       // the moment for rows without inserted_at or updated_at
+	categories map[string]bool // nil: not read yet, every code is accepted
 	faults     faults
-	path       []step // to the value in hand
+	path       []step // to the value that is being read
 }
 
-// faults are what is wrong with a bundle: an error that Load explains.
+// faults is an error with all faults found; explain makes Faults of it.
 type faults []fault
 
 type fault struct {
@@ -33,17 +33,17 @@ type fault struct {
 
 func (f faults) Error() string { return f[0].text }
 
-// step is one step of a path: a name, or without one an index.
+// step is one step of a path: a name or, if that is empty, an index.
 type step struct {
 	name  string
 	index int
 }
 
-// enter makes a step, and leave takes the last one back.
+// enter adds a step to the path, and leave removes the last one.
 func (c *checker) enter(name string, index int) { c.path = append(c.path, step{name, index}) }
 func (c *checker) leave()                       { c.path = c.path[:len(c.path)-1] }
 
-// fault notes what is wrong with the value in hand.
+// fault adds a fault of the value that is being read.
 func (c *checker) fault(n *node, format string, args ...any) {
 	var path strings.Builder
 	for i, s := range c.path {
@@ -59,7 +59,7 @@ func (c *checker) fault(n *node, format string, args ...any) {
 	c.faults = append(c.faults, fault{n.position, path.String(), fmt.Sprintf(format, args...)})
 }
 
-// enough ends a check that has found as much as will be told.
+// enough returns an error when there are as many faults as are reported.
 func (c *checker) enough() error {
 	if len(c.faults) >= mostFaults {
 		return c.faults
@@ -67,7 +67,7 @@ func (c *checker) enough() error {
 	return nil
 }
 
-// faultAt notes what is wrong with a member of the object in hand.
+// faultAt adds a fault of a member of the object that is being read.
 func (c *checker) faultAt(o *node, name, format string, args ...any) {
 	if n := o.take(name); n != nil {
 		o = n
@@ -77,7 +77,7 @@ func (c *checker) faultAt(o *node, name, format string, args ...any) {
 	c.leave()
 }
 
-// take finds a member, which then counts as known; nil: there is none.
+// take finds a member and marks it as known; nil: there is none.
 func (n *node) take(name string) *node {
 	for i := range n.members {
 		if m := &n.members[i]; m.name == name {
@@ -88,10 +88,10 @@ func (n *node) take(name string) *node {
 	return nil
 }
 
-// reader makes a T of a value, or notes why not.
+// reader makes a T of a value, and adds a fault if it cannot.
 type reader[T any] func(*checker, *node) T
 
-// is notes a value of another kind.
+// is reports whether the value has this kind, and adds a fault if not.
 func (c *checker) is(n *node, k kind) bool {
 	if n.kind != k {
 		c.fault(n, "expected %s, got %s", k, n.kind)
@@ -121,7 +121,7 @@ func optional[T any](c *checker, o *node, name string, read reader[T]) *T {
 	return &value
 }
 
-// otherwise is optional with a value for what was left out.
+// otherwise returns the value, or instead if there is none.
 func otherwise[T any](value *T, instead T) T {
 	if value == nil {
 		return instead
@@ -129,14 +129,14 @@ func otherwise[T any](value *T, instead T) T {
 	return *value
 }
 
-// objectOf reads an object and notes each member that read has not asked for.
+// objectOf reads an object, and adds a fault for each member that read has not taken.
 func objectOf[T any](read func(c *checker, o *node) T) reader[T] {
 	return func(c *checker, o *node) (value T) {
 		if !c.is(o, object) {
 			return value
 		}
 		for i := range o.members {
-			o.members[i].taken = false // the value of an anchor is read more than once
+			o.members[i].taken = false // the value of a YAML anchor is read more than once
 		}
 		value = read(c, o)
 		for _, m := range o.members {
@@ -171,10 +171,10 @@ func aText(c *checker, n *node) string {
 	return n.text
 }
 
-// mostCharacters is what fits into an index, with room to spare.
+// mostCharacters is far below the limit of an index entry (some 2700 bytes).
 const mostCharacters = 255
 
-// aName is a string by which something is known or told apart.
+// aName is a string that identifies or classifies something: not empty, and not too long for an index.
 func aName(c *checker, n *node) string {
 	name := aText(c, n)
 	if n.kind == text && name == "" {
@@ -261,7 +261,7 @@ type (
 	}
 )
 
-// conceptOf reads a CodeableConcept; a system left out is the given one, unless that is empty.
+// conceptOf reads a CodeableConcept. system is the default of its codings' system; if empty, each coding must have one.
 func conceptOf(system string) reader[concept] {
 	readCoding := objectOf(func(c *checker, o *node) coding {
 		code := coding{Code: required(c, o, "code", aName)}
@@ -298,7 +298,7 @@ type (
 	}
 )
 
-// referenceTo reads a Reference and completes it: a type left out is the given one.
+// referenceTo reads a Reference. resource is the default of its type.
 func referenceTo(resource string) reader[reference] {
 	const system = "eHealth/resources"
 	readType := conceptOf(system)
@@ -321,7 +321,7 @@ func referenceTo(resource string) reader[reference] {
 	})
 }
 
-// idOf reads a Reference of which only the id is kept: element and column say what it refers to.
+// idOf reads a Reference and keeps only its id.
 func idOf(resource string) reader[uuid.UUID] {
 	read := referenceTo(resource)
 	return func(c *checker, n *node) uuid.UUID { return read(c, n).Identifier.Value }

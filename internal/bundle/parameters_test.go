@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// A parameter that rules read has a value of the type that they expect, or the bundle is refused.
+// TestParametersHaveTheTypeThatRulesExpect: a bundle is refused if the value of a parameter does not have the type that
+// the rules expect.
 func TestParametersHaveTheTypeThatRulesExpect(t *testing.T) {
 	r := open(t)
 	before := r.dump(t)
@@ -37,14 +38,15 @@ func TestParametersHaveTheTypeThatRulesExpect(t *testing.T) {
 		t.Errorf("something was loaded: %s", after["prm.parameters"])
 	}
 	for name, value := range map[string]string{
-		"me_allowed_transactions_le_types": `[]`, "release_requires_holder": `false`, "of_nobody": `"text"`,
+		"me_allowed_transactions_le_types": `[]`, "release_requires_holder": `false`, "without_rule": `"text"`,
 		"LEGAL_ENTITY_TYPES": `true`,
 	} {
 		r.mustLoad(t, fmt.Sprintf(`{"parameters": [{"name": %q, "value": %s}]}`, name, value))
 	}
 }
 
-// Each parameter that a query reads is known with its type: a number, which never fits, is refused as not of that type.
+// TestParametersOfRulesAreKnown: parameterKind knows each parameter that a query reads. The test loads a number, which
+// is wrong for every type, and expects the refusal to name the one type.
 func TestParametersOfRulesAreKnown(t *testing.T) {
 	r := open(t)
 	files, err := filepath.Glob("../../sql/*.sql")
@@ -60,7 +62,7 @@ func TestParametersOfRulesAreKnown(t *testing.T) {
 		}
 		found := read.FindAllStringSubmatch(string(text), -1)
 		if n := strings.Count(string(text), " prm.parameters p"); n != len(found) {
-			t.Errorf("%s reads parameters at %d places, known are the names of %d", file, n, len(found))
+			t.Errorf("%s reads parameters at %d places, but only %d names were found", file, n, len(found))
 		}
 		for _, m := range found {
 			name := m[1]
@@ -76,12 +78,12 @@ func TestParametersOfRulesAreKnown(t *testing.T) {
 	for name := range names {
 		err := r.load(t, "test.json", fmt.Sprintf(`{"parameters": [{"name": %q, "value": 1}]}`, name))
 		if err == nil || strings.Contains(err.Error(), "a list of strings, a boolean or a string") {
-			t.Errorf("no type is known of %s: %v", name, err)
+			t.Errorf("parameterKind does not know %s: %v", name, err)
 		}
 	}
 }
 
-// JSON and YAML may begin with a byte order mark, with and without an extension that tells the format.
+// TestByteOrderMark: JSON and YAML may begin with a byte order mark, with and without an extension of the file.
 func TestByteOrderMark(t *testing.T) {
 	r := open(t)
 	for i, c := range []struct{ file, text string }{

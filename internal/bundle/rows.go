@@ -45,8 +45,8 @@ var readParameter = objectOf(func(c *checker, o *node) db.ParameterRow {
 	}
 })
 
-// parameterKind is the type of value that the rules expect of a parameter; empty: no rule reads it, and any type will
-// do. A rule would take a value of another type for a no, and refuse every command.
+// parameterKind returns the type that the rules expect of a parameter's value; empty if no rule reads the parameter, so
+// that every type is accepted. With a value of another type a rule would refuse every command.
 func parameterKind(name string) kind {
 	middle, isPrefixed := strings.CutPrefix(name, "LEGAL_ENTITY_")
 	_, isTypes := strings.CutSuffix(middle, "_ADDITIONAL_LICENSE_TYPES")
@@ -59,7 +59,8 @@ func parameterKind(name string) kind {
 	return ""
 }
 
-// parameterOf reads the value of a parameter: a list of strings, a boolean or a string, if wanted of that type.
+// parameterOf reads the value of a parameter: a list of strings, a boolean or a string. Unless wanted is empty, the
+// value must be of this type.
 func parameterOf(wanted kind) reader[[]byte] {
 	return func(c *checker, n *node) []byte {
 		switch {
@@ -146,7 +147,7 @@ var readLicense = objectOf(func(c *checker, o *node) db.LicenseRow {
 	}
 	readStamp(c, o, &row.InsertedAt, &row.InsertedBy, &row.UpdatedAt, &row.UpdatedBy)
 	if row.IsPrimary || len(c.faults) > before {
-		return row // a primary licence comes from outside and is taken as it is
+		return row // primary licences come from another system and are accepted as they are
 	}
 	if row.IssuedDate.After(row.ActiveFromDate.Time) {
 		c.faultAt(o, "issued_date", "an additional licence cannot be issued later than its active_from_date")
@@ -157,7 +158,8 @@ var readLicense = objectOf(func(c *checker, o *node) db.LicenseRow {
 	return row
 })
 
-// readStamp reads when and by whom a row was made and changed: what is left out is now and the system user.
+// readStamp reads the moments and users of the creation and the last change of a row. The defaults are now and the
+// system user.
 func readStamp(c *checker, o *node, insertedAt *time.Time, insertedBy *uuid.UUID, updatedAt *time.Time,
 	updatedBy *uuid.UUID) {
 	*insertedAt = otherwise(optional(c, o, "inserted_at", aMoment), c.now)
@@ -166,7 +168,7 @@ func readStamp(c *checker, o *node, insertedAt *time.Time, insertedBy *uuid.UUID
 	*updatedBy = otherwise(optional(c, o, "updated_by", aUUID), db.SystemUser)
 }
 
-// content are the elements of a service request that no rule reads, in the shape of the contract.
+// content holds the elements of a service request that no rule reads, in the shape of the contract.
 type content struct {
 	Intent             string       `json:"intent"`
 	Priority           string       `json:"priority"`
@@ -196,7 +198,7 @@ type quantity struct {
 	Unit   *string `json:"unit,omitempty"`
 }
 
-// completedWith is the shape of the column: what completed a service request is kept short.
+// completedWith is the value of the column of this name: type and id of the Reference.
 type completedWith struct {
 	Type string    `json:"type"`
 	ID   uuid.UUID `json:"id"`
@@ -293,14 +295,14 @@ func nullable(id *uuid.UUID) uuid.NullUUID {
 	return uuid.NullUUID{UUID: *id, Valid: true}
 }
 
-// asJSON writes a value as its column takes it; nil stays nil. A checker that only checks needs none of it.
+// asJSON encodes a value for its JSON column; nil stays nil. It does nothing while rows are only checked.
 func asJSON[T any](c *checker, value *T) []byte {
 	if value == nil || c.only {
 		return nil
 	}
 	body, err := json.Marshal(value)
 	if err != nil {
-		panic(err) // made of strings, ids and numbers that were read from JSON
+		panic(err) // cannot happen: the value consists of strings, ids and numbers
 	}
 	return body
 }
@@ -334,7 +336,7 @@ func readCompletedWith(c *checker, n *node) completedWith {
 	return value
 }
 
-// aDay is a date or a moment, kept as it is written.
+// aDay is a date or a moment. The text is stored unchanged.
 func aDay(c *checker, n *node) string {
 	if len(n.text) == len(time.DateOnly) {
 		aDate(c, n)
@@ -360,8 +362,8 @@ var readQuantity = objectOf(func(c *checker, o *node) quantity {
 	}
 })
 
-// readHistories reads the four histories of a service request and makes one of them, oldest first. A history left out
-// begins with the value that the element has, if it has one.
+// readHistories reads the four histories of a service request, and returns the items of all, oldest first. For a
+// missing history it makes an item from the element's value, if there is one.
 func readHistories(c *checker, o *node, row db.ServiceRequestColumns) []db.HistoryRow {
 	var all []db.HistoryRow
 	history := func(name string, read reader[[]db.HistoryRow], first db.HistoryRow, has bool) {
@@ -403,7 +405,7 @@ var (
 	})
 )
 
-// historyOf reads the items of one history, of which read sets the element.
+// historyOf reads the items of one history. read sets the element of an item.
 func historyOf(read func(*checker, *node, *db.HistoryRow)) reader[[]db.HistoryRow] {
 	return listOf(objectOf(func(c *checker, o *node) db.HistoryRow {
 		item := db.HistoryRow{

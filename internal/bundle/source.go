@@ -17,18 +17,18 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// source is a bundle file of either format. Its sections can be read in any order and again and again.
+// source is a bundle file of either format. Its sections can be read in any order and more than once.
 type source interface {
-	// parts are the members of the file, as they stand in it.
+	// parts returns the members of the file, in their order in the file.
 	parts() []part
-	// rows calls do for each row of a section, in their order, until do fails.
+	// rows calls do for each row of a section, in order, until do fails.
 	rows(section string, do func(*node) error) error
-	// place fills in line and column.
+	// place sets line and column of the positions.
 	place([]*position) error
 }
 
-// open reads through the file once, so that what is no JSON or YAML is found before anything else. The format is that
-// of the file's extension; where that says nothing, a file that begins with a brace is JSON.
+// open reads the whole file once, so that an error of syntax is found first. The extension of the file sets the format.
+// With another or no extension, a file that begins with a brace is JSON.
 func open(name string, r io.ReadSeeker) (source, error) {
 	switch strings.ToLower(filepath.Ext(name)) {
 	case ".json":
@@ -53,10 +53,10 @@ func open(name string, r io.ReadSeeker) (source, error) {
 	}
 }
 
-// byteOrderMark may stand in front of a text in UTF-8. Some editors write it; it is no part of the bundle.
+// byteOrderMark may stand at the beginning of a text in UTF-8. Some editors write it. It is not part of the bundle.
 const byteOrderMark = "\ufeff"
 
-// beginning seeks to the first byte of a text, which stands behind a byte order mark, and returns its offset.
+// beginning seeks to the first byte of the text, after a byte order mark if there is one, and returns its offset.
 func beginning(r io.ReadSeeker) (offset int64, err error) {
 	if _, err := r.Seek(0, io.SeekStart); err != nil {
 		return 0, err
@@ -77,7 +77,7 @@ const (
 	noObject  = "a bundle is an object of sections"
 )
 
-// kind is what a value is, in the words of a fault.
+// kind is the type of a value, named as in the texts of faults.
 type kind string
 
 const (
@@ -99,12 +99,12 @@ type node struct {
 
 type member struct {
 	name  string
-	taken bool // somebody has asked for it
+	taken bool // the reader of the object knows this member
 	value node
 }
 
-// position is where something stands in a file: YAML knows the line, JSON the offset in bytes, from which place finds
-// the line.
+// position is a place in a file. The YAML parser sets line and column. The JSON parser sets the offset in bytes, from
+// which place computes line and column.
 type position struct {
 	offset       int64
 	line, column int32 // from 1; columns are characters
@@ -118,7 +118,7 @@ type part struct {
 	rows int64 // of an array
 }
 
-// jsonFile streams: it keeps no more than one row and where the sections begin.
+// jsonFile is streamed: only one row and the positions of the sections are in memory.
 type jsonFile struct {
 	r     io.ReadSeeker
 	begin int64 // of the JSON text in the file
@@ -236,7 +236,7 @@ func (f *jsonFile) place(positions []*position) error {
 	return nil
 }
 
-// characters counts the lines written to it, and the characters of the last one.
+// characters counts the lines that are written to it, and the characters of the last line.
 type characters struct{ line, column int }
 
 func (c *characters) Write(b []byte) (int, error) {
@@ -258,7 +258,7 @@ func (c *characters) count(b []byte) int {
 	return len(b)
 }
 
-// syntaxFault says what is no JSON, and where.
+// syntaxFault turns an error of the JSON decoder into faults with a position.
 func (f *jsonFile) syntaxFault(err error) error {
 	var s *jsontext.SyntacticError
 	switch {
@@ -299,8 +299,8 @@ func kindOf(k jsontext.Kind) kind {
 	return null
 }
 
-// parser makes a node of text that is known to be JSON. What it makes is made of that text, not of copies: half of all
-// work is done here.
+// parser makes nodes of a text that is valid JSON. The nodes share the memory of the text, because half of the time of
+// a load is spent here.
 type parser struct {
 	text   string
 	at     int
@@ -385,7 +385,7 @@ func (p *parser) skip(what string) {
 	}
 }
 
-// yamlFile is read whole: YAML has anchors, which may be referred to from anywhere below.
+// yamlFile is read whole, because an alias may refer to an anchor anywhere before it.
 type yamlFile struct{ root node }
 
 func openYAML(r io.ReadSeeker) (*yamlFile, error) {
@@ -438,7 +438,7 @@ func (f *yamlFile) place([]*position) error { return nil }
 
 func at(y *yaml.Node) position { return position{line: int32(y.Line), column: int32(y.Column)} }
 
-// yamlParser makes each anchor's value once, however often it is referred to.
+// yamlParser makes the value of each anchor only once, so that many aliases of one anchor do not use much memory.
 type yamlParser struct{ anchors map[*yaml.Node]*node }
 
 func (p *yamlParser) value(y *yaml.Node) (node, error) {
@@ -509,7 +509,7 @@ func (p *yamlParser) value(y *yaml.Node) (node, error) {
 				return fault("%s is no number that JSON has", y.Value)
 			}
 			n.text = strconv.FormatFloat(f, 'g', -1, 64)
-		case "!!str", "!!timestamp": // a date that nobody has put in quotes
+		case "!!str", "!!timestamp": // a date without quotes
 			n.kind = text
 		default:
 			return fault("%s is nothing that JSON has", tag)

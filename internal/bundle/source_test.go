@@ -8,7 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// FuzzParser holds the parser to what encoding/json makes of the same text.
+// FuzzParser compares the values of the parser with those of encoding/json.
 func FuzzParser(f *testing.F) {
 	for _, seed := range []string{
 		`null`, ` true`, `false `, `-1.5e+10`, `""`, `"a\"b\\"`, `"\u0456\ud83d\ude00\n"`, `[]`, `[[ ],{}]`, `{}`,
@@ -35,7 +35,7 @@ func FuzzParser(f *testing.F) {
 	})
 }
 
-// plain is the value as encoding/json makes it.
+// plain converts a node to the value that encoding/json would make.
 func plain(n node) any {
 	var value any
 	switch n.kind {

@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// oldestMajor is the oldest major version of PostgreSQL that will do.
+// oldestMajor is the oldest major version of PostgreSQL that the program supports.
 const oldestMajor = 15
 
-// usualFolders are patterns of the folders where packages put the binaries: Debian, Red Hat, Homebrew.
+// usualFolders are patterns of the folders in which the packages of Debian, Red Hat and Homebrew install the binaries.
 var usualFolders = []string{
 	"/usr/lib/postgresql/*/bin",
 	"/usr/pgsql-*/bin",
@@ -26,7 +26,7 @@ var usualFolders = []string{
 	"/usr/local/opt/postgresql@*/bin",
 }
 
-// errNoBinaries: the machine has no postgres and initdb that will do.
+// errNoBinaries: the machine has no postgres and initdb of a suitable version.
 var errNoBinaries = errors.New("no PostgreSQL binaries")
 
 // installation is a folder with postgres and initdb.
@@ -36,15 +36,16 @@ type installation struct {
 	major   int
 }
 
-// Binaries finds the folder with postgres and initdb of version 15 or newer: in bin (may be empty), where
-// pg_config --bindir says, in PATH, in the usual folders of Debian, Red Hat and Homebrew, the newest version first.
+// Binaries finds the folder with postgres and initdb of version 15 or newer. It looks in bin (may be empty), in the
+// folder that pg_config --bindir prints, in PATH, and in the usual folders of Debian, Red Hat and Homebrew, there the
+// newest version first.
 func Binaries(ctx context.Context, bin string) (dir, version string, err error) {
 	found, err := findInstallation(ctx, bin, usualFolders, 0)
 	return found.dir, found.version, err
 }
 
-// Install finds the folder of binaries as [Binaries] does, and downloads them where there are none. Of the
-// configuration it uses Bin, Download, Mirror and Logger.
+// Install finds the folder of binaries as [Binaries] does. If there are none, it downloads them. Of the configuration
+// it uses Bin, Download, Mirror and Logger.
 func Install(ctx context.Context, cfg Config) (dir string, err error) {
 	cfg = cfg.complete()
 	usual := slices.Concat(cfg.folders, cfg.downloaded(0))
@@ -58,7 +59,8 @@ func Install(ctx context.Context, cfg Config) (dir string, err error) {
 	return found.dir, err
 }
 
-// findInstallation looks through the places in order for the first that will do, of the major version unless that is 0.
+// findInstallation returns the first suitable installation in the order of the places. Unless major is 0, only an
+// installation of this major version is suitable.
 func findInstallation(ctx context.Context, bin string, usual []string, major int) (installation, error) {
 	var others []string
 	for _, dir := range binaryFolders(ctx, bin, usual) {
@@ -85,7 +87,7 @@ func findInstallation(ctx context.Context, bin string, usual []string, major int
 	return installation{}, err
 }
 
-// binaryFolders lists the places to look at, each once, in order.
+// binaryFolders lists the folders to look in, in order, without duplicates.
 func binaryFolders(ctx context.Context, bin string, usual []string) []string {
 	folders := []string{bin}
 	if out, err := output(ctx, "pg_config", "--bindir"); err == nil {
@@ -116,7 +118,7 @@ func majorIn(path string) int {
 
 var versionLine = regexp.MustCompile(`\(PostgreSQL\) ((\d+)\S*)`)
 
-// inspect asks the binaries in a folder for their version; false when the folder does not hold both.
+// inspect reads the version of the binaries in a folder; false if the folder does not hold both postgres and initdb.
 func inspect(ctx context.Context, dir string) (installation, bool) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -137,7 +139,7 @@ func inspect(ctx context.Context, dir string) (installation, bool) {
 	return installation{dir: dir, version: parts[1], major: major}, err == nil
 }
 
-// output runs a command that answers at once.
+// output runs a short command and returns its standard output.
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

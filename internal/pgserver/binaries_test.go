@@ -20,7 +20,7 @@ func script(t *testing.T, path, body string) {
 	}
 }
 
-// fakeBinaries makes a folder whose postgres only tells its version.
+// fakeBinaries makes a folder with a postgres that only prints its version.
 func fakeBinaries(t *testing.T, dir, version string) string {
 	t.Helper()
 	script(t, filepath.Join(dir, "postgres"), fmt.Sprintf("echo 'postgres (PostgreSQL) %s (Debian %s-1)'", version,

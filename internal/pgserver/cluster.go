@@ -20,22 +20,23 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// draftPrefix begins the name of a folder in which a cluster is being made.
+// draftPrefix begins the names of folders with unfinished clusters.
 const draftPrefix = clusterFolder + ".new-"
 
 // socketLimit is the longest path of a socket, in bytes: systems take 104 or 108.
 const socketLimit = 100
 
-// settings hold for every server; the rest is PostgreSQL's own choice or the operator's, in postgresql.conf.
+// settings are fixed for every server. The operator can change all others in postgresql.conf.
 var settings = []string{
 	"listen_addresses=", "port=5432", "unix_socket_permissions=0700",
 	"logging_collector=off", "log_destination=stderr", "cluster_name=reiestr",
 }
 
-// temporarySettings trade durability for speed. Statements are counted only in databases that turn the counting on.
-var temporarySettings = []string{"fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300", statistics + ".track=none"}
+// temporarySettings make a server fast and not durable. pg_stat_statements counts only in databases that switch it on.
+var temporarySettings = []string{"fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300",
+	statistics + ".track=none"}
 
-// cluster runs a server made of the machine's binaries.
+// cluster runs a server with binaries of this machine.
 type cluster struct {
 	home     *home
 	cfg      Config
@@ -44,11 +45,11 @@ type cluster struct {
 	log      *os.File
 	socket   string // folder of the socket
 	outside  bool   // the socket is outside of the data directory
-	byHandle bool   // the account may not pass the parents of the data directory
+	byHandle bool   // the account may not enter the parents of the data directory
 	handles  map[string]*os.File
 }
 
-// startCluster starts the server in the data directory, making its cluster first where there is none.
+// startCluster starts the server in the data directory. If there is no cluster, it makes one first.
 func startCluster(ctx context.Context, cfg Config, home *home) (b *backend, err error) {
 	c := &cluster{home: home, cfg: cfg, handles: map[string]*os.File{}}
 	if c.as, err = serverAccount(home); err != nil {
@@ -94,7 +95,7 @@ func startCluster(ctx context.Context, cfg Config, home *home) (b *backend, err 
 	return b, nil
 }
 
-// chooseBinaries finds the binaries for the cluster that is there, or the first that will do for a new one.
+// chooseBinaries finds the binaries for the existing cluster, or the first suitable ones for a new cluster.
 func (c *cluster) chooseBinaries(ctx context.Context) error {
 	major, err := clusterMajor(c.home)
 	if err != nil {
@@ -138,7 +139,7 @@ func sameFolder(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
-// prepare makes everything ready for the start: the cluster, the rules of logging in, the folder of the socket.
+// prepare makes what the start needs: the cluster, the authentication rules, the folder of the socket.
 func (c *cluster) prepare(ctx context.Context) error {
 	if c.home.has(clusterFolder) {
 		if err := c.probe(ctx, clusterFolder); err != nil {
@@ -148,7 +149,7 @@ func (c *cluster) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := c.writeAccess(); err != nil {
-		return fmt.Errorf("cannot write the rules of logging in to PostgreSQL: %w", err)
+		return fmt.Errorf("cannot write the authentication rules of PostgreSQL: %w", err)
 	}
 	if err := c.placeSocket(); err != nil {
 		return fmt.Errorf("cannot make the folder of PostgreSQL's socket: %w", err)
@@ -156,15 +157,16 @@ func (c *cluster) prepare(ctx context.Context) error {
 	return nil
 }
 
-// create makes the cluster aside and moves it to its place when it is whole.
+// create makes the cluster in a folder with another name, and renames the folder when the cluster is complete.
 func (c *cluster) create(ctx context.Context) error {
-	c.cfg.Logger.Info("making a PostgreSQL cluster", "version", c.bin.version, "folder", filepath.Join(c.home.name, clusterFolder))
+	c.cfg.Logger.Info("making a PostgreSQL cluster", "version", c.bin.version,
+		"folder", filepath.Join(c.home.name, clusterFolder))
 	abandoned, err := fs.Glob(c.home.FS(), draftPrefix+"*")
 	if err != nil {
 		return err
 	}
 	for _, name := range abandoned {
-		_ = c.home.RemoveAll(name) // a killed initdb may still write there; the next time it will not
+		_ = c.home.RemoveAll(name) // fails if a killed initdb still writes there; the next start tries again
 	}
 	draft := draftPrefix + strconv.FormatInt(time.Now().UnixNano(), 36)
 	if err := c.makeFolder(draft); err != nil {
@@ -189,10 +191,10 @@ func (c *cluster) create(ctx context.Context) error {
 	return nil
 }
 
-// initdb fills the folder with a cluster of UTF-8 text in the language-neutral locale.
+// initdb makes a cluster in the folder, with encoding UTF8 and the locale C.UTF-8 or C.
 func (c *cluster) initdb(ctx context.Context, folder string) error {
 	var err error
-	for _, locale := range []string{"C.UTF-8", "C"} { // the first is unknown to some systems
+	for _, locale := range []string{"C.UTF-8", "C"} { // some systems do not have the first
 		cmd := exec.Command(filepath.Join(c.bin.dir, "initdb"),
 			"--username="+login, "--encoding=UTF8", "--locale="+locale, "--data-checksums",
 			"--auth-local=peer", "--auth-host=reject", "--no-instructions")
@@ -220,13 +222,14 @@ func (c *cluster) initdb(ctx context.Context, folder string) error {
 	return err
 }
 
-// statistics is the module that counts what each statement costs.
+// statistics is the module that measures the cost of each statement.
 const statistics = "pg_stat_statements"
 
-// loadStatistics has the server load the module, where the installation has it. The setting is in postgresql.conf, which
-// belongs to the operator: the operator may take it out again.
+// loadStatistics makes the server load the module, if it is installed. The setting is written to postgresql.conf, so
+// that the operator can remove it.
 func (c *cluster) loadStatistics(folder string) error {
-	installed := slices.ContainsFunc([]string{"../lib", "../lib/postgresql"}, func(libraries string) bool { // of Debian and Red Hat; of Homebrew
+	folders := []string{"../lib", "../lib/postgresql"} // Debian and Red Hat; Homebrew
+	installed := slices.ContainsFunc(folders, func(libraries string) bool {
 		found, _ := filepath.Glob(filepath.Join(c.bin.dir, libraries, statistics+".*"))
 		return len(found) > 0
 	})
@@ -237,11 +240,13 @@ func (c *cluster) loadStatistics(folder string) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(f, "\n# Written by reiestr, once: costs by statement.\nshared_preload_libraries = '%s'\n", statistics)
+	_, err = fmt.Fprintf(f, "\n# Written by reiestr, once: costs by statement.\nshared_preload_libraries = '%s'\n",
+		statistics)
 	return errors.Join(err, f.Close())
 }
 
-// showStatistics makes the view of what the module counts, where it is loaded. That takes a superuser, and here the login is one.
+// showStatistics creates the view with the measurements of the module, if the module is loaded. This needs a superuser,
+// as the login of the own server is.
 func showStatistics(ctx context.Context, url string) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -256,7 +261,7 @@ func showStatistics(ctx context.Context, url string) error {
 	return err
 }
 
-// syncFolder makes the names in the folder durable.
+// syncFolder makes changes of names in the folder durable.
 func syncFolder(root *os.Root) error {
 	f, err := root.Open(".")
 	if err != nil {
@@ -265,7 +270,7 @@ func syncFolder(root *os.Root) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// run runs a program of PostgreSQL to its end, its output to the log.
+// run runs a program of PostgreSQL to its end. The output goes to the log.
 func (c *cluster) run(ctx context.Context, cmd *exec.Cmd) error {
 	cmd.Stdout, cmd.Stderr = c.log, c.log
 	p, err := startProcess(cmd, c.as)
@@ -275,7 +280,8 @@ func (c *cluster) run(ctx context.Context, cmd *exec.Cmd) error {
 	return p.run(ctx)
 }
 
-// probe finds out whether the account can run the binaries and get at a folder of the data directory by its path.
+// probe checks that the account can run the binaries, and whether it can open a folder of the data directory by its
+// path.
 func (c *cluster) probe(ctx context.Context, folder string) error {
 	if c.as == nil {
 		return nil
@@ -296,8 +302,8 @@ func (c *cluster) probe(ctx context.Context, folder string) error {
 	return nil
 }
 
-// reach returns the path by which the command gets at a folder of the data directory: the folder's own, or one through
-// an open handle when the account may not pass the parents, as below /root.
+// reach returns the path by which the command can open a folder of the data directory. It is the path of the folder or,
+// if the account may not enter its parents (as below /root), a path through an open file descriptor.
 func (c *cluster) reach(cmd *exec.Cmd, folder string) (string, error) {
 	if !c.byHandle {
 		return filepath.Join(c.home.path, folder), nil
@@ -317,7 +323,7 @@ func (c *cluster) reach(cmd *exec.Cmd, folder string) (string, error) {
 	return path, nil
 }
 
-// makeFolder makes a folder that is the server's alone, or sees to it that it is.
+// makeFolder makes a folder, if it is missing, and gives it to the user of the server alone.
 func (c *cluster) makeFolder(name string) error {
 	if err := c.home.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -330,8 +336,8 @@ func (c *cluster) makeFolder(name string) error {
 	return c.home.Chmod(name, 0o700)
 }
 
-// writeAccess lets this user, the server's own and root log in as reiestr, through the socket and without a password,
-// and nobody else in any way.
+// writeAccess writes the authentication rules: this user, the user of the server and root may log in as reiestr,
+// through the socket and without a password. No other login is possible.
 func (c *cluster) writeAccess() error {
 	root, err := c.home.OpenRoot(clusterFolder)
 	if err != nil {
@@ -354,8 +360,8 @@ func (c *cluster) writeAccess() error {
 		replace(root, "pg_ident.conf", []byte(ident), 0o644))
 }
 
-// placeSocket makes the folder of the socket: in the data directory, or a private one in /tmp when the path would be too
-// long or hold a comma, which separates folders in settings and URLs.
+// placeSocket makes the folder of the socket in the data directory. If the path would be too long, or contains a comma
+// (which separates folders in settings and URLs), it makes a private folder in /tmp instead.
 func (c *cluster) placeSocket() error {
 	c.socket = filepath.Join(c.home.path, socketFolder)
 	if len(c.socket+"/.s.PGSQL.5432") <= socketLimit && !strings.Contains(c.socket, ",") {
@@ -365,7 +371,7 @@ func (c *cluster) placeSocket() error {
 	if text, err := c.home.ReadFile(socketFolderFile); err == nil {
 		c.socket = string(text)
 		if c.home.checkSocketFolder(c.socket) == nil {
-			return nil // left behind by a killed owner, whose server may still be there
+			return nil // of a killed owner, whose server may still run
 		}
 	}
 	dir, err := os.MkdirTemp("/tmp", "reiestr-")
@@ -381,7 +387,7 @@ func (c *cluster) placeSocket() error {
 	return replace(c.home.Root, socketFolderFile, []byte(dir), 0o600)
 }
 
-// checkSocketFolder refuses a folder in /tmp that another user may have put there.
+// checkSocketFolder refuses a folder in /tmp that another user may have made.
 func (h *home) checkSocketFolder(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -399,14 +405,14 @@ func (h *home) checkSocketFolder(path string) error {
 
 // url returns the URL by which clients reach the server.
 func (c *cluster) url() string {
-	host := strings.ReplaceAll(url.QueryEscape(c.socket), "+", "%20") // libpq does not know + for a space
+	host := strings.ReplaceAll(url.QueryEscape(c.socket), "+", "%20") // libpq does not read + as a space
 	return fmt.Sprintf("postgres://%s@/%s?host=%s&port=5432", login, login, host)
 }
 
-// leftBehind is what PostgreSQL says while the server of a killed owner is not gone yet.
+// leftBehind matches what PostgreSQL logs while the server of a killed owner still runs.
 var leftBehind = regexp.MustCompile(`lock file ".*" already exists|pre-existing shared memory block`)
 
-// launch starts the server and waits until it takes connections.
+// launch starts the server and waits until it accepts connections.
 func (c *cluster) launch(ctx context.Context) (*process, error) {
 	limit := time.Now().Add(retryLimit)
 	for {
@@ -458,8 +464,8 @@ func (c *cluster) startPostgres() (*process, error) {
 	return startProcess(cmd, c.as)
 }
 
-// awaitReady waits until the server says it is ready, however long its recovery takes. When the context ends first, the
-// server is stopped.
+// awaitReady waits until the server reports that it is ready. There is no other limit, because a recovery may take
+// long. When the context ends first, the server is stopped.
 func (c *cluster) awaitReady(ctx context.Context, p *process) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -478,7 +484,7 @@ func (c *cluster) awaitReady(ctx context.Context, p *process) error {
 	}
 }
 
-// postmaster reads postmaster.pid: process id (0 without one) and status of the server.
+// postmaster reads postmaster.pid: the process id (0 if there is no file) and the status of the server.
 func (c *cluster) postmaster() (pid int, status string) {
 	text, err := c.home.ReadFile(clusterFolder + "/postmaster.pid")
 	if err != nil {
@@ -492,19 +498,19 @@ func (c *cluster) postmaster() (pid int, status string) {
 	return pid, status
 }
 
-// stopOrphan stops a server that outlived its owner, as it does on systems that do not signal a parent's death. That it
-// answers on the socket shows that the process id is that of a server of this cluster.
+// stopOrphan stops a server whose owner was killed, on systems that do not signal the death of a parent. The server
+// answers on the socket, which shows that the process id belongs to a server of this cluster.
 func (c *cluster) stopOrphan(ctx context.Context) {
 	if _, err := prepareDatabase(ctx, c.url()); err != nil {
 		return
 	}
 	if pid, _ := c.postmaster(); pid > 0 {
 		c.cfg.Logger.Warn("stopping a PostgreSQL server whose owner is gone", "pid", pid)
-		_ = syscall.Kill(pid, syscall.SIGINT) // it may end at this moment
+		_ = syscall.Kill(pid, syscall.SIGINT) // fails if the server ends at this moment
 	}
 }
 
-// guard logs an end of the server that was not asked for, and returns the function that stops the server.
+// guard logs if the server ends by itself, and returns the function that stops the server.
 func (c *cluster) guard(p *process) (stop func(context.Context) error) {
 	var wanted atomic.Bool
 	from := c.logSize()
@@ -521,7 +527,7 @@ func (c *cluster) guard(p *process) (stop func(context.Context) error) {
 		err := p.stop(ctx)
 		<-reported
 		if err != nil {
-			err = fmt.Errorf("PostgreSQL was stopped the hard way, its next start recovers: %w", err)
+			err = fmt.Errorf("PostgreSQL did not stop in time and was killed; its next start recovers: %w", err)
 		}
 		if c.outside {
 			err = errors.Join(err, os.RemoveAll(c.socket), c.home.Remove(socketFolderFile))
@@ -539,15 +545,15 @@ func (c *cluster) logSize() int64 {
 	return info.Size()
 }
 
-// tail returns the last lines of the log, five at most, behind the position, as one line.
+// tail returns, as one line, at most five lines: the last ones of the log after the position.
 func (c *cluster) tail(from int64) string {
 	const most = 8 << 10 // bytes
 	text := make([]byte, most)
-	n, _ := c.log.ReadAt(text, max(from, c.logSize()-most)) // what cannot be read is not told
+	n, _ := c.log.ReadAt(text, max(from, c.logSize()-most)) // an error only makes the text shorter
 	return oneLine(text[:n])
 }
 
-// oneLine joins the last lines of the text, five at most.
+// oneLine joins the last lines of the text, at most five.
 func oneLine(text []byte) string {
 	lines := strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' })
 	return strings.Join(lines[max(0, len(lines)-5):], " | ")

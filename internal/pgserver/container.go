@@ -17,12 +17,12 @@ import (
 
 // Limits of waiting for Docker.
 const (
-	dockerLimit    = 30 * time.Second // a command that answers at once
+	dockerLimit    = 30 * time.Second // for a short command
 	pullLimit      = 10 * time.Minute
-	containerLimit = 90 * time.Second // from a running container to a server that takes connections
+	containerLimit = 90 * time.Second // from the start of the container until the server accepts connections
 )
 
-// container runs a server in Docker, its data in a volume.
+// container runs a server in Docker. The data are in a volume.
 type container struct {
 	Name     string `json:"name"` // of the container and of the volume
 	Image    string `json:"image"`
@@ -32,8 +32,8 @@ type container struct {
 	home *home
 }
 
-// startContainer starts the server in a Docker container, or takes over the one that a killed owner left running. The
-// reason for not using binaries goes into the error when Docker is of no help either.
+// startContainer starts the server in a Docker container, or takes over the running container of a killed owner. reason
+// says why binaries are not used; it becomes part of the error if Docker cannot be used either.
 func startContainer(ctx context.Context, cfg Config, home *home, reason error) (*backend, error) {
 	if _, err := exec.LookPath("docker"); err != nil {
 		return nil, fmt.Errorf("%w (%w; there is no docker command)", ErrNoServer, reason)
@@ -45,7 +45,7 @@ func startContainer(ctx context.Context, cfg Config, home *home, reason error) (
 	c := &container{cfg: cfg, home: home}
 	first := !home.has(containerFile)
 	if err := c.identify(first); err != nil {
-		return nil, fmt.Errorf("cannot tell the Docker container of data directory %s: %w", home.name, err)
+		return nil, fmt.Errorf("cannot read the name of the Docker container of data directory %s: %w", home.name, err)
 	}
 	if _, err := docker(ctx, dockerLimit, "image", "inspect", "--format", "{{.Id}}", c.Image); err != nil {
 		cfg.Logger.Info("pulling the image of PostgreSQL", "image", c.Image)
@@ -56,7 +56,7 @@ func startContainer(ctx context.Context, cfg Config, home *home, reason error) (
 	}
 	if first {
 		if err := c.remember(); err != nil {
-			return nil, fmt.Errorf("cannot keep the name of the Docker container: %w", err)
+			return nil, fmt.Errorf("cannot store the name of the Docker container: %w", err)
 		}
 	}
 	b, err := c.start(ctx)
@@ -72,7 +72,7 @@ func startContainer(ctx context.Context, cfg Config, home *home, reason error) (
 	return b, nil
 }
 
-// unlessCancelled returns the context's error where the context has ended, else the given error.
+// unlessCancelled returns the context's error if the context has ended, else the given error.
 func unlessCancelled(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -80,8 +80,8 @@ func unlessCancelled(ctx context.Context, err error) error {
 	return err
 }
 
-// identify reads name, image and password of the container, or makes them up the first time. Data stay with the image
-// that made them: another may hold another major version.
+// identify reads name, image and password of the container; for the first start it makes new ones. Existing data keep
+// the image that made them, because another image may have another major version.
 func (c *container) identify(first bool) error {
 	if first {
 		c.Name, c.Image, c.Password = "reiestr-"+random(6), c.cfg.Image, random(32)
@@ -95,13 +95,13 @@ func (c *container) identify(first bool) error {
 		return err
 	}
 	if c.Image != c.cfg.Image {
-		c.cfg.Logger.Warn("the data stay with the container image that made them", "image", c.Image, "configured",
+		c.cfg.Logger.Warn("the data need the container image that made them", "image", c.Image, "configured",
 			c.cfg.Image)
 	}
 	return nil
 }
 
-// remember keeps what identify made up: from now on the data directory is one of Docker.
+// remember stores what identify made. From now on this data directory uses Docker.
 func (c *container) remember() error {
 	text, err := json.Marshal(c)
 	if err != nil {
@@ -110,14 +110,14 @@ func (c *container) remember() error {
 	return replace(c.home.Root, containerFile, text, 0o600)
 }
 
-// random returns the number of random bytes, in hexadecimal.
+// random returns so many random bytes, in hexadecimal.
 func random(bytes int) string {
 	b := make([]byte, bytes)
 	_, _ = rand.Read(b) // never fails
 	return hex.EncodeToString(b)
 }
 
-// start runs the container and waits until its server takes connections.
+// start runs the container and waits until its server accepts connections.
 func (c *container) start(ctx context.Context) (*backend, error) {
 	if _, running := c.state(ctx); !running {
 		if err := c.run(ctx); err != nil {
@@ -144,12 +144,12 @@ func (c *container) start(ctx context.Context) (*backend, error) {
 	}
 }
 
-// run starts a new container on the volume, in the place of one that has ended.
+// run starts a new container with the volume, and removes a container that has ended.
 func (c *container) run(ctx context.Context) error {
 	if err := c.remove(ctx); err != nil {
 		return err
 	}
-	const mount = "/var/lib/reiestr" // away from the images' own volume, whose place differs by version
+	const mount = "/var/lib/reiestr" // not the volume that the image declares: its path differs between versions
 	args := []string{
 		"run", "--detach", "--name", c.Name,
 		"--label", "reiestr.data-dir=" + c.home.path,
@@ -170,12 +170,12 @@ func (c *container) run(ctx context.Context) error {
 		c.Name); err != nil {
 		return err
 	}
-	// A command that is killed half-way would leave open whether there is a container to remove.
+	// The command is not cancelled with the context: it would not be known whether there is a container to remove.
 	_, err := dockerWith(context.WithoutCancel(ctx), dockerLimit, []string{"POSTGRES_PASSWORD=" + c.Password}, args...)
 	return err
 }
 
-// ready returns the URL of the server when it takes connections.
+// ready returns the URL and the version of the server if it accepts connections.
 func (c *container) ready(ctx context.Context) (url, version string, err error) {
 	address, err := docker(ctx, dockerLimit, "port", c.Name, "5432/tcp")
 	if err != nil {
@@ -186,7 +186,7 @@ func (c *container) ready(ctx context.Context) (url, version string, err error) 
 	return url, version, err
 }
 
-// state returns whether there is a container, and whether it runs.
+// state reports whether the container exists and whether it runs.
 func (c *container) state(ctx context.Context) (exists, running bool) {
 	state, err := docker(ctx, dockerLimit, "container", "inspect", "--format", "{{.State.Running}}", c.Name)
 	return err == nil, state == "true"
@@ -202,7 +202,7 @@ func (c *container) stop(ctx context.Context) error {
 	return c.remove(ctx)
 }
 
-// remove removes the container if there is one, with the nameless volumes that its image makes.
+// remove removes the container, if it exists, with its anonymous volumes.
 func (c *container) remove(ctx context.Context) error {
 	if exists, _ := c.state(ctx); !exists {
 		return nil
@@ -227,17 +227,17 @@ func (c *container) logs(ctx context.Context) string {
 	defer cancel()
 	out, err := dockerCommand(ctx, "logs", "--tail", "5", c.Name).CombinedOutput()
 	if err != nil {
-		return "without a log"
+		return "the log cannot be read"
 	}
 	return oneLine(out)
 }
 
-// docker runs the docker command and returns its output; the error holds its standard error output.
+// docker runs the docker command and returns its output. An error contains the standard error output.
 func docker(ctx context.Context, limit time.Duration, args ...string) (string, error) {
 	return dockerWith(ctx, limit, nil, args...)
 }
 
-// dockerWith is docker with further variables in its environment.
+// dockerWith does the same as docker, with further environment variables.
 func dockerWith(ctx context.Context, limit time.Duration, env []string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -251,7 +251,8 @@ func dockerWith(ctx context.Context, limit time.Duration, env []string, args ...
 	return strings.TrimSpace(out.String()), nil
 }
 
-// dockerCommand prepares the docker command, out of reach of Ctrl-C on the terminal.
+// dockerCommand prepares the docker command in a process group of its own, so that Ctrl-C on the terminal does not
+// reach it.
 func dockerCommand(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "docker", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

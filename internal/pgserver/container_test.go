@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// withoutBinaries is a configuration that finds no binaries; PATH has to be without them too.
+// withoutBinaries returns a configuration that finds no binaries, if PATH has none either.
 func withoutBinaries(t *testing.T) Config {
 	t.Helper()
 	return Config{DataDir: t.TempDir(), Bin: t.TempDir(), folders: []string{}}

@@ -31,15 +31,16 @@ const (
 	DownloadNever = "never" // never
 )
 
-// pinnedArchives lists the archives that may be downloaded, in the format of sha256sum; lines with # are comments.
+// pinnedArchives lists the archives that may be downloaded, in the format of sha256sum. Lines that begin with # are
+// comments.
 //
 //go:embed archives.sha256
 var pinnedArchives string
 
 // Limits of a download.
 const (
-	downloadLimit = 15 * time.Minute // all of it
-	stallLimit    = time.Minute      // between two parts of the answer
+	downloadLimit = 15 * time.Minute // for the whole download
+	stallLimit    = time.Minute      // longest pause between two parts of the answer
 	archiveLimit  = 128 << 20        // bytes of the archive
 	progressEvery = 2 * time.Second  // between two lines of the log
 )
@@ -59,13 +60,13 @@ func platform() string {
 	if runtime.GOARCH == "arm64" {
 		name += "v8"
 	}
-	if _, err := os.Stat("/etc/alpine-release"); err == nil { // its C library is another one
+	if _, err := os.Stat("/etc/alpine-release"); err == nil { // Alpine has another C library
 		name += "-alpine"
 	}
 	return name
 }
 
-// findArchive finds the archive of the platform in the list.
+// findArchive returns the archive for the platform from the list.
 func findArchive(list, platform string) (archive, error) {
 	prefix := "io/zonky/test/postgres/embedded-postgres-binaries-" + platform + "/"
 	for line := range strings.Lines(list) {
@@ -84,8 +85,8 @@ func findArchive(list, platform string) (archive, error) {
 	return archive{}, fmt.Errorf("no archive of PostgreSQL is pinned for the platform %s", platform)
 }
 
-// cacheFolder returns the folder that keeps downloaded servers. The server of root runs as another user, who may not
-// enter root's own folders.
+// cacheFolder returns the folder of downloaded servers. For root it is a shared folder: the server then runs as another
+// user, which may not enter root's own folders.
 func (cfg Config) cacheFolder() (string, error) {
 	switch {
 	case cfg.cache != "":
@@ -95,18 +96,19 @@ func (cfg Config) cacheFolder() (string, error) {
 	}
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("there is no folder to keep it in: %w", err)
+		return "", fmt.Errorf("there is no cache folder: %w", err)
 	}
 	return filepath.Join(dir, "reiestr", "postgresql"), nil
 }
 
-// folder is the archive's name in the cache. The checksum is a part of it: another archive has another folder.
+// folder returns the name of the archive's folder in the cache. It contains the checksum, so that each archive has a
+// folder of its own.
 func (a archive) folder() string {
 	return fmt.Sprintf("%d-%s-%s-%s", a.major, a.platform, a.version, a.checksum[:min(12, len(a.checksum))])
 }
 
-// downloaded returns patterns of the folders of binaries that were downloaded earlier: the pinned ones; for a cluster
-// of the given major version, unless it is 0, those of every archive of this version.
+// downloaded returns patterns of the folders of downloaded binaries: that of the pinned archive and, unless major is 0,
+// those of all archives of this major version, which an existing cluster needs.
 func (cfg Config) downloaded(major int) []string {
 	cache, err := cfg.cacheFolder()
 	if err != nil {
@@ -122,8 +124,8 @@ func (cfg Config) downloaded(major int) []string {
 	return patterns
 }
 
-// download puts the pinned PostgreSQL server into the cache, where [Config.downloaded] finds it. It is refused for a
-// cluster of another major version; 0 stands for no cluster.
+// download downloads the pinned PostgreSQL server into the cache, where [Config.downloaded] finds it. major is the
+// version of the existing cluster, 0 if there is none; a cluster of another version than the archive is refused.
 func download(ctx context.Context, cfg Config, major int) error {
 	switch cfg.Download {
 	case DownloadAuto:
@@ -149,12 +151,12 @@ func download(ctx context.Context, cfg Config, major int) error {
 	return err
 }
 
-// install downloads the archive into the cache, unless another process has done so in the meantime.
+// install downloads the archive into the cache, unless another process has done so meanwhile.
 func (a archive) install(ctx context.Context, cfg Config, cache string) error {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return err
 	}
-	if os.Geteuid() == 0 { // whatever the umask, other users may enter
+	if os.Geteuid() == 0 { // the umask may be strict, and other users must be able to enter
 		if err := errors.Join(os.Chmod(cache, 0o755), os.Chmod(filepath.Dir(cache), 0o755)); err != nil {
 			return err
 		}
@@ -168,7 +170,7 @@ func (a archive) install(ctx context.Context, cfg Config, cache string) error {
 	if _, ok := inspect(ctx, filepath.Join(folder, "bin")); ok {
 		return nil
 	}
-	abandoned, _ := filepath.Glob(filepath.Join(cache, ".new-*")) // of a process that was killed; the pattern is right
+	abandoned, _ := filepath.Glob(filepath.Join(cache, ".new-*")) // of killed processes; the pattern is valid
 	for _, dir := range append(abandoned, folder) {
 		if err := os.RemoveAll(dir); err != nil {
 			return err
@@ -206,7 +208,7 @@ func (a archive) install(ctx context.Context, cfg Config, cache string) error {
 	return nil
 }
 
-// lockCache waits until no other process downloads into the cache, at most as long as a download may take.
+// lockCache waits until no other process downloads into the cache, at most downloadLimit.
 func lockCache(ctx context.Context, cache string) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, downloadLimit)
 	defer cancel()
@@ -229,7 +231,7 @@ func lockCache(ctx context.Context, cache string) (unlock func(), err error) {
 	}
 }
 
-// fetch downloads the archive into the file. An error means that the file does not hold the archive.
+// fetch downloads the archive into the file. After an error the content of the file is not valid.
 func (a archive) fetch(ctx context.Context, cfg Config, into *os.File) error {
 	mirror, err := url.Parse(cfg.Mirror)
 	if err == nil && mirror.Scheme != "http" && mirror.Scheme != "https" {
@@ -258,13 +260,13 @@ func (a archive) fetch(ctx context.Context, cfg Config, into *os.File) error {
 	if err != nil {
 		return err
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone() // takes a proxy from the environment
+	transport := http.DefaultTransport.(*http.Transport).Clone() // uses a proxy that the environment names
 	defer transport.CloseIdleConnections()
 	answer, err := (&http.Client{Transport: transport}).Do(request)
 	if err != nil {
 		var inner *url.Error
 		if errors.As(err, &inner) {
-			err = inner.Err // the rest is the URL
+			err = inner.Err // the rest is the URL, which may hold a password
 		}
 		return because(err)
 	}
@@ -290,13 +292,13 @@ func (a archive) fetch(ctx context.Context, cfg Config, into *os.File) error {
 	return nil
 }
 
-// progress reads the body of an answer and logs how far it is.
+// progress reads the body of an answer and logs the number of bytes received.
 type progress struct {
 	from        io.Reader
-	done, total int64  // bytes; the total is -1 where the server does not tell it
-	came        func() // is called when a part came
+	done, total int64  // bytes; the total is -1 if the server does not send it
+	came        func() // is called after each part
 	log         *slog.Logger
-	next        time.Time // of the next line
+	next        time.Time // time of the next line of the log
 }
 
 func (p *progress) Read(b []byte) (int, error) {

@@ -27,8 +27,8 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/mirror"
 )
 
-// testMirror is a mirror on the loopback interface with one archive, and the configuration of a machine that has
-// neither PostgreSQL nor Docker, but this mirror.
+// testMirror is a mirror on the loopback interface with one archive, and a configuration that uses this mirror and
+// finds neither PostgreSQL nor Docker.
 type testMirror struct {
 	*httptest.Server
 	archive
@@ -37,7 +37,7 @@ type testMirror struct {
 	log lockedBuffer
 }
 
-// newMirror serves the jar under the path of the pinned archive of this platform.
+// newMirror serves the jar at the path of the pinned archive for this platform.
 func newMirror(t *testing.T, jar []byte) *testMirror {
 	t.Helper()
 	pinned, err := findArchive(pinnedArchives, platform())
@@ -63,10 +63,11 @@ func newMirror(t *testing.T, jar []byte) *testMirror {
 	return m
 }
 
-// withoutPrograms empties PATH: there is neither pg_config nor docker.
+// withoutPrograms empties PATH, so that neither pg_config nor docker is found.
 func withoutPrograms(t *testing.T) { t.Setenv("PATH", "") }
 
-// packed makes a jar from names of files and their contents; -> begins the target of a link.
+// packed makes a jar of files, given as names and contents in turn. A content that begins with -> is the target of a
+// link.
 func packed(t *testing.T, files ...string) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -100,12 +101,13 @@ func packed(t *testing.T, files ...string) []byte {
 	return out.Bytes()
 }
 
-// fakeServer is a jar whose postgres only tells its version.
+// fakeServer returns a jar with a postgres that only prints its version.
 func fakeServer(t *testing.T) []byte {
 	return packed(t, "bin/postgres", "#!/bin/sh\necho 'postgres (PostgreSQL) 17.9'\n", "bin/initdb", "#!/bin/sh\n")
 }
 
-// The whole way: download, make a cluster, start; then start again without the mirror.
+// TestWithoutBinariesAndDockerPostgresIsDownloaded: the first start downloads, makes a cluster and starts the server.
+// The second start needs no mirror.
 func TestWithoutBinariesAndDockerPostgresIsDownloaded(t *testing.T) {
 	bin, _, err := Binaries(t.Context(), os.Getenv("REIESTR_POSTGRES_BIN"))
 	if err != nil {
@@ -196,7 +198,8 @@ func TestDownloadIsRefused(t *testing.T) {
 	}
 }
 
-// A cluster needs binaries of the version that made it. Neither Docker nor a download of another version will do.
+// TestDownloadForDataOfAnotherMajorVersion: a cluster needs binaries of its own version. Neither Docker nor a download
+// of another version can replace them.
 func TestDownloadForDataOfAnotherMajorVersion(t *testing.T) {
 	withoutPrograms(t)
 	m := newMirror(t, fakeServer(t))
@@ -219,7 +222,8 @@ func TestDownloadForDataOfAnotherMajorVersion(t *testing.T) {
 	}
 }
 
-// An archive that was pinned earlier serves the data that it made.
+// TestDownloadedEarlierServesItsOwnMajorVersion: a server that was pinned earlier is used for a cluster of its version,
+// and for no new cluster.
 func TestDownloadedEarlierServesItsOwnMajorVersion(t *testing.T) {
 	withoutPrograms(t)
 	m := newMirror(t, fakeServer(t))
@@ -327,7 +331,7 @@ func TestArchiveStaysInItsFolder(t *testing.T) {
 	}
 }
 
-// Every platform that the code names has its line, and every line is as sha256sum writes it.
+// TestPinnedArchives: there is a line for every platform of the code, and every line has the format of sha256sum.
 func TestPinnedArchives(t *testing.T) {
 	t.Parallel()
 	for _, platform := range []string{"linux-amd64", "linux-arm64v8", "darwin-amd64", "darwin-arm64v8"} {

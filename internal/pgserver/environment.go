@@ -2,8 +2,9 @@ package pgserver
 
 import "os"
 
-// variables are those by which libpq and its like are told where a server is and what a session is like
-// (https://www.postgresql.org/docs/current/libpq-envars.html). A server that is started takes some as its defaults.
+// variables are the environment variables with which clients like libpq are told the server and the settings of a
+// session (https://www.postgresql.org/docs/current/libpq-envars.html). A starting server takes some of them as
+// defaults.
 var variables = []string{
 	"PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGPASSFILE", "PGREQUIREAUTH",
 	"PGCHANNELBINDING", "PGSERVICE", "PGSERVICEFILE", "PGOPTIONS", "PGAPPNAME", "PGSSLMODE", "PGREQUIRESSL",
@@ -14,9 +15,9 @@ var variables = []string{
 	"PGDATESTYLE", "PGTZ", "PGGEQO", "PGSYSCONFDIR", "PGLOCALEDIR",
 }
 
-// forgetEnvironment takes the variables out of the environment of this process. They are about another server: the URL
-// of the own one is complete. The driver reads them wherever a connection is configured, and offers no other way to
-// keep, say, an unknown PGSERVICE from being an error.
+// forgetEnvironment removes the variables from the environment of this process. They are meant for another server: the
+// URL of the own server is complete. The driver reads the variables for every connection, and has no option against
+// this. An unknown PGSERVICE, for example, would be an error.
 func forgetEnvironment() error {
 	for _, name := range variables {
 		if _, set := os.LookupEnv(name); set {

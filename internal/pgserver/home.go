@@ -22,8 +22,8 @@ const (
 	containerFile    = "container.json"
 )
 
-// home is the data directory. Everything in it is reached through [os.Root], so that no symbolic link leads a process
-// of root astray.
+// home is the data directory. All access goes through [os.Root]: a symbolic link must not lead a process of root to
+// files outside.
 type home struct {
 	*os.Root
 	name string // as the user gave it
@@ -60,8 +60,8 @@ func openHome(name string) (*home, error) {
 	return &home{Root: root, name: name, path: path}, nil
 }
 
-// letServerPass opens a folder of this user alone, as root, to the user the server drops to: for passing, not for
-// looking.
+// letServerPass lets the user of the server, if this process is root, pass through a folder that only root could enter.
+// The user cannot list the folder.
 func letServerPass(path string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -69,13 +69,14 @@ func letServerPass(path string) error {
 	return os.Chmod(path, 0o711)
 }
 
-// has says whether the data directory holds the name.
+// has reports whether the data directory has a file or folder of this name.
 func (h *home) has(name string) bool {
 	_, err := h.Lstat(name)
 	return err == nil
 }
 
-// replace writes a file anew: never into a file that exists, which another user may have put there.
+// replace removes the file and writes a new one. It never writes into an existing file, which may belong to another
+// user.
 func replace(root *os.Root, name string, content []byte, mode os.FileMode) error {
 	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -88,19 +89,19 @@ func replace(root *os.Root, name string, content []byte, mode os.FileMode) error
 	return errors.Join(err, f.Chmod(mode), f.Close())
 }
 
-// owner returns the user a file belongs to.
+// owner returns the id of the user that owns a file.
 func owner(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
 
-// An announcement tells other processes how to join the server. It counts as long as the process that made it holds the
-// lock.
+// An announcement tells other processes how to join the server. It is valid as long as the process that wrote it holds
+// the lock.
 type announcement struct {
 	PID         int    `json:"pid"`
 	URL         string `json:"url"`
-	Socket      string `json:"socket,omitempty"` // folder outside of the data directory
+	Socket      string `json:"socket,omitempty"` // folder of the socket, if outside of the data directory
 	Description string `json:"description"`
 }
 
-// announce tells processes that wait to join.
+// announce writes the announcement for the processes that wait to join.
 func (h *home) announce(a announcement) error {
 	text, err := json.Marshal(a)
 	if err != nil {
@@ -116,7 +117,7 @@ func (h *home) announce(a announcement) error {
 	return nil
 }
 
-// announced returns the announcement that lies in the data directory, which may be stale.
+// announced reads the announcement, which may be stale.
 func (h *home) announced() (a announcement, err error) {
 	text, err := h.ReadFile(serverFile)
 	if err != nil {
@@ -128,7 +129,7 @@ func (h *home) announced() (a announcement, err error) {
 	return a, nil
 }
 
-// forgetServer takes the announcement back.
+// forgetServer removes the announcement.
 func (h *home) forgetServer() error {
 	if err := h.Remove(serverFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot take the announcement of a server back: %w", err)
@@ -136,10 +137,10 @@ func (h *home) forgetServer() error {
 	return nil
 }
 
-// lockFile is a file with a flock: it ends with its process, however that ends.
+// lockFile is a file with a flock. The kernel releases the lock when the process ends, also when it is killed.
 type lockFile struct{ f *os.File }
 
-// tryLock takes the lock or returns the process that holds it; 0 when that cannot be told.
+// tryLock takes the lock, or returns the id of the process that holds it; 0 if the id is not known.
 func (h *home) tryLock(name string) (lock *lockFile, holder int, err error) {
 	f, err := h.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -154,7 +155,7 @@ func (h *home) tryLock(name string) (lock *lockFile, holder int, err error) {
 		return nil, holder, f.Close()
 	}
 	if err == nil {
-		_, err = f.WriteAt(fmt.Appendf(nil, "%-19d\n", os.Getpid()), 0) // covers whatever an earlier holder wrote
+		_, err = f.WriteAt(fmt.Appendf(nil, "%-19d\n", os.Getpid()), 0) // overwrites the longest id
 	}
 	if err != nil {
 		return nil, 0, errors.Join(fmt.Errorf("cannot lock %s: %w", filepath.Join(h.name, name), err), f.Close())
@@ -162,5 +163,5 @@ func (h *home) tryLock(name string) (lock *lockFile, holder int, err error) {
 	return &lockFile{f}, 0, nil
 }
 
-// release gives the lock back. The file stays: removing it would let two processes lock two files of one name.
+// release releases the lock. The file stays: if it were removed, two processes could lock two files of the same name.
 func (l *lockFile) release() error { return l.f.Close() }

@@ -1,13 +1,12 @@
-// Package pgserver finds and runs a PostgreSQL server of its own under a data directory. It is the default where no
-// server is configured.
+// Package pgserver runs a PostgreSQL server in a data directory. The program uses it if no database is configured.
 //
-// The server is made of the PostgreSQL binaries of the machine and listens on a Unix socket only. Where there are no
-// binaries, a Docker container takes their place; where there is no Docker either, binaries are downloaded: one pinned
-// archive for each platform, kept in the user's cache folder.
+// The server uses the PostgreSQL binaries of the machine and listens on a Unix socket only. If there are no binaries,
+// the server runs in a Docker container. If there is no Docker either, binaries are downloaded: one pinned archive for
+// each platform, kept in the user's cache folder.
 //
-// The process that starts the server owns it, as long as this process runs. Every other process that opens the same
-// data directory joins the server and loses it when the owner closes it. An owner that is killed may leave its server
-// running; the next owner stops that server and starts it anew.
+// The process that starts the server is its owner, as long as this process runs. Every other process that opens the
+// same data directory joins the server, and loses it when the owner closes it. If the owner is killed, its server may
+// continue to run; the next owner stops that server and starts a new one.
 //
 // A data directory holds:
 //
@@ -20,7 +19,7 @@
 //	socket-folder   where the socket is instead, when its path in here would be too long
 //	container.json  name, image and password of the Docker container, which then holds the data in a volume of its name
 //
-// What the data directory holds already decides between binaries and Docker; only an empty one leaves the choice open.
+// Existing data decide between binaries and Docker. Only for an empty data directory there is a choice.
 package pgserver
 
 import (
@@ -38,49 +37,49 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// DefaultImage is the container image of the fall-back unless the configuration names another.
+// DefaultImage is the container image that is used unless the configuration names another.
 const DefaultImage = "postgres:17"
 
-// login is the superuser and the database of the server, the only login it knows.
+// login is the name of the superuser, which is the only login, and of the database.
 const login = "reiestr"
 
 // Limits and intervals of waiting.
 const (
-	pollEvery  = 10 * time.Millisecond // between two looks at a server that is coming up
+	pollEvery  = 10 * time.Millisecond // between two checks of a starting server
 	retryEvery = 50 * time.Millisecond // between two attempts to start or to join
-	retryLimit = 30 * time.Second      // for what a killed owner left behind to go away
-	joinLimit  = 2 * time.Minute       // for another process to bring its server up
+	retryLimit = 30 * time.Second      // to wait for the end of the server of a killed owner
+	joinLimit  = 2 * time.Minute       // to wait for another process that starts its server
 )
 
-// Errors that callers tell apart; each comes wrapped in what happened and what to do.
+// Errors that callers can test for with errors.Is. The error around them says what happened and what to do.
 var (
-	// ErrNoServer: neither binaries nor Docker nor a download can run a server here.
-	ErrNoServer = errors.New("no PostgreSQL server to be had: install one (for example apt-get install postgresql) " +
+	// ErrNoServer: there are neither binaries nor Docker, and binaries cannot be downloaded.
+	ErrNoServer = errors.New("no PostgreSQL server is available: install one (for example apt-get install postgresql) " +
 		"or point REIESTR_POSTGRES_BIN at the folder of its binaries; or start Docker; " +
 		"or set REIESTR_DATABASE_URL to a server of your own")
 	// ErrInUse: another process holds the lock asked for.
 	ErrInUse = errors.New("data directory in use")
 )
 
-// Config says where the server lives and how its binaries are found.
+// Config sets the place of the server, and how its binaries are found.
 type Config struct {
-	DataDir string       // made when missing
-	Bin     string       // folder holding postgres and initdb, the first place to look at; may be empty
-	Image   string       // container image of the fall-back; empty: DefaultImage
-	Logger  *slog.Logger // nil: silent
+	DataDir string       // is made if it is missing
+	Bin     string       // folder with postgres and initdb, searched first; may be empty
+	Image   string       // container image; empty: DefaultImage
+	Logger  *slog.Logger // nil: nothing is logged
 
-	// The last resort, where there are neither binaries nor Docker.
+	// Used if there are neither binaries nor Docker.
 	Download string // DownloadAuto or DownloadNever; empty: DownloadAuto
 	Mirror   string // URL of the Maven repository to download from; empty: DefaultMirror
 
 	folders   []string      // patterns of usual folders of binaries; nil: usualFolders
-	temporary bool          // fast instead of durable
-	archives  string        // instead of pinnedArchives; empty: these
-	cache     string        // folder of downloaded servers; empty: that of the user
-	stall     time.Duration // limit between two parts of a download; 0: stallLimit
+	temporary bool          // fast, not durable
+	archives  string        // empty: pinnedArchives
+	cache     string        // folder of downloaded servers; empty: in the user's cache folder
+	stall     time.Duration // longest pause in a download; 0: stallLimit
 }
 
-// complete fills in what stands for the empty values.
+// complete returns the configuration with defaults for its empty values.
 func (cfg Config) complete() Config {
 	cfg.Image = cmp.Or(cfg.Image, DefaultImage)
 	cfg.Download = cmp.Or(cfg.Download, DownloadAuto)
@@ -96,30 +95,30 @@ func (cfg Config) complete() Config {
 	return cfg
 }
 
-// Server is a running PostgreSQL server, started or joined.
+// Server is a running PostgreSQL server that this process has started or joined.
 type Server struct {
 	home    *home
-	lock    *lockFile // nil when joined
+	lock    *lockFile // nil: another process owns the server
 	backend *backend
-	cleanup func() error // after the end of a temporary server
+	cleanup func() error // removes the data of a temporary server; nil: there is nothing to remove
 }
 
-// backend is what runs the server: own processes or a container.
+// backend runs the server, as processes of this machine or in a container.
 type backend struct {
 	url         string
-	socket      string // folder of the socket when it is outside of the data directory
+	socket      string // folder of the socket, if outside of the data directory
 	description string
 	stop        func(context.Context) error
-	discard     func(context.Context) error // removes the data kept outside of the data directory; nil: there are none
+	discard     func(context.Context) error // removes data outside of the data directory; nil: there are none
 }
 
 // Open joins the server that runs in the data directory, or starts one that ends with Close or with this process.
 //
-// It takes the variables of libpq (PGHOST, PGOPTIONS, …) out of the environment of this process: they are about another
-// server, and would change every connection to this one.
+// It removes the variables of libpq (PGHOST, PGOPTIONS, …) from the environment of this process: they are meant for
+// another server, and would change every connection to this one.
 //
-// Cancelling the context while Open runs ends everything it started. Errors: [ErrNoServer]; a cluster made by a major
-// version that is not installed; a server that does not come up, with the last lines of its log.
+// If the context is cancelled while Open runs, Open ends all processes that it has started. Errors: [ErrNoServer]; a
+// cluster of a major version that is not installed; a server that does not start, with the last lines of its log.
 func Open(ctx context.Context, cfg Config) (*Server, error) {
 	cfg = cfg.complete()
 	if err := forgetEnvironment(); err != nil {
@@ -137,8 +136,8 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Temporary starts a throw-away server for tests in a folder of its own under [os.TempDir]: it takes 300 connections
-// and forgets durability for speed. Close removes it with all its data. The configuration's DataDir is not used.
+// Temporary starts a server for tests in a new folder under [os.TempDir]. The server accepts 300 connections, and is
+// fast instead of durable. Close removes the server and its data. The configuration's DataDir is not used.
 func Temporary(ctx context.Context, cfg Config) (*Server, error) {
 	dir, err := os.MkdirTemp("", "reiestr-")
 	if err == nil {
@@ -156,7 +155,8 @@ func Temporary(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// startOrJoin takes the owner's lock and starts, or waits for its holder to be ready and joins, whichever comes first.
+// startOrJoin starts the server if it gets the owner's lock. Otherwise it joins the server of the lock's holder when
+// that is ready. It tries both in turn until one succeeds.
 func startOrJoin(ctx context.Context, cfg Config, home *home) (*Server, error) {
 	limit := time.Now().Add(joinLimit)
 	for {
@@ -185,7 +185,8 @@ func startOrJoin(ctx context.Context, cfg Config, home *home) (*Server, error) {
 	}
 }
 
-// start brings the server up as the owner of the data directory. Data decide what runs it, see the package comment.
+// start starts the server; this process holds the owner's lock. Existing data decide between binaries and Docker, see
+// the package comment.
 func start(ctx context.Context, cfg Config, home *home) (*backend, error) {
 	if err := home.forgetServer(); err != nil {
 		return nil, err
@@ -212,9 +213,9 @@ func start(ctx context.Context, cfg Config, home *home) (*backend, error) {
 	return b, nil
 }
 
-// startWithoutBinaries starts the server where the machine has no binaries for it, for the given reason: in Docker or,
-// where that is not to be had either, from binaries that it downloads. A cluster that exists needs binaries of its own
-// major version, so Docker is left out.
+// startWithoutBinaries starts the server if the machine has no suitable binaries: in Docker, or else with binaries that
+// it downloads. missing says why there are no binaries. An existing cluster needs binaries of its own major version, so
+// Docker is not tried for it.
 func startWithoutBinaries(ctx context.Context, cfg Config, home *home, missing error) (*backend, error) {
 	major, err := clusterMajor(home)
 	if err != nil {
@@ -233,7 +234,7 @@ func startWithoutBinaries(ctx context.Context, cfg Config, home *home, missing e
 	return startCluster(ctx, cfg, home)
 }
 
-// join returns the server that the process owner announced, when that server takes connections.
+// join returns the server that the process with the id owner has announced, if the server accepts connections.
 func join(ctx context.Context, home *home, owner int) (*backend, error) {
 	a, err := home.announced()
 	if err != nil {
@@ -256,15 +257,15 @@ func join(ctx context.Context, home *home, owner int) (*backend, error) {
 // URL returns the PostgreSQL URL of the database reiestr with the superuser reiestr. It may hold a password.
 func (s *Server) URL() string { return s.backend.url }
 
-// Joined says that another process owns the server: it ends with that process, not with Close.
+// Joined reports whether another process owns the server. Then the server ends with that process, not with Close.
 func (s *Server) Joined() bool { return s.lock == nil }
 
-// Description returns one line for people: version and place.
+// Description returns version and place of the server, in one line for people.
 func (s *Server) Description() string { return s.backend.description }
 
-// Close stops the server if this process started it, and waits for its end. Connections still open are cut, those of
-// joined processes too. When the context ends first, the server is stopped the hard way, which its next start repairs.
-// A joined server is only let go. Further calls do nothing.
+// Close stops the server if this process started it, and waits for its end. Open connections are closed, also those of
+// joined processes. If the context ends first, the server is killed, and its next start recovers. A joined server is
+// not stopped. Further calls do nothing.
 func (s *Server) Close(ctx context.Context) error {
 	home := s.home
 	if home == nil {
@@ -287,8 +288,8 @@ func (s *Server) Close(ctx context.Context) error {
 
 var roleName = regexp.MustCompile(`^[a-z][a-z-]*$`)
 
-// LockRole makes this process the only one that plays the role on the data directory, until release or its end.
-// Error: [ErrInUse] with the process that holds the role.
+// LockRole reserves the role on the data directory for this process, until release is called or the process ends.
+// Error: [ErrInUse] with the id of the process that has the role.
 func (s *Server) LockRole(role string) (release func() error, err error) {
 	if !roleName.MatchString(role) {
 		return nil, fmt.Errorf("role %q: only a-z and - make a name of a role", role)
@@ -304,8 +305,8 @@ func (s *Server) LockRole(role string) (release func() error, err error) {
 	return lock.release, nil
 }
 
-// prepareDatabase makes the database of the URL where it is missing, and returns the version of the server. An answer
-// without error shows that the server takes connections.
+// prepareDatabase connects to the server, makes the database of the URL if it is missing, and returns the version of
+// the server. If there is no error, the server accepts connections.
 func prepareDatabase(ctx context.Context, url string) (version string, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -332,7 +333,7 @@ func prepareDatabase(ctx context.Context, url string) (version string, err error
 	return version, nil
 }
 
-// sleep waits for the duration or the end of the context, and returns the latter's error.
+// sleep waits for the duration. If the context ends first, it returns the context's error.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

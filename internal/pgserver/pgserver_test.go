@@ -24,7 +24,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// helperVariable makes the test binary another process that opens the data directory in the variable's value.
+// helperVariable holds a data directory. If it is set, the test binary runs helperMain with this directory instead of
+// the tests.
 const helperVariable = "PGSERVER_TEST_HELPER"
 
 func TestMain(m *testing.M) {
@@ -38,13 +39,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// helperSays is what another process tells about its server, as a line of JSON.
+// helperSays is the line of JSON in which another process describes its server.
 type helperSays struct {
 	URL    string
 	Joined bool
 }
 
-// helperMain opens the server, says so on standard output and closes it at the end of standard input.
+// helperMain opens the server, prints a helperSays, and closes the server at the end of standard input.
 func helperMain(dir string) error {
 	ctx := context.Background()
 	s, err := Open(ctx, Config{DataDir: dir})
@@ -60,14 +61,14 @@ func helperMain(dir string) error {
 	return s.Close(ctx)
 }
 
-// helper is another process with a server.
+// helper is another process that has opened the server.
 type helper struct {
 	helperSays
 	cmd    *exec.Cmd
-	finish func() error // lets it close its server and waits for its end
+	finish func() error // makes the process close its server, and waits for the end of the process
 }
 
-// startHelper runs another process on the data directory until its server is ready.
+// startHelper starts another process on the data directory, and waits until its server is ready.
 func startHelper(t *testing.T, dir string, env ...string) *helper {
 	t.Helper()
 	h, err := tryHelper(t, dir, env...)
@@ -99,29 +100,29 @@ func tryHelper(t *testing.T, dir string, env ...string) (*helper, error) {
 	t.Cleanup(func() { _ = h.finish() })
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	if err != nil {
-		return nil, fmt.Errorf("the other process says nothing: %w", err)
+		return nil, fmt.Errorf("the other process prints nothing: %w", err)
 	}
 	return h, json.Unmarshal(line, &h.helperSays)
 }
 
-// kill ends the process without any warning.
+// kill ends the process by SIGKILL.
 func (h *helper) kill(t *testing.T) {
 	t.Helper()
 	if err := h.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = h.finish() // says that it was killed
+	_ = h.finish() // the error is that the process was killed
 }
 
-// open opens a server that ends with the test; a fast one, which may forget what it committed last when it
-// is killed.
+// open opens a server that ends with the test. The server is fast and not durable: if it is killed, it may lose its
+// last commits.
 func open(t *testing.T, cfg Config) *Server {
 	t.Helper()
 	cfg.temporary = true
 	return openDurable(t, cfg)
 }
 
-// openDurable opens a server as the service has it.
+// openDurable opens a server as the service does. The server ends with the test.
 func openDurable(t *testing.T, cfg Config) *Server {
 	t.Helper()
 	needBinaries(t)
@@ -137,7 +138,7 @@ func openDurable(t *testing.T, cfg Config) *Server {
 	return s
 }
 
-// tempDir makes a folder for a data directory, which every user may enter.
+// tempDir makes a folder for a data directory. Every user may enter the folder.
 func tempDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -209,7 +210,7 @@ func rowKept(t *testing.T, url string) {
 	}
 }
 
-// postmasterOf returns the process id of the server in the data directory, 0 when none is noted there.
+// postmasterOf returns the process id of the server in the data directory, 0 if postmaster.pid is missing.
 func postmasterOf(t *testing.T, dir string) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, clusterFolder, "postmaster.pid"))
@@ -236,7 +237,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// gone says that the process has ended.
+// gone reports whether the process has ended.
 func gone(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
 func TestStartsAndFindsItsDataAgain(t *testing.T) {
@@ -280,7 +281,7 @@ func TestStartsAndFindsItsDataAgain(t *testing.T) {
 		if query(t, s.URL(), "SELECT count(*)::text FROM pg_stat_statements") == "0" {
 			t.Error("no statement was counted")
 		}
-		execute(t, s.URL(), "ALTER SYSTEM SET shared_preload_libraries = auto_explain") // as the operator likes it
+		execute(t, s.URL(), "ALTER SYSTEM SET shared_preload_libraries = auto_explain") // a setting of the operator
 	}
 	keepRow(t, s.URL())
 	for range 2 {
@@ -414,7 +415,7 @@ func TestRecoversFromKilledOwner(t *testing.T) {
 			dir := tempDir(t)
 			h := startHelper(t, dir)
 			keepRow(t, h.URL)
-			idle, err := pgx.Connect(t.Context(), h.URL) // a backend that outlives its server for a moment
+			idle, err := pgx.Connect(t.Context(), h.URL) // its backend ends a little later than the server
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -458,7 +459,7 @@ func TestStopsOrphanedServer(t *testing.T) {
 	if err := s.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// The same server once more, without anybody who owns it.
+	// The same server again, without an owner.
 	args := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
 	orphan := exec.Command(args[0], args[1:]...)
 	orphan.Dir = "/"
@@ -600,7 +601,7 @@ func TestLockRole(t *testing.T) {
 	}
 }
 
-// TestCancelledStart cancels at different stages: in initdb, in the start of the server.
+// TestCancelledStart cancels the start at different stages: during initdb and during the start of the server.
 func TestCancelledStart(t *testing.T) {
 	needLinux(t)
 	for _, test := range []struct {
@@ -626,7 +627,7 @@ func TestCancelledStart(t *testing.T) {
 	}
 }
 
-// cancelStart cancels a start after the time, unless the start is faster.
+// cancelStart cancels a start after the given time, unless the start ends earlier.
 func cancelStart(t *testing.T, dir string, after time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), after)
@@ -664,7 +665,7 @@ func TestOwnerKilledInFirstStart(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // says that it was killed
+	_ = cmd.Wait() // the error is that the process was killed
 	s := open(t, Config{DataDir: dir})
 	if s.Joined() {
 		t.Error("joined a dead owner")
@@ -672,7 +673,7 @@ func TestOwnerKilledInFirstStart(t *testing.T) {
 	execute(t, s.URL(), "SELECT")
 }
 
-// processesNaming lists the command lines of running processes that hold the text.
+// processesNaming lists the command lines of running processes that contain the text.
 func processesNaming(t *testing.T, text string) (lines []string) {
 	t.Helper()
 	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -694,7 +695,7 @@ func TestHardStopIsReportedAndRecovered(t *testing.T) {
 	s := openDurable(t, Config{DataDir: dir})
 	keepRow(t, s.URL())
 	pid := postmasterOf(t, dir)
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil { // it can neither stop fast nor at once
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil { // a stopped process obeys neither SIGINT nor SIGQUIT
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -13,14 +13,15 @@ import (
 	"time"
 )
 
-// account is the user a process drops to.
+// account is the user as which the processes of the server run.
 type account struct {
-	name     string // empty when the system knows only the number
+	name     string // the number, if the system knows no name
 	uid, gid int
 }
 
-// serverAccount returns the user that the server runs as; nil stands for the user of this process. PostgreSQL refuses
-// to run as root: then its user is the owner of an existing cluster, else postgres, else nobody.
+// serverAccount returns the user that the server runs as; nil means the user of this process. PostgreSQL refuses to run
+// as root. If this process is root, the server runs as the owner of the existing cluster, else as postgres, else as
+// nobody.
 func serverAccount(home *home) (*account, error) {
 	self := os.Geteuid()
 	belongs := self
@@ -56,7 +57,7 @@ func serverAccount(home *home) (*account, error) {
 		"create one (useradd --system postgres) or run as another user than root")
 }
 
-// userName returns the name of a user, its number when it has none.
+// userName returns the name of a user, or the number if there is no name.
 func userName(uid int) string {
 	id := strconv.Itoa(uid)
 	if u, err := user.LookupId(id); err == nil {
@@ -65,27 +66,29 @@ func userName(uid int) string {
 	return id
 }
 
-// patience is the time a child has to obey a signal: PostgreSQL itself gives its own children five seconds.
+// patience is how long stop waits after a signal before it sends the next one. PostgreSQL gives its own children five
+// seconds.
 const patience = 6 * time.Second
 
 // process is a running child.
 type process struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
-	err   error // how it ended, to be read after ended
+	err   error // result of Wait; valid after ended is closed
 }
 
-// startProcess starts a child of PostgreSQL as the account (nil: this user): in a process group of its own, so that
-// Ctrl-C on the terminal leaves it alone, and interrupted when this process dies.
+// startProcess starts a program of PostgreSQL as the account (nil: this user). The child has a process group of its
+// own, so that Ctrl-C on the terminal does not reach it. Where the system supports it, the child is interrupted when
+// this process dies.
 func startProcess(cmd *exec.Cmd, as *account) (*process, error) {
-	cmd.Env = []string{"LC_ALL=C", "TZ=UTC"} // nothing of the caller's settings or secrets
+	cmd.Env = []string{"LC_ALL=C", "TZ=UTC"} // the child gets no settings or secrets of this process
 	for _, name := range []string{"PATH", "LD_LIBRARY_PATH"} {
 		if value, ok := os.LookupEnv(name); ok {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
 	}
 	if cmd.Dir == "" {
-		cmd.Dir = "/" // the caller's may be closed to the account
+		cmd.Dir = "/" // the account may not have access to the present folder
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	interruptWithParent(cmd.SysProcAttr)
@@ -95,7 +98,7 @@ func startProcess(cmd *exec.Cmd, as *account) (*process, error) {
 	p := &process{cmd: cmd, ended: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// For the kernel the parent is the thread that started the child: it has to live as long as the child.
+		// The kernel takes the thread that started the child as its parent. So this thread must live as long as the child.
 		runtime.LockOSThread()
 		err := cmd.Start()
 		started <- err
@@ -110,7 +113,7 @@ func startProcess(cmd *exec.Cmd, as *account) (*process, error) {
 	return p, nil
 }
 
-// run waits for the child's end, and ends it when the context ends first.
+// run waits for the end of the child. If the context ends first, run ends the child.
 func (p *process) run(ctx context.Context) error {
 	select {
 	case <-p.ended:
@@ -125,11 +128,11 @@ func (p *process) run(ctx context.Context) error {
 func (p *process) abandon() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	_ = p.stop(ctx) // it has ended, one way or the other
+	_ = p.stop(ctx) // the child has ended in any case
 }
 
-// stop ends the child in three steps: an interrupt, for PostgreSQL a fast shutdown, which has time until the context
-// ends; a quit, an immediate shutdown; a kill. It returns the context's error when the interrupt was not enough.
+// stop ends the child in up to three steps: SIGINT (PostgreSQL's fast shutdown), for which there is time until the
+// context ends; SIGQUIT (immediate shutdown); SIGKILL. It returns the context's error if SIGINT was not enough.
 func (p *process) stop(ctx context.Context) error {
 	p.signal(syscall.SIGINT)
 	select {
@@ -149,11 +152,11 @@ func (p *process) stop(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// signal reaches the whole process group of the child, unless that has ended.
+// signal sends a signal to the process group of the child, unless the child has ended.
 func (p *process) signal(sig syscall.Signal) {
 	select {
 	case <-p.ended:
 	default:
-		_ = syscall.Kill(-p.cmd.Process.Pid, sig) // it may end at this moment
+		_ = syscall.Kill(-p.cmd.Process.Pid, sig) // fails if the child ends at this moment
 	}
 }

@@ -7,11 +7,11 @@ import (
 	"syscall"
 )
 
-// interruptWithParent lets the kernel interrupt the child when the thread that started it dies.
+// interruptWithParent makes the kernel send SIGINT to the child when the thread that started it dies.
 func interruptWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGINT }
 
-// passFolder hands an open folder to the child and returns the path the child knows it by: it works even where the
-// child's user may not pass the folder's parents.
+// passFolder passes an open folder to the child, and returns the path by which the child can open it. This works even
+// if the user of the child may not enter the parents of the folder.
 func passFolder(cmd *exec.Cmd, folder *os.File) (string, error) {
 	if _, err := os.Stat("/proc/self/fd"); err != nil {
 		return "", err

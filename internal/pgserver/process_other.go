@@ -9,8 +9,9 @@ import (
 	"syscall"
 )
 
-// interruptWithParent is not to be had here: a server whose owner was killed runs on until the next owner stops it.
+// interruptWithParent does nothing: this system has no such signal. A server whose owner was killed runs until the next
+// owner stops it.
 func interruptWithParent(*syscall.SysProcAttr) {}
 
-// passFolder is not to be had here.
+// passFolder fails: this system cannot pass a folder.
 func passFolder(*exec.Cmd, *os.File) (string, error) { return "", errors.ErrUnsupported }

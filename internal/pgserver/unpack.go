@@ -16,7 +16,7 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// unpack writes the server that the jar holds into a new folder. No name in the archive leads out of the folder.
+// unpack unpacks the server in the jar into a new folder. It refuses names that lead out of the folder.
 func unpack(ctx context.Context, jar *os.File, folder string) error {
 	if err := os.Mkdir(folder, 0o755); err != nil {
 		return err
@@ -31,7 +31,7 @@ func unpack(ctx context.Context, jar *os.File, folder string) error {
 		return err
 	}
 	defer packed.Close()
-	unpacked, err := xz.NewReader(bufio.NewReaderSize(packed, 1<<16)) // it reads byte by byte
+	unpacked, err := xz.NewReader(bufio.NewReaderSize(packed, 1<<16)) // the decoder reads byte by byte
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func unpack(ctx context.Context, jar *os.File, folder string) error {
 			return err
 		}
 	}
-	// The umask of this process may keep out the user that the server runs as.
+	// With a strict umask the user of the server could not enter the folders.
 	return fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.IsDir() {
 			return err

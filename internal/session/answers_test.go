@@ -11,8 +11,8 @@ import (
 	"github.com/reiestr/reiestr/internal/session"
 )
 
-// answering is a server that refuses every session with an error, or answers the check of each with the columns, in
-// their order. It answers the URL that leads to it.
+// answering starts a fake server and returns its URL. The server refuses every session with the refusal, or, if that is
+// nil, answers every query with one row of the columns.
 func answering(t *testing.T, refusal *pgproto3.ErrorResponse, columns ...string) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -75,7 +75,7 @@ func answer(conn net.Conn, refusal *pgproto3.ErrorResponse, columns []string) {
 	}
 }
 
-func TestWhatAServerMayAnswer(t *testing.T) {
+func TestFaultForEachAnswerOfAServer(t *testing.T) {
 	t.Parallel()
 	settings := slices.Repeat([]string{"?"}, len(app.AllSettings()))
 	fit := []string{"7", "170000", "d", "UTF8", "f", "reiestr_app", "origin", "0"}
@@ -112,7 +112,7 @@ func TestWhatAServerMayAnswer(t *testing.T) {
 	}
 }
 
-// Where the hosts of a URL fail for different reasons, each reason is told.
+// TestHostsWithDifferentReasons: if the hosts of a URL fail for different reasons, the error contains each reason.
 func TestHostsWithDifferentReasons(t *testing.T) {
 	t.Parallel()
 	host := func(address string) string {

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Fault is a session that the program does not work with: one line says why, and what to do.
+// Fault is the error for a session that the program refuses. Its text is one line that says why, and what to do.
 type Fault struct{ text string }
 
 func (f *Fault) Error() string { return f.text }
@@ -22,8 +22,9 @@ var (
 		"or name all servers (postgres://login@host1:5432,host2:5432/database)")
 )
 
-// Explain answers the Fault behind an error of a connection attempt, alone: without the attempts at the same host that
-// failed by the way. Where several hosts have different reasons, and where there is no Fault, the error stays as it is.
+// Explain returns the Fault that caused an error of a connection attempt. The driver's error also lists other failed
+// attempts at the same host (with and without TLS); Explain leaves them out. It returns err itself if there is no
+// Fault, or if several hosts failed for different reasons.
 func Explain(err error) error {
 	var connecting *pgconn.ConnectError
 	if !errors.As(err, &connecting) {
@@ -46,7 +47,7 @@ func Explain(err error) error {
 	return found
 }
 
-// attempts are the errors of the hosts of a URL, in their order.
+// attempts returns the errors of all attempts, in their order.
 func attempts(err error) []error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
@@ -63,7 +64,7 @@ func severalHosts(c *pgconn.Config) bool {
 	return false
 }
 
-// faultOf answers what a failed attempt says about the session; nil: nothing.
+// faultOf returns the Fault that a failed attempt shows; nil if it shows none.
 func faultOf(err error, c *pgconn.Config) *Fault {
 	var fault *Fault
 	if errors.As(err, &fault) {
@@ -76,14 +77,15 @@ func faultOf(err error, c *pgconn.Config) *Fault {
 	role := c.RuntimeParams["role"]
 	aboutRole := role != "" && strings.Contains(refused.Message, `"`+role+`"`)
 	switch {
-	case refused.Code == "08P01" && strings.Contains(refused.Message, "startup parameter"): // PgBouncer's words
+	case refused.Code == "08P01" && strings.Contains(refused.Message, "startup parameter"): // the text is PgBouncer's
 		return errPooler
 	case refused.Code == "42501" && aboutRole:
 		return faultf("login %q may not become %s: GRANT %s TO that login, or run `reiestr migrate up` as a login that "+
 			"may create roles", c.User, role, role)
-	case aboutRole: // it is not there, or not of this server
+	case aboutRole: // the role does not exist on this server
 		return faultf("role %s does not exist: run `reiestr migrate up`", role)
-	case refused.Code == "42704": // undefined_object: a setting. Its name could be a piece of a password.
+	case refused.Code == "42704": // undefined_object: a setting
+		// The text does not show the name of the setting, which could be a piece of a password.
 		return faultf("the server does not know a setting that the database URL or PGOPTIONS names, or is older than "+
 			"PostgreSQL %d", oldestVersion/10000)
 	}

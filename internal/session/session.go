@@ -1,9 +1,10 @@
-// Package session opens sessions of PostgreSQL and makes sure that each is what the program relies on, whatever the
-// defaults of server, database and login are, and whatever stands between. It knows no table.
+// Package session configures sessions of PostgreSQL, and checks that each has the properties on which the program
+// relies. The defaults of server, database and login do not matter, and a pooler in between is detected. The package
+// knows no table.
 //
-// What can be set is sent as a start-up parameter. PostgreSQL gives such a parameter precedence over ALTER SYSTEM,
-// ALTER DATABASE and ALTER ROLE. Then one query asks the server what is really in force, once for each new connection,
-// and a session that is not as wanted is closed. See docs/decisions/0022-what-a-session-relies-on.md.
+// Settings are sent as start-up parameters. PostgreSQL gives them precedence over ALTER SYSTEM, ALTER DATABASE and
+// ALTER ROLE. Then, once for each new connection, one query reads the values that are in force. A session with other
+// values is closed. See docs/decisions/0022-what-a-session-relies-on.md.
 package session
 
 import (
@@ -23,20 +24,23 @@ import (
 const (
 	// oldestVersion is server_version_num of the oldest server that the program works with.
 	oldestVersion = 150000
-	// encoding is that of the database and of what travels: Go's strings are UTF-8.
+	// encoding is the encoding of the database and of the connection, because Go's strings are UTF-8.
 	encoding = "UTF8"
-	// connectTimeout bounds the attempt to open a connection to one host, where the URL does not say it.
+	// connectTimeout bounds the attempt to connect to one host. connect_timeout in the URL takes precedence.
 	connectTimeout = 10 * time.Second
-	// statementCache is how many prepared statements a connection keeps. The program has fewer.
+	// statementCache is the number of prepared statements that a connection keeps. It is larger than the number of
+	// statements of the program.
 	statementCache = 512
 )
 
-// everySession are the settings that the program's statements or its driver depend on, as SHOW writes them.
+// everySession holds the settings on which the program's statements or its driver depend. The values are written as
+// SHOW writes them.
 var everySession = map[string]string{
 	"client_encoding": encoding,
-	// Names in statements are qualified: what a schema of the search path holds cannot take their place.
+	// Names in statements are qualified with their schema. An empty path makes sure that no object of another schema is
+	// used instead.
 	"search_path": "",
-	// How values become text and text becomes values. Not all of them travel in binary form.
+	// The text form of values. Not all values are sent in binary form.
 	"TimeZone":                    "UTC",
 	"DateStyle":                   "ISO, MDY",
 	"IntervalStyle":               "postgres",
@@ -45,25 +49,25 @@ var everySession = map[string]string{
 	"standard_conforming_strings": "on",
 	"array_nulls":                 "on",
 	"transform_null_equals":       "off",
-	// A statement that fails undoes its transaction and not more.
+	// A failed statement rolls back its transaction and does not end the session.
 	"exit_on_error": "off",
-	// What is committed is seen, can be written, and lasts.
+	// A statement sees what is committed, may write, and its commit is durable.
 	"default_transaction_isolation": "read committed",
 	"default_transaction_read_only": "off",
 	"synchronous_commit":            "on",
-	// A connection of the pool may rest.
+	// A connection of the pool may be idle for any time.
 	"idle_session_timeout": "0",
 }
 
-// Wanted is what a session has to be.
+// Wanted describes the sessions that the program needs.
 type Wanted struct {
 	Name     string            // application_name, shown in pg_stat_activity
-	Role     string            // the role that the session takes on; "": none, the login stays what it is
-	Settings map[string]string // beside those of every session; values as SHOW writes them
+	Role     string            // the role that the session changes to; "": the session keeps the role of the login
+	Settings map[string]string // in addition to everySession; values as SHOW writes them
 }
 
-// Configure reads a database URL, and has every connection that is opened by the answer set and checked. Of several
-// hosts the first that passes the check is taken: the primary.
+// Configure reads a database URL, and returns a configuration with which every new connection gets these settings and
+// is checked. If the URL names several hosts, the first one that passes the check is used: the primary.
 func (w Wanted) Configure(url string) (*pgxpool.Config, error) {
 	config, err := parse(url)
 	if err != nil {
@@ -73,10 +77,11 @@ func (w Wanted) Configure(url string) (*pgxpool.Config, error) {
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = connectTimeout
 	}
-	// The URL says where the database is, and not how the program talks to it.
+	// Parameters of the URL must not change how the driver sends statements.
 	c.DefaultQueryExecMode, c.StatementCacheCapacity = pgx.QueryExecModeCacheStatement, statementCache
 	settings := w.settings()
-	// The server does not distinguish cases, and takes the last of two equal names.
+	// To the server, names that differ only in case are equal, and the last of two equal names counts. So those of the URL
+	// are removed.
 	maps.DeleteFunc(c.RuntimeParams, func(name, _ string) bool {
 		for own := range settings {
 			if strings.EqualFold(name, own) {
@@ -89,7 +94,7 @@ func (w Wanted) Configure(url string) (*pgxpool.Config, error) {
 	if w.Role != "" {
 		c.RuntimeParams["role"] = w.Role
 	}
-	// It takes the place of target_session_attrs, which could ask for less than this.
+	// The check replaces target_session_attrs, which may demand less.
 	c.ValidateConnect = w.Check
 	return config, nil
 }
@@ -101,7 +106,7 @@ func (w Wanted) settings() map[string]string {
 	return all
 }
 
-// Columns of the question that a new session is asked. The settings follow.
+// Columns of the result of checkSession. The columns of the settings follow.
 const (
 	backendPID = iota
 	serverVersion
@@ -114,21 +119,21 @@ const (
 	firstSetting
 )
 
-// question is one query that answers all that is checked. A server before 17 does not know transaction_timeout, so it
-// cannot be a parameter of the start: it is set here.
-const question = `SELECT /* CheckSession */
+// checkSession is the query that reads everything that Check compares. It also sets transaction_timeout: servers before
+// 17 do not know this setting and would refuse it as a start-up parameter.
+const checkSession = `SELECT /* CheckSession */
 	pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num'),
 	pg_catalog.current_database(), pg_catalog.current_setting('server_encoding'),
 	pg_catalog.pg_is_in_recovery(), current_user, pg_catalog.current_setting('session_replication_role'),
 	CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 170000
 		THEN pg_catalog.set_config('transaction_timeout', '0', false) END`
 
-// Check asks the server whether a session is as wanted. Error: *Fault.
+// Check compares a session with w. Error: *Fault, or the error of the query.
 func (w Wanted) Check(ctx context.Context, conn *pgconn.PgConn) error {
 	settings := w.settings()
 	names := slices.Sorted(maps.Keys(settings))
 	var sql strings.Builder
-	sql.WriteString(question)
+	sql.WriteString(checkSession)
 	for _, name := range names {
 		fmt.Fprintf(&sql, ", pg_catalog.current_setting('%s', true)", name)
 	}
@@ -148,7 +153,7 @@ func (w Wanted) Check(ctx context.Context, conn *pgconn.PgConn) error {
 		return err
 	}
 	switch {
-	// A pooler makes up the key by which its client may cancel a statement, and the process id is a part of that.
+	// A pooler gives its client a cancellation key of its own, and the process id is a part of the key.
 	case got[backendPID] != strconv.FormatUint(uint64(conn.PID()), 10):
 		return errPooler
 	case version < oldestVersion:
@@ -174,7 +179,7 @@ func (w Wanted) Check(ctx context.Context, conn *pgconn.PgConn) error {
 	return nil
 }
 
-// Duration writes a time as SHOW does: in the largest unit that needs no fraction.
+// Duration writes a duration as SHOW does: in the largest unit that needs no fraction.
 func Duration(d time.Duration) string {
 	for _, unit := range []struct {
 		length time.Duration

@@ -20,7 +20,7 @@ import (
 	"github.com/reiestr/reiestr/internal/session"
 )
 
-// app is what the sessions of the service are.
+// app describes the sessions of the service.
 var app = session.Wanted{Name: "test", Role: "reiestr_app", Settings: map[string]string{
 	"statement_timeout": "10s", "lock_timeout": "5s", "plan_cache_mode": "force_generic_plan",
 }}
@@ -47,7 +47,7 @@ func mustOpen(t *testing.T, w session.Wanted, address string) *pgx.Conn {
 	return conn
 }
 
-// login opens a session that is as the server's defaults want it, with all rights.
+// login opens a session with the defaults of the server and the rights of the login.
 func login(t *testing.T, address string) *pgx.Conn {
 	t.Helper()
 	conn, err := testdb.Connect(t.Context(), address)
@@ -70,11 +70,11 @@ func wantFault(t *testing.T, err error, text string) {
 	var fault *session.Fault
 	if !errors.As(err, &fault) || err != error(fault) || !strings.Contains(err.Error(), text) ||
 		strings.Contains(err.Error(), "\n") {
-		t.Errorf("the error is %q (%T), and not one line that says %q", err, err, text)
+		t.Errorf("the error is %q (%T), want a Fault of one line that contains %q", err, err, text)
 	}
 }
 
-// hostile are defaults of a database under which statements or the driver would do something else.
+// hostile holds defaults of a database that would change the effect of statements or of the driver.
 var hostile = map[string]string{
 	"client_encoding": "WIN1251", "search_path": "pg_temp", "timezone": "Pacific/Auckland", "datestyle": "German, DMY",
 	"intervalstyle": "sql_standard", "bytea_output": "escape", "extra_float_digits": "-5",
@@ -124,12 +124,12 @@ func TestSessionUnderHostileDefaults(t *testing.T) {
 			want = "0"
 		}
 		if inForce != nil && *inForce != want {
-			t.Errorf("%s is %q and not %q", name, *inForce, want)
+			t.Errorf("%s is %q, want %q", name, *inForce, want)
 		}
 	}
 }
 
-// A database in another encoding refuses what it cannot hold, or keeps bytes that are no text.
+// TestDatabaseOfAnotherEncodingIsRefused: such a database refuses some characters, or stores bytes that are no text.
 func TestDatabaseOfAnotherEncodingIsRefused(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
@@ -158,7 +158,7 @@ func TestSessionWithoutTriggersIsRefused(t *testing.T) {
 	wantFault(t, err, "session_replication_role is replica")
 }
 
-// A session that has been changed after its start is found out by the same check: one setting at a time.
+// TestCheckSeesEachSetting changes one setting of a session at a time. The check notices each change.
 func TestCheckSeesEachSetting(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
@@ -170,7 +170,7 @@ func TestCheckSeesEachSetting(t *testing.T) {
 		value := hostile[strings.ToLower(name)]
 		exec(t, conn, fmt.Sprintf("SET %s = '%s'", name, value))
 		wantFault(t, app.Check(t.Context(), conn.PgConn()), fmt.Sprintf("setting %s of a session is", name))
-		exec(t, conn, "RESET "+name) // to what was sent at the start
+		exec(t, conn, "RESET "+name) // back to the start-up parameter
 		if err := app.Check(t.Context(), conn.PgConn()); err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +221,7 @@ func TestStandbyIsRefusedAndThePrimaryFound(t *testing.T) {
 	wantFault(t, err, "the server is a standby")
 }
 
-// parameters are what a session sends at its start.
+// parameters returns the names of the start-up parameters of a session.
 func parameters(w session.Wanted) []string {
 	return append(slices.Collect(maps.Keys(w.AllSettings())), "role")
 }
@@ -237,7 +237,8 @@ func TestPoolerIsRefused(t *testing.T) {
 	}
 }
 
-// The URL of a pooler that lets everything through still leads to a session that is not the client's own.
+// TestPoolerIsRefusedForTheLoginToo: a pooler that accepts all start-up parameters is refused too, also for a session
+// without a role.
 func TestPoolerIsRefusedForTheLoginToo(t *testing.T) {
 	t.Parallel()
 	w := session.Wanted{Name: "test"}
@@ -245,7 +246,7 @@ func TestPoolerIsRefusedForTheLoginToo(t *testing.T) {
 	wantFault(t, err, session.ErrPooler.Error())
 }
 
-// Of two parameters whose names differ in case the server would take either.
+// TestURLDoesNotOverruleASetting: the name of a parameter in the URL may differ in case from that of a setting.
 func TestURLDoesNotOverruleASetting(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
@@ -278,7 +279,7 @@ func TestURLDoesNotOverruleASetting(t *testing.T) {
 	}
 }
 
-func TestRoleThatIsNotThere(t *testing.T) {
+func TestMissingRole(t *testing.T) {
 	t.Parallel()
 	w := app
 	w.Role = "reiestr_nobody"
@@ -292,7 +293,7 @@ func TestUnknownSettingInTheURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.RawQuery = strings.TrimPrefix(u.RawQuery+"&ecret=1", "&") // what a password with & and = leaves behind
+	u.RawQuery = strings.TrimPrefix(u.RawQuery+"&ecret=1", "&") // as if the password held an unescaped & and =
 	_, err = open(t, app, u.String())
 	wantFault(t, err, "does not know a setting")
 	if strings.Contains(err.Error(), "ecret") {
@@ -300,7 +301,7 @@ func TestUnknownSettingInTheURL(t *testing.T) {
 	}
 }
 
-// A session costs one round trip more than its start, and the check is far below what the start costs.
+// TestCheckIsCheap: the check is one round trip, far cheaper than the start of a session.
 func TestCheckIsCheap(t *testing.T) {
 	t.Parallel()
 	conn := mustOpen(t, app, testdb.New(t).URL)
@@ -324,8 +325,8 @@ func TestCheckIsCheap(t *testing.T) {
 	}
 }
 
-// leftAlone are the settings that a server, a database or a login may have of its own, and why: patterns of categories
-// or names in pg_settings.
+// leftAlone lists the settings that the program neither sends nor checks, and why. The patterns match categories or
+// names in pg_settings.
 var leftAlone = []struct{ why, pattern string }{
 	{"costs and plans are the DBA's", `Query Tuning.*|Resource Usage.*|Autovacuum|Vacuuming|vacuum_.*`},
 	{"what is logged, counted and shown", `Reporting and Logging.*|Statistics.*|Process Title|log_.*`},
@@ -333,7 +334,7 @@ var leftAlone = []struct{ why, pattern string }{
 	{"for repair and development", `Developer Options|restrict_nonsystem_relation_kind`},
 	{"where and how things are stored", `default_table_access_method|default_tablespace|temp_tablespaces|` +
 		`default_toast_compression|file_copy_method|wal_\w+|track_wal_io_timing`},
-	{"when the server writes, looks and gives up", `commit_delay|commit_siblings|deadlock_timeout|tcp_\w+|` +
+	{"timing of the server", `commit_delay|commit_siblings|deadlock_timeout|tcp_\w+|` +
 		`client_connection_check_interval|ssl_renegotiation_limit|synchronize_seqscans|createrole_self_grant|event_triggers`},
 	{"no statement uses numbers by locale, text search, XML", `lc_\w+|default_text_search_config|xml\w+|` +
 		`icu_validation_level`},
@@ -344,19 +345,19 @@ var leftAlone = []struct{ why, pattern string }{
 		`client_min_messages|check_function_bodies|quote_all_identifiers`},
 	{"libraries are the DBA's", `dynamic_library_path|local_preload_libraries|session_preload_libraries|` +
 		`extension_control_path|extension_destdir|output_plugin_libraries`},
-	{"each transaction says it", `transaction_isolation|transaction_read_only|transaction_deferrable|` +
+	{"set by each transaction", `transaction_isolation|transaction_read_only|transaction_deferrable|` +
 		`default_transaction_deferrable`},
-	{"a check of its own, as only a superuser may set it", `session_replication_role`},
+	{"checked in another way, because only a superuser may set it", `session_replication_role`},
 	{"set at the start in another way", `transaction_timeout|role|session_authorization`},
 	{"random numbers", `seed`},
 }
 
-// Each setting that a database, a login or an owner of the server can change for a session is decided on: sent and
-// checked, or left alone for a reason.
+// TestEverySettingOfASessionIsDecided: each setting that can be changed for a session is either sent and checked, or
+// listed in leftAlone.
 func TestEverySettingOfASessionIsDecided(t *testing.T) {
 	t.Parallel()
 	conn := login(t, testdb.New(t).URL)
-	sent := map[string]bool{"idle_in_transaction_session_timeout": true} // by all that open sessions
+	sent := map[string]bool{"idle_in_transaction_session_timeout": true} // every Wanted of the program sends it
 	for name := range app.AllSettings() {
 		sent[strings.ToLower(name)] = true
 	}
@@ -374,7 +375,7 @@ func TestEverySettingOfASessionIsDecided(t *testing.T) {
 			decided = decided || pattern.MatchString(category) || pattern.MatchString(name)
 		}
 		if !decided {
-			t.Errorf("nothing is said of setting %s (%s)", name, category)
+			t.Errorf("setting %s (%s) is neither sent nor in leftAlone", name, category)
 		}
 		return nil
 	})

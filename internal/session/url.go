@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// No error of this file quotes the URL: nobody can tell which part of a malformed one is the password.
+// No error of this file quotes the URL: in a malformed URL it is not known which part is the password.
 var (
 	errNoURL = errors.New("the database URL is not one of PostgreSQL: write " +
 		"postgres://login:password@host:5432/database, or with several hosts " +
@@ -25,7 +25,7 @@ var (
 )
 
 // parse reads a PostgreSQL URL or libpq's keywords (host=… dbname=…), with the parameters of the pool (pool_max_conns).
-// What it leaves out, the environment says (PGPASSWORD, PGSSLMODE, PGSERVICE, …), as for psql.
+// Variables of the environment (PGPASSWORD, PGSSLMODE, PGSERVICE, …) complete it, as for psql.
 func parse(url string) (*pgxpool.Config, error) {
 	url = strings.TrimSpace(url)
 	rest, isURL := strings.CutPrefix(url, "postgres://")
@@ -34,8 +34,8 @@ func parse(url string) (*pgxpool.Config, error) {
 	}
 	switch {
 	case isURL:
-		// An @ behind the host is a piece of a password that holds / ? or #. The driver would take it for a database's
-		// name, which errors show.
+		// An @ behind the host means that the password holds / ? or #. The driver would take the rest of the password for the
+		// name of the database, and errors show this name.
 		if end := strings.IndexAny(rest, "/?#"); end >= 0 && strings.Contains(rest[end:], "@") {
 			return nil, errEscape
 		}
@@ -55,7 +55,7 @@ func parse(url string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// withoutSecrets answers what the driver does not like about a URL, without the URL and without pieces of it.
+// withoutSecrets makes an error that says what is wrong with the URL, without the URL and without pieces of it.
 func withoutSecrets(err error) error {
 	var parsing *pgconn.ParseConfigError
 	if !errors.As(err, &parsing) {
@@ -69,14 +69,14 @@ func withoutSecrets(err error) error {
 		cause = inner.Error()
 		reason = strings.TrimSuffix(reason, " ("+cause+")")
 	}
-	reason, _, _ = strings.Cut(reason, ":") // behind the colon stands a value
+	reason, _, _ = strings.Cut(reason, ":") // a value follows the colon, perhaps a secret
 	switch reason {
 	case "failed to parse as URL", "invalid port":
 		return errEscape
 	case "failed to parse as keyword/value":
 		return errors.New("the database URL cannot be read: it is neither a URL (postgres://…) nor keywords like " +
 			"host=… dbname=… user=…; put values with spaces in quotes ('…')")
-	case "failed to read service", "failed to configure TLS": // the cause names a file or a service
+	case "failed to read service", "failed to configure TLS": // this cause is no secret: it names a file or a service
 		reason += ": " + cause
 	}
 	return fmt.Errorf("the database URL, or a PG… variable of the environment, is not understood: %s", reason)

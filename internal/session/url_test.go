@@ -37,8 +37,8 @@ func TestURLOfSomethingElse(t *testing.T) {
 	}
 }
 
-// The passwords hold everything that confuses a reader of URLs. No piece of one is shown, whether the URL can be read
-// or not, and whether a server is there or not.
+// TestNoErrorShowsAPassword: the passwords hold all characters that are special in URLs. No error shows a piece of a
+// password, whether the URL can be read or not.
 func TestNoErrorShowsAPassword(t *testing.T) {
 	t.Parallel()
 	const before, after = "S3CR", "TPW5"
@@ -67,7 +67,7 @@ func TestNoErrorShowsAPassword(t *testing.T) {
 			`"postgres://u:` + password + `@127.0.0.1:1/d"`,
 		} {
 			if address == "postgres://u:S3CR@h/TPW5" {
-				continue // it is a whole URL: of the host h and the database TPW5
+				continue // this is a valid URL of another host: h, with the database TPW5
 			}
 			config, err := app.Configure(address)
 			if err == nil && strings.HasPrefix(address, "postgres://"+password) {
@@ -85,7 +85,7 @@ func TestNoErrorShowsAPassword(t *testing.T) {
 				refused++
 			}
 			if err == nil {
-				t.Fatalf("%q leads somewhere", address)
+				t.Fatalf("%q: the connection succeeds", address)
 			}
 			if text := err.Error(); strings.Contains(text, before) || strings.Contains(text, after) {
 				t.Errorf("%q: the error shows a piece of the password: %s", address, text)
@@ -116,7 +116,7 @@ func TestReasonOfAURLThatIsNotUnderstood(t *testing.T) {
 	} {
 		_, err := app.Configure(address)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), address) {
-			t.Errorf("%s: %v, which does not say %q", address, err, want)
+			t.Errorf("%s: %v, want an error with %q", address, err, want)
 		}
 	}
 }

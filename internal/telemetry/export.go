@@ -15,9 +15,9 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// Export makes a provider that sends traces by OTLP over HTTP, as the standard OTEL_* variables say: endpoint, headers,
-// sampler, resource. Nil: no endpoint is given, or the variables switch tracing off. It needs no collector to be up.
-// Shutdown sends the rest.
+// Export makes a provider that sends traces by OTLP over HTTP. The standard OTEL_* variables set endpoint, headers,
+// sampler and resource. The provider is nil if no endpoint is set or the variables switch tracing off. The collector
+// need not be reachable at the start. Shutdown sends the remaining traces.
 func Export(ctx context.Context, log *slog.Logger, version string) (*sdktrace.TracerProvider, error) {
 	endpoint := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
 	if endpoint == "" || os.Getenv("OTEL_TRACES_EXPORTER") == "none" || strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"),

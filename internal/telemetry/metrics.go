@@ -17,12 +17,12 @@ import (
 )
 
 const (
-	queueKept    = time.Second     // for so long all scrapes get the same numbers of the queue
-	queueTimeout = 2 * time.Second // of the query that reads them
+	queueKept    = time.Second     // all scrapes within this time share one measurement of the queue
+	queueTimeout = 2 * time.Second // of the query that measures the queue
 )
 
-// metrics are explained in docs/metrics.md; a test compares. Labels come from closed sets only: operations, codes,
-// rules, names.
+// metrics are explained in docs/metrics.md, and a test compares both. Values of labels come from fixed sets only
+// (operations, codes, rules, names), so that the number of time series is bounded.
 type metrics struct {
 	requests     *prometheus.HistogramVec
 	refusals     *prometheus.CounterVec
@@ -44,7 +44,7 @@ func newMetrics(r *prometheus.Registry) metrics {
 			Help: "Time of database transactions with all their tries, by name and outcome.", Buckets: seconds},
 			[]string{"transaction", "outcome"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_transaction_retries_total",
-			Help: "Transactions run again because the database had undone them."}, []string{"transaction"}),
+			Help: "Repetitions of transactions that the database rolled back."}, []string{"transaction"}),
 		jobs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_jobs_ended_total",
 			Help: "Jobs that workers of this process ended, by action, state and the rule that refused."},
 			[]string{"action", "status", "refusal"}),
@@ -52,7 +52,7 @@ func newMetrics(r *prometheus.Registry) metrics {
 			Help: "Jobs that a worker's transaction claimed, by outcome.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100}},
 			[]string{"outcome"}),
 		pruned: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_pruned_rows_total",
-			Help: "Rows that this process removed as their time was over, by kind."}, []string{"kind"}),
+			Help: "Rows past their retention that this process removed, by kind."}, []string{"kind"}),
 	}
 	r.MustRegister(m.requests, m.refusals, m.transactions, m.retries, m.jobs, m.batches, m.pruned,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -89,7 +89,7 @@ func (m metrics) batch(runs []db.JobRun, err error) {
 	}
 }
 
-// outcome of a transaction: what it says about the database, not about who asked.
+// outcome returns the label for the end of a transaction.
 func outcome(err error) string {
 	var refusal db.Refusal
 	switch {
@@ -105,34 +105,38 @@ func outcome(err error) string {
 	return "failed"
 }
 
-// Metrics is the handler of GET /metrics. It reads the pool of d at each scrape, and the queue once a second at most:
-// the handler needs no token, and counting the queue reads up to 100000 rows.
+// Metrics returns the handler of GET /metrics. It reads the state of the pool at each scrape, but measures the queue at
+// most once a second, because the handler needs no token and the measurement reads up to 100000 rows.
 func (t *Telemetry) Metrics(d *db.DB) http.Handler {
 	t.registry.MustRegister(database{d, recent.New(queueKept, queueTimeout, d.Jobs.Queue)})
 	return promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }
 
-// database collects what is not counted as it happens but read at a scrape.
+// database collects the metrics that are read at a scrape: those of the queue, the pool and the waiters.
 type database struct {
 	db    *db.DB
 	queue *recent.Answer[db.Queue]
 }
 
 var (
-	queueJobs = prometheus.NewDesc("reiestr_queue_jobs", "Pending jobs of the whole database, counted to 100000.", nil,
-		nil)
-	queueOldest = prometheus.NewDesc("reiestr_queue_oldest_seconds", "Age of the oldest pending job; 0 if there is none.",
-		nil, nil)
-	poolConns = prometheus.NewDesc("reiestr_pool_connections", "Connections of this process to the database, by state.",
-		[]string{"state"}, nil)
-	poolMost   = prometheus.NewDesc("reiestr_pool_connections_max", "Connections that this process may open.", nil, nil)
-	poolWaits  = prometheus.NewDesc("reiestr_pool_waits_total", "Times that a connection had to be waited for.", nil, nil)
-	rowWaiters = prometheus.NewDesc("reiestr_lock_waiters", "Commands of this process that wait for held rows.", nil, nil)
-	rowMost    = prometheus.NewDesc("reiestr_lock_waiters_max", "Commands of this process that may wait for held rows.",
-		nil, nil)
+	queueJobs = prometheus.NewDesc("reiestr_queue_jobs",
+		"Pending jobs of the whole database, counted to 100000.", nil, nil)
+	queueOldest = prometheus.NewDesc("reiestr_queue_oldest_seconds",
+		"Age of the oldest pending job; 0 if there is none.", nil, nil)
+	poolConns = prometheus.NewDesc("reiestr_pool_connections",
+		"Connections of this process to the database, by state.", []string{"state"}, nil)
+	poolMost = prometheus.NewDesc("reiestr_pool_connections_max",
+		"Connections that this process may open.", nil, nil)
+	poolWaits = prometheus.NewDesc("reiestr_pool_waits_total",
+		"Times that a command had to wait for a connection.", nil, nil)
+	poolWaited = prometheus.NewDesc("reiestr_pool_wait_seconds_total",
+		"Time spent waiting for connections.", nil, nil)
+	rowWaiters = prometheus.NewDesc("reiestr_lock_waiters",
+		"Commands of this process that wait for locked rows.", nil, nil)
+	rowMost = prometheus.NewDesc("reiestr_lock_waiters_max",
+		"Commands of this process that may wait for locked rows.", nil, nil)
 	crowded = prometheus.NewDesc("reiestr_commands_crowded_total",
-		"Commands refused at once, as too many waited already.", nil, nil)
-	poolWaited = prometheus.NewDesc("reiestr_pool_wait_seconds_total", "Time spent waiting for connections.", nil, nil)
+		"Commands refused at once because too many were waiting for locked rows.", nil, nil)
 )
 
 func (database) Describe(out chan<- *prometheus.Desc) {
@@ -142,7 +146,7 @@ func (database) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect leaves the queue out when the database does not answer: no value is better than a wrong one.
+// Collect omits the metrics of the queue when the database does not answer: no value is better than a wrong one.
 func (d database) Collect(out chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
@@ -158,7 +162,7 @@ func (d database) Collect(out chan<- prometheus.Metric) {
 	gauge(rowMost, float64(most))
 	out <- prometheus.MustNewConstMetric(crowded, prometheus.CounterValue, float64(refused))
 
-	if queue, err := d.queue.Get(context.Background()); err == nil { // waits for queueTimeout at most
+	if queue, err := d.queue.Get(context.Background()); err == nil { // waits at most queueTimeout
 		gauge(queueJobs, float64(queue.Pending))
 		gauge(queueOldest, queue.Oldest.Seconds())
 	}

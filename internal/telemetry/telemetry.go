@@ -1,5 +1,5 @@
-// Package telemetry turns what the service does into metrics, traces and log lines about jobs. It is the observer that
-// packages api and db tell of their work; neither of them knows what becomes of it.
+// Package telemetry makes metrics, traces and log lines about jobs. Packages api and db report their work to it through
+// types of their own, and do not import it.
 package telemetry
 
 import (
@@ -25,10 +25,11 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// propagator reads and writes the W3C traceparent, and no baggage: callers' notes are nothing to pass on.
+// propagator reads and writes the W3C traceparent. It ignores baggage, because callers' data must not reach other
+// systems.
 var propagator = propagation.TraceContext{}
 
-// Telemetry is the observer of one process. It is safe for concurrent use.
+// Telemetry observes one process. It is safe for concurrent use.
 type Telemetry struct {
 	log      *slog.Logger
 	provider trace.TracerProvider
@@ -37,7 +38,7 @@ type Telemetry struct {
 	registry *prometheus.Registry
 }
 
-// New makes an observer. Without a provider (nil) nothing is traced.
+// New makes a Telemetry. If provider is nil, nothing is traced.
 func New(log *slog.Logger, provider trace.TracerProvider) *Telemetry {
 	if provider == nil {
 		provider = noop.NewTracerProvider()
@@ -48,8 +49,8 @@ func New(log *slog.Logger, provider trace.TracerProvider) *Telemetry {
 	return t
 }
 
-// Tracer makes a span of each statement that is part of a trace: its name and its text, never its parameters. Nil:
-// nothing is traced.
+// Tracer returns a tracer that makes a span for each statement within a trace. The span has the name and the text of
+// the statement, never its parameters. The tracer is nil if nothing is traced.
 func (t *Telemetry) Tracer() pgx.QueryTracer {
 	if _, off := t.provider.(noop.TracerProvider); off {
 		return nil
@@ -59,7 +60,7 @@ func (t *Telemetry) Tracer() pgx.QueryTracer {
 		otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithSpanNameCtxFunc(statementName))
 }
 
-// statementName is the name that package db has written into a statement, else its first word.
+// statementName returns the name in the comment of a statement (SELECT /* Name */ …), or else its first word.
 func statementName(ctx context.Context, sql string) string {
 	if _, behind, traced := strings.Cut(sql, "*/;"); traced {
 		sql = behind
@@ -70,7 +71,7 @@ func statementName(ctx context.Context, sql string) string {
 	return otelpgx.SQLOperationName(ctx, sql)
 }
 
-// Handler makes a span of each request, as a part of the caller's trace if the caller has one.
+// Handler makes a span for each request. If the request has a traceparent, the span belongs to the caller's trace.
 func (t *Telemetry) Handler(next http.Handler) http.Handler {
 	if _, off := t.provider.(noop.TracerProvider); off {
 		return next
@@ -87,7 +88,8 @@ func (t *Telemetry) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// Answered counts an answer, and names the span of its request by route: the path itself holds ids of patients.
+// Answered counts an answer, and names the span of the request after its route. The path is not recorded, because it
+// holds ids of patients.
 func (t *Telemetry) Answered(ctx context.Context, a rest.Answered) {
 	t.metrics.answered(a)
 	span := trace.SpanFromContext(ctx)
@@ -104,7 +106,7 @@ func (t *Telemetry) Answered(ctx context.Context, a rest.Answered) {
 	}
 }
 
-// Transaction makes a span of a transaction that is part of a trace, and counts it.
+// Transaction counts a transaction, and makes a span for it if ctx has one.
 func (t *Telemetry) Transaction(ctx context.Context, name string) (context.Context, func(int, error)) {
 	start := time.Now()
 	span := trace.SpanFromContext(ctx)
@@ -120,7 +122,7 @@ func (t *Telemetry) Transaction(ctx context.Context, name string) (context.Conte
 	}
 }
 
-// Trace is the traceparent of the request.
+// Trace returns the traceparent of the request; empty without a trace.
 func (t *Telemetry) Trace(ctx context.Context) string {
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		return ""
@@ -130,13 +132,14 @@ func (t *Telemetry) Trace(ctx context.Context) string {
 	return carrier.Get("traceparent")
 }
 
-// Pruned counts rows that were removed.
+// Pruned counts rows that were removed because their retention was over.
 func (t *Telemetry) Pruned(kind string, rows int64) {
 	t.metrics.pruned.WithLabelValues(kind).Add(float64(rows))
 }
 
-// Jobs makes a span of each job, as a part of the trace of its acceptance, from its claim to its commit. The statements
-// of a batch are shown in the trace of its first job, to which the others are linked.
+// Jobs makes a span for each job of a batch, from the claim to the commit. The span belongs to the trace of the request
+// that was accepted. The statements of the batch belong to the span of its first traced job; the spans of the other
+// jobs have a link to that span.
 func (t *Telemetry) Jobs(ctx context.Context, runs []db.JobRun) (context.Context, func(error)) {
 	start := time.Now()
 	spans := make([]trace.Span, len(runs))
@@ -167,7 +170,7 @@ func (t *Telemetry) Jobs(ctx context.Context, runs []db.JobRun) (context.Context
 		}
 		t.metrics.batch(runs, err)
 		if err != nil {
-			return // the worker tells of it
+			return // the worker logs the error
 		}
 		for _, run := range runs {
 			t.log.LogAttrs(ctx, slog.LevelInfo, "job ended", slog.String("job", run.ID.String()),
@@ -177,7 +180,7 @@ func (t *Telemetry) Jobs(ctx context.Context, runs []db.JobRun) (context.Context
 	}
 }
 
-// end ends a span. A rule that says no is a result and no error. The text of an error stays in the log.
+// end ends a span. A refusal by a rule is a result and not an error. The text of an error is in the log only.
 func end(span trace.Span, err error) {
 	var refusal db.Refusal
 	switch {

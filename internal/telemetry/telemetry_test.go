@@ -36,7 +36,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
 
-// service is the whole service, observed, with one clinic.
+// service is the whole service with its telemetry, and one clinic.
 type service struct {
 	t            testing.TB
 	url          string
@@ -154,7 +154,8 @@ func (s *service) until(what string, is func() bool) {
 	}
 }
 
-// A statement that waits is shown with the trace of its request, if that is sampled.
+// TestStatementsLeadToTheirTrace: a statement of a sampled request carries the traceparent, which pg_stat_activity
+// shows.
 func TestStatementsLeadToTheirTrace(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -203,7 +204,7 @@ func TestStatementsLeadToTheirTrace(t *testing.T) {
 	}
 }
 
-// TestOneTrace: from the PATCH, as a part of the caller's trace, to the commit of its job.
+// TestOneTrace: the request and its job, up to the commit, belong to the caller's trace.
 func TestOneTrace(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -265,7 +266,7 @@ func TestOneTrace(t *testing.T) {
 			t.Errorf("a span holds %s", secret)
 		}
 	}
-	// Nothing is traced that nobody asked for: no root span but those of requests.
+	// Only requests begin traces.
 	for _, span := range s.spans.GetSpans() {
 		if !span.Parent.IsValid() && span.SpanKind != trace.SpanKindServer {
 			t.Errorf("%s is the root of a trace", span.Name)
@@ -300,8 +301,8 @@ func TestSpansTakeNoAddressFromHeaders(t *testing.T) {
 	}
 }
 
-// TestBatchTraces: each job of a batch continues its own trace, and is linked to the first, which shows the statements
-// of all.
+// TestBatchTraces: the span of each job of a batch belongs to the trace of its acceptance. The statements belong to the
+// span of the first job, to which the other spans have a link.
 func TestBatchTraces(t *testing.T) {
 	t.Parallel()
 	spans := tracetest.NewInMemoryExporter()
@@ -350,13 +351,16 @@ func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.Tra
 
 func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// TestScrapesCountTheQueueOnceASecond: scrapes need no token, so that their number must not be the database's.
+// TestScrapesCountTheQueueOnceASecond: scrapes need no token, so many scrapes must not become many queries.
 func TestScrapesCountTheQueueOnceASecond(t *testing.T) {
 	t.Parallel()
 	queries := &counter{text: "MeasureQueue"}
 	app, err := db.Open(t.Context(), db.Config{URL: testdb.New(t).URL, TimeZone: "Europe/Kyiv", Tracer: queries})
 	must(t, err)
 	t.Cleanup(app.Close)
+	_, err = app.Jobs.Queue(t.Context()) // opens a connection, which may take longer than a scrape waits
+	must(t, err)
+	queries.seen.Store(0)
 	handler := telemetry.New(slog.New(slog.DiscardHandler), nil).Metrics(app)
 	start := time.Now()
 	var running sync.WaitGroup
@@ -376,7 +380,7 @@ func TestScrapesCountTheQueueOnceASecond(t *testing.T) {
 	}
 }
 
-// TestMetrics: what a run leaves behind, without a token, and that docs/metrics.md explains every name.
+// TestMetrics: the metrics after some requests and jobs, read without a token. docs/metrics.md explains every name.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -387,7 +391,7 @@ func TestMetrics(t *testing.T) {
 	}
 	s.call("POST", "/api/licenses", `{"type": "MSP", "is_primary": false, "issued_by": "I", "issued_date": "2020-01-01", "active_from_date": "2020-01-01"}`)
 	s.call("GET", "/nothing", "")
-	// A job that waits: its service request is locked.
+	// A pending job: its service request is locked.
 	_, held := s.reserved()
 	holder, err := s.owner.Begin(t.Context())
 	must(t, err)
@@ -434,13 +438,12 @@ func TestMetrics(t *testing.T) {
 	}
 	for _, name := range regexp.MustCompile("`(reiestr_\\w+)`").FindAllStringSubmatch(string(docs), -1) {
 		if !strings.Contains(text, "# TYPE "+name[1]+" ") {
-			t.Errorf("docs/metrics.md explains %s, which there is not", name[1])
+			t.Errorf("docs/metrics.md explains %s, which is not served", name[1])
 		}
 	}
 }
 
-// TestLogIsDiscreet: the log of a mixed run, at its most talkative, tells routes, codes and jobs, and nothing of
-// persons or secrets.
+// TestLogIsDiscreet: at level debug the log shows routes, codes and jobs, but no personal data and no secrets.
 func TestLogIsDiscreet(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -498,7 +501,7 @@ func TestLogIsDiscreet(t *testing.T) {
 	line(`"msg":"request"`, `"code":409`, `"refusal":"processing_status_invalid"`)
 }
 
-// TestExport: traces go to the collector that the standard variables name, and nowhere without one.
+// TestExport: traces are sent to the collector that the standard variables name. Without one there are no traces.
 func TestExport(t *testing.T) {
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SDK_DISABLED",
 		"OTEL_TRACES_EXPORTER"} {
@@ -509,7 +512,7 @@ func TestExport(t *testing.T) {
 		t.Errorf("without a collector: %v %v", provider, err)
 	}
 	if telemetry.New(log, nil).Tracer() != nil {
-		t.Error("statements are watched for nobody")
+		t.Error("there is a tracer although nothing is traced")
 	}
 	received := make(chan string, 1)
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
