@@ -15,8 +15,8 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// held makes the group that is being written wait, so that what comes in meanwhile is the next one: an equal order is
-// being added by a transaction that stays open until release.
+// held makes the next batch wait: a transaction that stays open until release is adding an equal order. Orders that
+// arrive meanwhile form the batch behind it.
 func (h *house) held(t *testing.T) (release func()) {
 	t.Helper()
 	e := newUse()
@@ -36,12 +36,12 @@ func (h *house) held(t *testing.T) (release func()) {
 	}
 }
 
-// untilJoined returns when so many wait for the next group.
+// untilJoined returns when n orders wait for the next batch.
 func untilJoined(t *testing.T, group interface{ Joined() int }, n int) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); group.Joined() != n; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d wait for the next group, want %d", group.Joined(), n)
+			t.Fatalf("%d wait for the next batch, want %d", group.Joined(), n)
 		}
 	}
 }
@@ -51,7 +51,7 @@ func TestAcceptTogether(t *testing.T) {
 	h := newHouse(t)
 	statements := &texts{}
 	h.DB = h.openWith(t, db.Config{Tracer: statements, AsOf: func() time.Time { return noon }})
-	// Of every action and with every kind of answer.
+	// Orders of every action and with every kind of answer.
 	orders := []*errand{newUse(), newUse(), newRelease(), newRelease(), newUse()}
 	orders[1].request.status = "completed"
 	orders[3].isMissing = true
@@ -100,11 +100,11 @@ func TestAcceptTogether(t *testing.T) {
 	}
 }
 
-// TestAcceptBesideAFailure: an order that makes its group fail takes none of the others with it.
+// TestAcceptBesideAFailure: an order that makes its batch fail does not make the other orders fail.
 func TestAcceptBesideAFailure(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	// A value that the type of the column does not take: nothing a caller could send.
+	// A value that does not fit the type of the column. No caller could send it.
 	poisoned := newUse()
 	poisoned.body = map[string]string{"used_by_legal_entity": "\x00"}
 	poisoned.save(t, h)
@@ -133,10 +133,10 @@ func TestAcceptBesideAFailure(t *testing.T) {
 		}
 	}
 	if err := <-rule; !errors.Is(err, db.ServiceRequestInactive) {
-		t.Errorf("the refused one: %v", err)
+		t.Errorf("the refused order: %v", err)
 	}
 	if err := <-fault; sqlState(err) != "22P05" {
-		t.Errorf("the poisoned one: %v", err)
+		t.Errorf("the poisoned order: %v", err)
 	}
 	if n := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE service_request_id <> $1`,
 		poisoned.request.id); n != len(good)+1 {
@@ -144,8 +144,8 @@ func TestAcceptBesideAFailure(t *testing.T) {
 	}
 }
 
-// TestAcceptGivenUp: who goes while waiting for the next group leaves nothing behind; who goes while the group is
-// written hears the outcome.
+// TestAcceptGivenUp: a caller that leaves before its batch begins leaves no job behind. A caller that leaves while its
+// batch is under way gets the outcome.
 func TestAcceptGivenUp(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -161,7 +161,7 @@ func TestAcceptGivenUp(t *testing.T) {
 	}
 	release()
 	if n := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE service_request_id = $1`, early.request.id); n != 0 {
-		t.Errorf("gone early: %d jobs", n)
+		t.Errorf("left before the batch: %d jobs", n)
 	}
 
 	late.save(t, h)
@@ -182,11 +182,11 @@ func TestAcceptGivenUp(t *testing.T) {
 	cancel()
 	exec(t, tx, "rollback")
 	if id := <-outcome; value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE id = $1`, id) != 1 {
-		t.Errorf("gone late: told of job %s, which is not there", id)
+		t.Errorf("left during the batch: job %s was answered, but it does not exist", id)
 	}
 }
 
-// texts remembers the statements that were sent.
+// texts records the statements that were sent.
 type texts struct {
 	mu        sync.Mutex
 	sent      []string
@@ -221,14 +221,14 @@ func (x *texts) forget() {
 	x.sent, x.pipelines = nil, 0
 }
 
-// batches tells how many pipelines were sent.
+// batches counts the pipelines that were sent.
 func (x *texts) batches() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.pipelines
 }
 
-// count tells how many of the statements were queries of a name that begins so.
+// count counts the statements of queries whose name begins with a prefix.
 func (x *texts) count(name string) (n int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -254,9 +254,9 @@ func (f *failingLook) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.Tr
 
 func (*failingLook) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// TestAcceptKeepsWhatIsDurable: a job that has been added is answered, whatever happens to the rest of its batch
-// afterwards, and its order is not carried out again. Only the order whose equal job is not found hears the error.
-func TestAcceptKeepsWhatIsDurable(t *testing.T) {
+// TestAcceptAnswersDurableJobs: an added job is answered whatever happens to its batch afterwards, and its order is not
+// carried out again. Only the order whose equal job is not found gets the error.
+func TestAcceptAnswersDurableJobs(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	pending, added := newUse(), newUse()
@@ -273,7 +273,7 @@ func TestAcceptKeepsWhatIsDurable(t *testing.T) {
 	untilJoined(t, h.Jobs, 2)
 	release()
 	if err := <-first; err != nil {
-		t.Errorf("the job that has been added: %v", err)
+		t.Errorf("the added job: %v", err)
 	}
 	if err := <-second; !errors.Is(err, context.Canceled) {
 		t.Errorf("the order whose equal job was not found: %v", err)

@@ -67,7 +67,7 @@ func TestAccessCheck(t *testing.T) {
 		{"key for a token", goodKey, goodKey, expiry.Add(-time.Hour), nil},
 		{"revoked token", revoked, goodKey, expiry.Add(-time.Hour), nil},
 		{"revoked and expired token", revoked, goodKey, expiry.AddDate(1, 0, 0), nil},
-		{"hash of the token", string(hash(good)), goodKey, expiry.Add(-time.Hour), nil},
+		{"the hash in place of the token", string(hash(good)), goodKey, expiry.Add(-time.Hour), nil},
 		{"not UTF-8", "\xff\x00", "\x00", expiry.Add(-time.Hour), nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -86,9 +86,9 @@ func TestAccessCheck(t *testing.T) {
 	}
 }
 
-// TestAccessIsAskedSeldom: a grant in use is asked for now and then only, and what takes it away holds in every process
-// within a second.
-func TestAccessIsAskedSeldom(t *testing.T) {
+// TestAccessIsCached: a grant in use is asked for only now and then, and its revocation holds in every process within a
+// second.
+func TestAccessIsCached(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	owner := h.open(t, db.Owner, noon)
@@ -133,7 +133,7 @@ func TestAccessIsAskedSeldom(t *testing.T) {
 					}
 				}
 				if n := statements.n.Load(); n == 0 || n > 500 {
-					t.Errorf("%d questions for 1000 checks", n)
+					t.Errorf("%d queries for 1000 checks", n)
 				}
 			}
 			if err := takeAway(token, key); err != nil {
@@ -156,7 +156,7 @@ func TestAccessIsAskedSeldom(t *testing.T) {
 	}
 }
 
-// TestAccessForgetsTruncated: also a statement without rows is noticed.
+// TestAccessForgetsTruncated: a TRUNCATE, which is a statement without rows, changes the epoch too.
 func TestAccessForgetsTruncated(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -169,8 +169,8 @@ func TestAccessForgetsTruncated(t *testing.T) {
 	}
 }
 
-// TestAccessKnownGrantExpires: no question is needed to see a token expire, and a key that is issued after it was
-// refused is known at once.
+// TestAccessKnownGrantExpires: a token in the cache expires without a query, and a key that is issued after it was
+// refused is accepted at once.
 func TestAccessKnownGrantExpires(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -215,7 +215,7 @@ func hash(secret string) []byte {
 	return sum[:]
 }
 
-func TestAccessTokenLastsAsLongAsItSays(t *testing.T) {
+func TestAccessTokenLastsForItsTTL(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	owner := h.open(t, db.Owner, noon)
@@ -231,10 +231,10 @@ func TestAccessTokenLastsAsLongAsItSays(t *testing.T) {
 	}
 }
 
-// TestSecretsAreNoFlags: a secret may stand on a command line.
+// TestSecretsAreNoFlags: no command line takes a secret for a flag.
 func TestSecretsAreNoFlags(t *testing.T) {
 	t.Parallel()
-	for range 2000 { // one in 64 would be
+	for range 2000 { // without the rule one in 64 would begin with a dash
 		if secret := db.NewSecret(); secret[0] == '-' {
 			t.Fatalf("%q", secret)
 		}
@@ -266,7 +266,7 @@ func TestAccessRevokesOnce(t *testing.T) {
 	}
 }
 
-func TestAccessIsTheOwnersToGrant(t *testing.T) {
+func TestOnlyTheOwnerIssuesAndRevokes(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	token, _, issueErr := h.Access.IssueToken(t.Context(), newLegalEntity().caller(), []string{}, time.Hour)

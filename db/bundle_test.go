@@ -11,8 +11,8 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
-// TestLoadTellsWhichRowTheDatabaseRefuses: also one that a bundle's own checks would have found.
-func TestLoadTellsWhichRowTheDatabaseRefuses(t *testing.T) {
+// TestLoadNamesTheRefusedRow: also for faults that the checks of the bundle itself would find.
+func TestLoadNamesTheRefusedRow(t *testing.T) {
 	d, err := db.Open(t.Context(), db.Config{URL: testdb.New(t).URL, Role: db.Owner, TimeZone: "Europe/Kyiv"})
 	if err != nil {
 		t.Fatal(err)

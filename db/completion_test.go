@@ -10,7 +10,7 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// newProcess is an order to process that no rule refuses.
+// newProcess is an order to process. No rule refuses it.
 func newProcess() *errand {
 	e := newRelease()
 	e.action, e.body = db.Process, db.ProcessBody{}
@@ -26,7 +26,7 @@ func reason(code string) concept {
 	return concept{"coding": []any{coding{"system": "eHealth/service_request_complete_reasons", "code": code}}}
 }
 
-// newComplete is an order to complete that no rule refuses.
+// newComplete is an order to complete. No rule refuses it.
 func newComplete() *errand {
 	e := newRelease()
 	e.action = db.Complete
@@ -40,7 +40,7 @@ func newComplete() *errand {
 
 func (e *errand) completion() *db.CompleteBody { return e.body.(*db.CompleteBody) }
 
-// withoutProgram makes the service request one that no programme processes.
+// withoutProgram removes the medical programme from the service request.
 func (e *errand) withoutProgram() {
 	e.request.program, e.request.processing, e.request.legalEntity, e.request.employee, e.request.division = nil, nil, nil,
 		nil, nil
@@ -94,7 +94,7 @@ func TestAcceptProcessAndCompleteByRule(t *testing.T) {
 		{"process: without a program", newProcess, (*errand).withoutProgram, db.ProcessingStatusInvalid},
 
 		{"complete: nothing is wrong", newComplete, func(*errand) {}, allowed},
-		{"complete: nothing is said", newComplete, func(e *errand) { e.body = &db.CompleteBody{} }, allowed},
+		{"complete: empty body", newComplete, func(e *errand) { e.body = &db.CompleteBody{} }, allowed},
 		{"complete: expired", newComplete, func(e *errand) { e.request.expires = noon.AddDate(-1, 0, 0) }, allowed},
 		{"complete: legal entity closed", newComplete, func(e *errand) { e.entity.status = "CLOSED" },
 			db.LegalEntityNotAllowed},
@@ -104,8 +104,8 @@ func TestAcceptProcessAndCompleteByRule(t *testing.T) {
 			db.ProcessingStatusInvalid},
 		{"complete: processed already", newComplete, func(e *errand) { e.request.processing = new("completed") },
 			db.ProcessingStatusInvalid},
-		{"complete: program service alone", newComplete, func(e *errand) { e.completion().CompletedWith = nil }, allowed},
-		{"complete: reason of former times", newComplete, func(e *errand) { e.completion().StatusReason = reason("former") },
+		{"complete: only a program service", newComplete, func(e *errand) { e.completion().CompletedWith = nil }, allowed},
+		{"complete: reason no longer active", newComplete, func(e *errand) { e.completion().StatusReason = reason("former") },
 			db.StatusReasonUnknown},
 		{"complete: reason of another dictionary", newComplete,
 			func(e *errand) { e.completion().StatusReason = reason("cured") }, db.StatusReasonUnknown},
@@ -170,7 +170,7 @@ func TestProcessAndCompleteLeaveTheirTrace(t *testing.T) {
 			}
 		}, []object{{"status": "completed", "status_reason": reason("default")}, {"program_processing_status": "completed"}},
 			object{"status": changed("active", "completed"), "program_processing_status": changed("in_progress", "completed")}},
-		{"complete without a word", newComplete, func(e *errand) { e.body = &db.CompleteBody{} },
+		{"complete with an empty body", newComplete, func(e *errand) { e.body = &db.CompleteBody{} },
 			func(*errand) object { return object{"status": "completed", "program_processing_status": "completed"} },
 			[]object{{"status": "completed"}, {"program_processing_status": "completed"}},
 			object{"status": changed("active", "completed"), "program_processing_status": changed("in_progress", "completed")}},
@@ -220,8 +220,8 @@ func TestProcessAndCompleteLeaveTheirTrace(t *testing.T) {
 	}
 }
 
-// A process sent while a release is pending is another job: the two run one after the other, and the second is judged
-// by what the first left.
+// A process that is sent while a release is pending is another job. The two run one after the other, and the ladder of
+// the second sees the changes of the first.
 func TestProcessBehindARelease(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -242,7 +242,7 @@ func TestProcessBehindARelease(t *testing.T) {
 	}
 }
 
-// Of two users of the holder who complete at once, one does.
+// If two users of the holder complete a service request at once, one of them succeeds.
 func TestCompleteTwiceCompletesOnce(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -9,7 +9,7 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// sketch fills a database with one row of everything, under fixed names that the statements below use.
+// sketch fills a database with one row in each table, under fixed names that the statements below use.
 const sketch = `
 INSERT INTO prm.legal_entities (id, edrpou, name, type, status, inserted_by, updated_by) VALUES
 	('00000000-0000-0000-0000-0000000000a1', '1', 'A', 'OUTPATIENT', 'ACTIVE', gen_random_uuid(), gen_random_uuid());
@@ -37,7 +37,7 @@ INSERT INTO ops.access_tokens (token_hash, user_id, client_id, scopes, expires_a
 INSERT INTO ops.api_keys (key_hash, name) VALUES (sha256('key'), 'MIS');
 `
 
-// The statements that insert a row of a kind, but for the columns in question.
+// Statements that insert a row of a kind. The columns in question are added to them.
 const (
 	insertLicense = `INSERT INTO prm.licenses (legal_entity_id, issued_by, inserted_by, updated_by, type, is_primary,
 		issued_date, active_from_date, expiry_date)
@@ -63,8 +63,8 @@ const (
 	updateJob = `UPDATE ops.jobs SET %s WHERE id = '00000000-0000-0000-0000-0000000000d1'`
 )
 
-// illegal are statements that must be refused by the constraint they stand under: to the owner always, to the service
-// where it may write at all (app), which otherwise has no right to.
+// illegal are statements, by the constraint that must refuse them. The owner is refused by the constraint. The service
+// is too, where it may write the table (app); it lacks the right elsewhere.
 var illegal = map[string]struct {
 	app        bool
 	statements []string
@@ -265,7 +265,7 @@ func TestIllegalStatesCoverEveryConstraint(t *testing.T) {
 	}
 }
 
-// What must stay possible, beside what the service does in the other tests.
+// Statements that must stay possible, beside those of the service in the other tests.
 func TestLegalStates(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -274,7 +274,7 @@ func TestLegalStates(t *testing.T) {
 		`INSERT INTO prm.parameters VALUES ('list', '[]'), ('strings', '["A", "B"]'), ('switch', 'false'), ('text', '"A"')`,
 		insertLicense + `'X', false, '2026-01-01', '2026-01-01', NULL)`,
 		insertLicense + `'Y', false, '2026-01-01', '2026-01-01', '2026-01-01')`,
-		// Primary licences are taken as they come, and one of a type does not stand in the way of an additional one.
+		// Primary licences are stored as given, and one of a type does not prevent an additional one of this type.
 		insertLicense + `'PHARMACY_DRUGS', true, '2026-01-03', '2026-01-02', '2026-01-01')`,
 		rest(updateNoProgram, `used_by_legal_entity_id = gen_random_uuid()`),
 		rest(updateNew, `program_processing_status = 'completed'`),
@@ -325,7 +325,7 @@ func TestTheServiceHasNoRightTo(t *testing.T) {
 	var statements []string
 	for _, table := range column[string](t, h, `
 		SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN ('prm', 'medical_events', 'ops')`) {
-		// What is kept for a time only, it removes itself.
+		// The service itself removes rows that are kept for a time only.
 		if table != "ops.unpublished_events" && table != "ops.idempotency_records" {
 			statements = append(statements, `DELETE FROM `+table)
 		}
@@ -362,7 +362,7 @@ func TestTheServiceHasNoRightTo(t *testing.T) {
 		`CREATE TABLE prm.own (id int)`,
 		`CREATE TABLE medical_events.own (id int)`,
 		`CREATE SCHEMA own`,
-		// A connection falls back on the role it began with, not on its login.
+		// RESET ROLE sets the role with which the connection began, not that of its login.
 		`SET ROLE reiestr_owner; RESET ROLE; UPDATE ops.events SET event_time = now()`,
 	)
 	for _, statement := range statements {
@@ -386,11 +386,11 @@ func TestTheServiceOwnsNothing(t *testing.T) {
 		"roles": `SELECT roleid::regrole::text FROM pg_auth_members WHERE member = 'reiestr_app'::regrole`,
 		"attributes": `SELECT rolname::text FROM pg_roles WHERE rolname = 'reiestr_app' AND (rolsuper OR rolcreaterole
 			OR rolcreatedb OR rolcanlogin OR rolreplication OR rolbypassrls)`,
-		// But two, which remove what is past its retention: closed to everybody else, and deaf to a search_path.
+		// Two functions remove rows past their retention. Only the service may call them, and they ignore the search_path.
 		"security definer": `SELECT proname::text FROM pg_proc WHERE prosecdef
 			AND pronamespace::regnamespace::text IN ('prm', 'medical_events', 'ops')
 			AND NOT (proname IN ('prune_jobs', 'prune_events') AND 'search_path=""' = ANY (proconfig) AND NOT has_function_privilege('public', oid, 'EXECUTE'))`,
-		"what is not the owner's": `SELECT c.oid::regclass::text FROM pg_class c
+		"objects of another owner": `SELECT c.oid::regclass::text FROM pg_class c
 			WHERE c.relnamespace::regnamespace::text IN ('prm', 'medical_events', 'ops')
 				AND c.relowner <> 'reiestr_owner'::regrole`,
 	} {

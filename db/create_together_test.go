@@ -10,8 +10,8 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// halfway is an application that is being created, and waits for a transaction that has added a licence of its type
-// without holding the legal entity: the group it is of stays under way until that ends.
+// halfway is an application whose licence is being created. It waits for a transaction that has added a licence of its
+// type without holding the legal entity, so its batch stays under way until this transaction ends.
 func (h *house) halfway(t *testing.T) (tx pgx.Tx, answer <-chan error) {
 	t.Helper()
 	a := newApplication()
@@ -22,8 +22,7 @@ func (h *house) halfway(t *testing.T) (tx pgx.Tx, answer <-chan error) {
 	return tx, answer
 }
 
-// addedUnderneath is a transaction that has added the licence that an application is for, without holding the legal
-// entity.
+// addedUnderneath is a transaction that has added the licence of an application without holding the legal entity.
 func (h *house) addedUnderneath(t *testing.T, a *application) pgx.Tx {
 	t.Helper()
 	tx := h.begin(t)
@@ -38,7 +37,7 @@ func (a *application) create(t *testing.T, d *db.DB) error {
 	return err
 }
 
-// check holds a creation to its answer, and the answer to what is stored.
+// check compares the answer to a creation with the expected one and with the stored rows.
 func (a *application) check(t *testing.T, h *house, name string, err error, want db.Refusal) {
 	t.Helper()
 	if got := refusal(t, err); got != want {
@@ -55,8 +54,8 @@ func (a *application) check(t *testing.T, h *house, name string, err error, want
 	}
 }
 
-// TestCreateTogether: creations that arrive while a batch is under way are one transaction; one that meets a held legal
-// entity waits.
+// TestCreateTogether: creations that arrive while a batch is under way share one transaction. A creation for a held
+// legal entity waits.
 func TestCreateTogether(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -72,7 +71,7 @@ func TestCreateTogether(t *testing.T) {
 	for _, a := range append([]*application{refused, held, missing}, good...) {
 		a.save(t, h)
 	}
-	// Another user of a legal entity that is in the group already wants the same licence.
+	// Another user of a legal entity that is in the batch already asks for the same licence.
 	second := *good[0]
 	second.caller = second.entity.caller()
 
@@ -104,18 +103,19 @@ func TestCreateTogether(t *testing.T) {
 	untilHeld(t, h.DB, 1)
 	select {
 	case err := <-others[3]:
-		t.Fatalf("the held one did not wait: %v", err)
+		t.Fatalf("the held creation did not wait: %v", err)
 	default:
 	}
 	commit(t, holder)
 	held.check(t, h, "the held one", <-others[3], "")
-	// One for the first, one for the batch, one for the second of a legal entity, one for the held one.
+	// One statement for the first creation, one for the batch, one for the second creation of a legal entity, one for the
+	// creation that was held.
 	if n := statements.count("CreateLicenses"); n != 4 {
 		t.Errorf("%d statements to create", n)
 	}
 }
 
-// TestCreateBesideAFailure: a creation that makes its group fail takes none of the others with it.
+// TestCreateBesideAFailure: a creation that makes its batch fail does not make the other creations fail.
 func TestCreateBesideAFailure(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -127,7 +127,7 @@ func TestCreateBesideAFailure(t *testing.T) {
 		good[i].save(t, h)
 	}
 	first, firstAnswer := h.halfway(t)
-	// The ladder does not see what is not committed, and the unique index does.
+	// The ladder does not see rows that are not committed. The unique index does.
 	underneath := h.addedUnderneath(t, fails)
 	errs := make([]error, len(good))
 	var all sync.WaitGroup

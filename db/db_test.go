@@ -26,7 +26,7 @@ func TestOpenRefusesAnAddressItCannotRead(t *testing.T) {
 func TestReady(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	// the schema is newer; it is the program's own
+	// The schema may be newer than the program needs, or have the same version.
 	for _, version := range []int64{migrations.Latest() - 1, migrations.Latest()} {
 		if err := h.Ready(t.Context(), version); err != nil {
 			t.Errorf("version %d: %v", version, err)
@@ -53,7 +53,7 @@ func TestListen(t *testing.T) {
 	heard := make(chan struct{}, 10)
 	hear := func() { heard <- struct{}{} }
 	ended := started(func() error { h.Listen(ctx, "A \"channel\"", hear, hear, func(error) {}); return ctx.Err() })
-	<-heard // it listens
+	<-heard // the connection listens
 	for _, channel := range []string{"another", "A \"channel\""} {
 		if err := h.Notify(t.Context(), channel); err != nil {
 			t.Fatal(err)
@@ -69,7 +69,7 @@ func TestListen(t *testing.T) {
 	}
 }
 
-// TestListenConnectsAgain: a lost connection is told, and replaced.
+// TestListenConnectsAgain: a lost connection is reported and replaced.
 func TestListenConnectsAgain(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -95,7 +95,7 @@ func TestListenConnectsAgain(t *testing.T) {
 	<-ended
 }
 
-// Each role has its time-outs, and each process its name, whatever the database has as defaults.
+// Each role has its time-outs and each process its name, whatever defaults the database has.
 func TestSessionsAreBoundedAndNamed(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -23,9 +23,9 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// ladder is a query that answers with refusals, as its file has it.
+// ladder is a query that answers with refusals, as its file in sql/ shows it.
 type ladder struct {
-	announced []string // in the comment above it
+	announced []string // in its header
 	answered  []string // by its CASE
 }
 
@@ -36,7 +36,7 @@ var (
 	separator = regexp.MustCompile(`,\s(?:-- )?`)
 )
 
-// ladders reads the files of sql/: those queries whose comment announces refusals in an order.
+// ladders reads the queries of sql/ whose header lists refusals in an order.
 func ladders(t *testing.T) map[string]ladder {
 	t.Helper()
 	files, err := filepath.Glob("../sql/*.sql")
@@ -59,7 +59,7 @@ func ladders(t *testing.T) map[string]ladder {
 			header := announced.FindStringSubmatch(query)
 			if header == nil {
 				if !strings.Contains(query, "\n-- Refusals: ") {
-					t.Errorf("%s: query %s does not tell its refusals", file, text[start[2]:start[3]])
+					t.Errorf("%s: query %s does not list its refusals", file, text[start[2]:start[3]])
 				}
 				continue
 			}
@@ -134,7 +134,7 @@ func TestRefusalsAreAClosedSet(t *testing.T) {
 	}
 }
 
-// The constants stand in the order of the contract, so those of a ladder of one group are in its order.
+// The constants have the order of the contract, so those of a ladder follow each other in its order.
 func TestRefusalsOfLicensesAreInTheOrderOfTheLadder(t *testing.T) {
 	t.Parallel()
 	codes := ladders(t)["CreateLicenses"].answered
@@ -143,7 +143,7 @@ func TestRefusalsOfLicensesAreInTheOrderOfTheLadder(t *testing.T) {
 	}
 }
 
-// The ladders of the tests are the ladders of the queries.
+// The tests have the same steps, in the same order, as the ladders of the queries.
 func TestTestsClimbEveryLadder(t *testing.T) {
 	t.Parallel()
 	climbed := map[string][]string{}
@@ -181,7 +181,7 @@ func TestUnavailable(t *testing.T) {
 		{code("57014"), true}, // statement time-out
 		{code("55P03"), true}, // lock time-out
 		{code("25P03"), true}, // idle-in-transaction time-out
-		{code("40P01"), true}, // deadlock, again and again
+		{code("40P01"), true}, // deadlock, at each try
 		{code("23505"), false},
 		{code("42501"), false},
 		{code("55000"), false},

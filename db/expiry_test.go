@@ -26,7 +26,7 @@ func (h *house) expire(t testing.TB, want int64) {
 	}
 }
 
-// mustExpire is told of service requests that the expiry passes over where it must pass over none.
+// mustExpire fails the test if the expiry passes over a service request.
 func mustExpire(t testing.TB) func(uuid.UUID, error) {
 	return func(id uuid.UUID, err error) { t.Errorf("service request %s is not recalled: %v", id, err) }
 }
@@ -106,8 +106,8 @@ func TestExpireAsOf(t *testing.T) {
 	}
 }
 
-// expired lays out many service requests that have expired, a tenth of them at the same moment, and one in the middle
-// that is reserved.
+// expired adds many expired service requests. A tenth of them expire at the same moment, and one in the middle is
+// reserved.
 func (h *house) expired(t testing.TB, n int) {
 	t.Helper()
 	e := newRelease()
@@ -120,7 +120,7 @@ func (h *house) expired(t testing.TB, n int) {
 		FROM generate_series(1, $1::int) AS n`, n, noon, operator)
 }
 
-// recalledOnce checks that each of n has one history and one event.
+// recalledOnce checks that each of n service requests has one history and one event.
 func (h *house) recalledOnce(t testing.TB, n int) {
 	t.Helper()
 	for what, sql := range map[string]string{
@@ -137,7 +137,7 @@ func (h *house) recalledOnce(t testing.TB, n int) {
 	}
 }
 
-// poison makes each recall of a service request of these requisitions fail with the SQLSTATE.
+// poison makes the recall of a service request with one of these requisitions fail with the SQLSTATE.
 func (h *house) poison(t testing.TB, code string, requisitions ...string) (cure func()) {
 	t.Helper()
 	h.exec(t, `
@@ -152,7 +152,7 @@ func (h *house) poison(t testing.TB, code string, requisitions ...string) (cure 
 	}
 }
 
-// TestExpirePassesOverRowsThatFail: the others are recalled, and the next run tries the rows again.
+// TestExpirePassesOverRowsThatFail: all other rows are recalled, and the next run tries the failed rows again.
 func TestExpirePassesOverRowsThatFail(t *testing.T) {
 	t.Parallel()
 	const n = 1234
@@ -161,7 +161,7 @@ func TestExpirePassesOverRowsThatFail(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t)
 			h.expired(t, n)
-			poisoned := []string{"1", "400", "401", "1234"} // neighbours among them, the first and the last
+			poisoned := []string{"1", "400", "401", "1234"} // two neighbours, the first and the last one
 			cure := h.poison(t, code, poisoned...)
 			var failed []string
 			done, err := h.ServiceRequests.Expire(t.Context(), nil, func(id uuid.UUID, err error) {
@@ -185,8 +185,8 @@ func TestExpirePassesOverRowsThatFail(t *testing.T) {
 	}
 }
 
-// TestExpireEndsWhenTheDatabaseFails: with an error that every row meets and that no data causes, the run ends soon.
-// What it has recalled stays, and a later run goes on.
+// TestExpireEndsWhenTheDatabaseFails: if every row fails with an error that no data causes, the run ends soon. Rows
+// that it has recalled stay recalled, and a later run continues.
 func TestExpireEndsWhenTheDatabaseFails(t *testing.T) {
 	t.Parallel()
 	const n = 1234
@@ -228,8 +228,8 @@ func TestExpireByManyRecallsEachOnce(t *testing.T) {
 	h.recalledOnce(t, n)
 }
 
-// What another transaction holds is passed over: it may be on its way to a reservation.
-func TestExpireWaitsForNobody(t *testing.T) {
+// A service request that another transaction holds is passed over: that transaction may reserve it.
+func TestExpireDoesNotWaitForHeldRows(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	held, used, free := newServiceRequest(), newServiceRequest(), newServiceRequest()
@@ -258,7 +258,7 @@ func TestExpiryIndexIsValid(t *testing.T) {
 	}
 }
 
-// The index of the expiry holds nothing that a reservation changes.
+// The index of the expiry has no column that a reservation changes.
 func TestReservationsStayHOT(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
 
-// noon is the moment at which the rules decide in tests that do not say otherwise, and today its day in Kyiv.
+// noon is the moment at which rules decide in most tests, and today is its day in Kyiv.
 var (
 	noon  = time.Date(2026, 6, 15, 9, 0, 0, 0, time.UTC)
 	today = date(2026, 6, 15)
@@ -29,7 +29,8 @@ func date(year, month, day int) time.Time {
 	return time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
 }
 
-// licenseFields are the body of a request to create a licence, licenseChanges of one to update it (contract 3.1, 3.3).
+// licenseFields is the body of a request to create a licence, licenseChanges of a request to update one (contract 3.1,
+// 3.3).
 type licenseFields struct {
 	Type           string     `json:"type"`
 	IsPrimary      bool       `json:"is_primary"`
@@ -54,7 +55,7 @@ type licenseChanges struct {
 	OrderNo        *string    `json:"order_no,omitempty"`
 }
 
-// in is a licence with these fields.
+// in is the licence with these fields.
 func (f licenseFields) in(l db.License) db.License {
 	l.Type, l.IsPrimary, l.LicenseNumber, l.IssuedBy = f.Type, f.IsPrimary, f.LicenseNumber, f.IssuedBy
 	l.IssuedDate, l.ActiveFromDate, l.ExpiryDate = db.Date{Time: f.IssuedDate}, db.Date{Time: f.ActiveFromDate}, nil
@@ -67,7 +68,8 @@ func (f licenseFields) in(l db.License) db.License {
 
 func days(n int) time.Time { return today.AddDate(0, 0, n) }
 
-// house is a database of a test's own: as the service sees it, and as the owner does, who lays out fixtures and looks.
+// house is the database of one test. The embedded DB has the role of the service; owner is a pool of the owner, with
+// which tests write fixtures and read results.
 type house struct {
 	*db.DB
 	owner *pgxpool.Pool
@@ -82,7 +84,7 @@ func newHouse(t testing.TB) *house {
 	return h
 }
 
-// open is a view of the database whose rules decide at the moment given.
+// open opens the database with a role. Its rules decide at the given moment.
 func (h *house) open(t testing.TB, role db.Role, at time.Time) *db.DB {
 	t.Helper()
 	return h.openWith(t, db.Config{Role: role, AsOf: func() time.Time { return at }})
@@ -99,7 +101,7 @@ func (h *house) openWith(t testing.TB, c db.Config) *db.DB {
 	return d
 }
 
-// pool is a way to the database beside the package under test.
+// pool opens a pool that does not use the package under test.
 func (h *house) pool(t testing.TB, role db.Role) *pgxpool.Pool {
 	t.Helper()
 	config, err := pgxpool.ParseConfig(h.url)
@@ -117,7 +119,7 @@ func (h *house) pool(t testing.TB, role db.Role) *pgxpool.Pool {
 	return pool
 }
 
-// begin starts a transaction of the owner, which is rolled back at the end of the test unless it has been committed.
+// begin begins a transaction of the owner. It is rolled back at the end of the test unless it has been committed.
 func (h *house) begin(t testing.TB) pgx.Tx {
 	t.Helper()
 	tx, err := h.owner.Begin(t.Context())
@@ -175,7 +177,7 @@ func value[T any](t testing.TB, h *house, sql string, args ...any) T {
 	return values[0]
 }
 
-// untilWaiting returns when n sessions wait for a lock of another.
+// untilWaiting returns when n sessions wait for a lock of another session.
 func (h *house) untilWaiting(t testing.TB, n int) {
 	t.Helper()
 	h.until(t, "sessions wait for a lock", `
@@ -191,7 +193,7 @@ func untilHeld(t testing.TB, d *db.DB, n int) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain: until %d commands wait for held rows", n)
+			t.Fatalf("not in time: %d commands wait for held rows", n)
 		}
 	}
 }
@@ -201,12 +203,12 @@ func (h *house) until(t testing.TB, what, sql string, args ...any) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !value[bool](t, h, sql, args...); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain: until %s", what)
+			t.Fatalf("not in time: %s", what)
 		}
 	}
 }
 
-// atOnce calls f n times at the same moment and returns when all calls have.
+// atOnce calls f n times at the same moment, and returns when all calls have returned.
 func atOnce(n int, f func(i int)) {
 	var all sync.WaitGroup
 	start := make(chan struct{})
@@ -220,14 +222,14 @@ func atOnce(n int, f func(i int)) {
 	all.Wait()
 }
 
-// started calls f in the background; the channel gives its answer.
+// started calls f in the background. The channel receives its answer.
 func started[T any](f func() T) <-chan T {
 	answer := make(chan T, 1)
 	go func() { answer <- f() }()
 	return answer
 }
 
-// refusal is what a rule said: empty if it allowed. Other errors end the test.
+// refusal is the refusal of a rule; "": the rules allow the order. Any other error ends the test.
 func refusal(t testing.TB, err error) db.Refusal {
 	t.Helper()
 	var r db.Refusal
@@ -253,7 +255,7 @@ func constraintOf(err error) string {
 	return ""
 }
 
-// row is a fixture: saved again, it replaces what was there.
+// row is a fixture. Saved again, it replaces the stored row.
 type row interface{ statement() (string, []any) }
 
 func (h *house) save(t testing.TB, rows ...row) {
@@ -264,7 +266,7 @@ func (h *house) save(t testing.TB, rows ...row) {
 	}
 }
 
-// operator is the user who laid out the fixtures.
+// operator is the user of the fixtures.
 var operator = uuid.MustParse("00000000-0000-4000-8000-000000000001")
 
 type parameter struct{ name, value string }
@@ -353,11 +355,11 @@ type serviceRequest struct {
 	status, category                string
 	program                         *uuid.UUID
 	processing                      *string
-	legalEntity, employee, division *uuid.UUID // used by
+	legalEntity, employee, division *uuid.UUID // by which the service request is used
 	expires                         time.Time
 }
 
-// newServiceRequest is free to be used by anyone.
+// newServiceRequest is a service request that any legal entity may use.
 func newServiceRequest() serviceRequest {
 	return serviceRequest{
 		id: uuid.New(), patient: uuid.New(), status: "active", category: "counselling",
@@ -365,7 +367,7 @@ func newServiceRequest() serviceRequest {
 	}
 }
 
-// usedBy is the service request as it is after a legal entity has reserved it.
+// usedBy is the service request after a legal entity has reserved it.
 func (s serviceRequest) usedBy(l legalEntity) serviceRequest {
 	s.processing, s.legalEntity = new("in_queue"), &l.id
 	return s

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestGrantsCount holds the rules of what is known to a clock that is set by hand.
+// TestGrantsCount checks which entries count, with a clock that the test sets.
 func TestGrantsCount(t *testing.T) {
 	t.Parallel()
 	one, other := secrets{token: [32]byte{1}}, secrets{token: [32]byte{2}}
@@ -18,24 +18,24 @@ func TestGrantsCount(t *testing.T) {
 	}{
 		{"nothing known", func(*grants) {}, false},
 		{"just heard", func(g *grants) { g.add(one, grantOf(1), ago(0)) }, true},
-		{"heard at an epoch that has passed", func(g *grants) {
+		{"an entry of a past epoch", func(g *grants) {
 			g.add(one, grantOf(1), ago(0))
 			g.add(other, grantOf(2),
 				ago(0))
 		}, false},
-		{"an answer that comes late, from before a revocation", func(g *grants) {
+		{"a late answer, from before a revocation", func(g *grants) {
 			g.add(other, grantOf(2), ago(0))
 			g.add(one, grantOf(1), ago(10*time.Millisecond))
 		}, false},
-		{"an answer that comes late, of the same epoch", func(g *grants) {
+		{"a late answer of the same epoch", func(g *grants) {
 			g.add(other, grantOf(1), ago(0))
 			g.add(one, grantOf(1), ago(10*time.Millisecond))
 		}, true},
-		{"an epoch confirmed by another's question",
+		{"an epoch confirmed by another query",
 			func(g *grants) { g.add(one, grantOf(1), ago(time.Hour)); g.add(other, grantOf(1), ago(0)) }, true},
-		{"an epoch that nobody has asked for lately",
+		{"an epoch that was not asked for lately",
 			func(g *grants) { g.add(one, grantOf(1), ago(trustFor+time.Millisecond)) }, false},
-		{"a smaller epoch, of a database set back",
+		{"a smaller epoch, of a restored database",
 			func(g *grants) { g.add(one, grantOf(7), ago(time.Second)); g.add(other, grantOf(3), ago(0)) }, false},
 	} {
 		g := newGrants()
@@ -48,9 +48,9 @@ func TestGrantsCount(t *testing.T) {
 	g := newGrants()
 	g.add(one, grantOf(1), ago((renewAfter+trustFor)/2))
 	if _, ok := g.get(one); ok {
-		t.Error("nobody renews the epoch")
+		t.Error("no request renews the epoch")
 	}
 	if _, ok := g.get(one); !ok {
-		t.Error("more than one renews the epoch")
+		t.Error("several requests renew the epoch")
 	}
 }

@@ -15,8 +15,8 @@ import (
 // patience of commands in these tests is longer than in the service: the machine may be busy.
 const patience = time.Minute
 
-// waitingCommands are more commands than a pool of four has connections: creations and updates of licences of one legal
-// entity, whose row another session holds.
+// waitingCommands are creations and updates of licences of one legal entity, whose row another session holds. They are
+// more than the four connections of the pool.
 func (h *house) waitingCommands(t *testing.T, n int) (entity legalEntity, answers <-chan error, free func()) {
 	t.Helper()
 	a := newAmendment()
@@ -40,8 +40,8 @@ func (h *house) waitingCommands(t *testing.T, n int) (entity legalEntity, answer
 	return a.entity, all, func() { commit(t, tx) }
 }
 
-// TestHeldLegalEntityTakesNoConnection (of the pool): while commands wait for a held legal entity, reads, readiness,
-// jobs and commands on other legal entities go on.
+// TestHeldLegalEntityTakesNoConnection: while commands wait for a held legal entity, reads, readiness, jobs and
+// commands on other legal entities go on.
 func TestHeldLegalEntityTakesNoConnection(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -88,8 +88,8 @@ func TestHeldLegalEntityTakesNoConnection(t *testing.T) {
 	}
 }
 
-// TestBundleThatHoldsManyLegalEntities (and takes long): commands on them wait without connections, commands on others
-// go on.
+// TestBundleThatHoldsManyLegalEntities: while a bundle takes long to load, commands on its legal entities wait without
+// connections. Commands on other legal entities go on.
 func TestBundleThatHoldsManyLegalEntities(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -138,8 +138,8 @@ func TestBundleThatHoldsManyLegalEntities(t *testing.T) {
 	}
 }
 
-// TestWaitersAreBounded: a command beyond the bound hears at once that the service is not available, and has done
-// nothing.
+// TestWaitersAreBounded: when all places are taken a command is answered at once that the service is not available. It
+// has changed nothing.
 func TestWaitersAreBounded(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -150,7 +150,7 @@ func TestWaitersAreBounded(t *testing.T) {
 		select {
 		case err := <-answers:
 			if !db.Unavailable(err) {
-				t.Errorf("beyond the bound: %v", err)
+				t.Errorf("with all places taken: %v", err)
 			}
 			crowded++
 			done = crowded == 9
@@ -174,7 +174,7 @@ func TestWaitersAreBounded(t *testing.T) {
 	}
 }
 
-// TestHeldRowIsGivenUp after five seconds, and nothing has been done.
+// TestHeldRowIsGivenUp: after five seconds. Nothing has been changed.
 func TestHeldRowIsGivenUp(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -187,7 +187,8 @@ func TestHeldRowIsGivenUp(t *testing.T) {
 	}
 }
 
-// TestHeldRowIsLeft: a caller that gives up while it waits for a held row leaves nothing behind.
+// TestHeldRowIsLeft: a caller that gives up while it waits for a held row takes no place any more, and has changed
+// nothing.
 func TestHeldRowIsLeft(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -208,8 +209,8 @@ func TestHeldRowIsLeft(t *testing.T) {
 	}
 }
 
-// TestPublisherThatIsHeld (in another process) takes one connection of each other process, however many readers wait
-// for it.
+// TestPublisherThatIsHeld: a publisher in another process, which is held, takes only one connection of this process,
+// however many readers wait for it.
 func TestPublisherThatIsHeld(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

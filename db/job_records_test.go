@@ -34,10 +34,10 @@ func TestRetry(t *testing.T) {
 			}
 			h.run(t, db.Claim{Size: 1})
 			if got := h.job(t, e.entity.id, id); got.Status != db.Processed {
-				t.Errorf("the new one: %+v", got)
+				t.Errorf("the new job: %+v", got)
 			}
 			if got := h.job(t, e.entity.id, job.ID); got.Refusal != db.InternalError {
-				t.Errorf("the old one: %+v", got)
+				t.Errorf("the old job: %+v", got)
 			}
 		})
 	}

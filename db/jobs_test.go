@@ -16,7 +16,7 @@ import (
 	"github.com/reiestr/reiestr/db/sqlc"
 )
 
-// by is the same errand of another legal entity.
+// by is the same errand for another legal entity.
 func (e *errand) by(entity legalEntity) *errand {
 	other := *e
 	other.entity, other.user = entity, uuid.New()
@@ -55,7 +55,7 @@ func TestAcceptTakesAnEqualOrderOnce(t *testing.T) {
 			e.request = newServiceRequest()
 			e.request.category = category
 		}, false},
-		// The body stays, so that the action is all that tells the orders apart.
+		// The bodies are equal, so that the orders differ in the action only.
 		{"another action", func(e *errand) {
 			e.action = db.Release
 			e.request = e.request.usedBy(e.entity)
@@ -93,7 +93,7 @@ func TestAcceptAnEqualOrderAfterTheEnd(t *testing.T) {
 	if got := refusal(t, err); got != db.AlreadyUsed {
 		t.Errorf("used already: %q", got)
 	}
-	use.save(t, h) // free again
+	use.save(t, h) // the service request is free again
 	second, err := h.Jobs.Accept(t.Context(), use.order())
 	if err != nil || second.ID == first.ID {
 		t.Errorf("free again: %v, %v after %v", err, second.ID, first.ID)
@@ -121,7 +121,8 @@ func TestAcceptFiftyAtOnceMakeOneJob(t *testing.T) {
 	}
 }
 
-// An equal order that was added by an open transaction is waited for, and then answered whether it is committed or not.
+// While an open transaction adds an equal order, the second order waits. It gets an answer whether the first one is
+// committed or rolled back.
 func TestAcceptWaitsForAnEqualOrderBeingAdded(t *testing.T) {
 	t.Parallel()
 	for _, end := range []string{"commit", "rollback"} {
@@ -144,7 +145,7 @@ func TestAcceptWaitsForAnEqualOrderBeingAdded(t *testing.T) {
 			h.untilWaiting(t, 1)
 			exec(t, tx, end)
 			if id := <-answer; (id == model.ID) != (end == "commit") {
-				t.Errorf("job %s, the other's was %s", id, model.ID)
+				t.Errorf("job %s, that of the first order was %s", id, model.ID)
 			}
 			if jobs := value[int](t, h, `SELECT count(*) FROM ops.jobs`); jobs != 1 {
 				t.Errorf("%d jobs", jobs)
@@ -221,7 +222,7 @@ func TestRunTwoRivalsMakeOneHolder(t *testing.T) {
 			}
 		})
 	}
-	winner, loser := one, two // the older wins
+	winner, loser := one, two // the older job wins
 	if job := h.job(t, winner.entity.id, jobs[winner]); job.Status != db.Processed {
 		t.Errorf("the first: %s %s", job.Status, job.Refusal)
 	}
@@ -304,7 +305,7 @@ func TestRunByManyEndsEachJobOnce(t *testing.T) {
 	}; !reflect.DeepEqual(rows, want) {
 		t.Errorf("jobs %v, want %v", rows, want)
 	}
-	// A use without employee adds two histories, a release one; each has an event.
+	// A use without employee adds two histories, a release adds one. Each has one event.
 	if odd := value[int](t, h, `
 		SELECT count(*)
 		FROM medical_events.service_requests s
@@ -314,7 +315,7 @@ func TestRunByManyEndsEachJobOnce(t *testing.T) {
 			OR (SELECT count(*) FROM ops.events e WHERE e.entity_id = s.id) <> 1
 			OR s.used_by_legal_entity_id IS DISTINCT FROM CASE j.action WHEN 'use' THEN j.client_id END
 			OR s.updated_by <> j.user_id`); odd != 0 {
-		t.Errorf("%d service requests with another trace than that of their winner", odd)
+		t.Errorf("%d service requests have another trace than the one of their winner", odd)
 	}
 }
 
@@ -357,8 +358,8 @@ func TestRunTakesNoMoreThanItsSize(t *testing.T) {
 	}
 }
 
-// A job that another worker holds is passed over, and so are the younger ones of its service request.
-func TestRunSkipsWhatAnotherWorkerHolds(t *testing.T) {
+// A job that another worker holds is passed over, and so are the younger jobs of its service request.
+func TestRunSkipsJobsThatAnotherWorkerHolds(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	held := newUse()
@@ -379,13 +380,14 @@ func TestRunSkipsWhatAnotherWorkerHolds(t *testing.T) {
 }
 
 // TestRunGoesOnWithoutHeldServiceRequests: a job whose service request another transaction holds is passed over. It is
-// neither ended nor counted an attempt, and nothing waits. When it runs, it decides on what the other has left.
+// not ended, no attempt is counted, and no job waits for it. When it runs, it sees the changes of the other
+// transaction.
 func TestRunGoesOnWithoutHeldServiceRequests(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	held, free, missing := newUse(), newUse(), newUse()
 	heldID, freeID, missingID := held.accept(t, h).ID, free.accept(t, h).ID, missing.accept(t, h).ID
-	behindID := held.by(held.other).accept(t, h).ID // waits for the older one of its service request
+	behindID := held.by(held.other).accept(t, h).ID // waits for the older job of its service request
 	missing.isMissing = true
 	missing.save(t, h)
 	tx := h.begin(t)
@@ -395,7 +397,7 @@ func TestRunGoesOnWithoutHeldServiceRequests(t *testing.T) {
 	row := `SELECT j::text FROM ops.jobs j WHERE id = $1`
 	before := value[string](t, h, row, heldID)
 
-	// A service request that does not exist is not held: the ladder refuses it.
+	// A service request that does not exist cannot be held: the ladder refuses the order.
 	if taken := h.run(t, db.Claim{Size: 10}); !slices.Equal(taken, []uuid.UUID{freeID, missingID}) {
 		t.Errorf("taken %v", taken)
 	}
@@ -450,7 +452,7 @@ func TestRunFailedBefore(t *testing.T) {
 	)
 	over, paused, never := newUse(), newUse(), newUse()
 	overID, pausedID, neverID := over.accept(t, h).ID, paused.accept(t, h).ID, never.accept(t, h).ID
-	behindID := over.by(over.other).accept(t, h).ID // waits for the older one of its service request
+	behindID := over.by(over.other).accept(t, h).ID // waits for the older job of its service request
 	for id, pause := range map[uuid.UUID]time.Duration{overID: 0, pausedID: time.Hour} {
 		if ended, err := h.Jobs.CountAttempt(t.Context(), id, pause); ended || err != nil {
 			t.Fatalf("ended %t, %v", ended, err)
@@ -493,7 +495,7 @@ func TestCountAttemptEndsAJobAfterFive(t *testing.T) {
 			t.Errorf("attempt %d: ended %t, %v", i, ended, err)
 		}
 		if attempts := value[int](t, h, `SELECT attempts FROM ops.jobs`); attempts != i {
-			t.Errorf("attempt %d: counted %d", i, attempts)
+			t.Errorf("after attempt %d the count is %d", i, attempts)
 		}
 	}
 	if got := h.job(t, e.entity.id, job.ID); got.Status != db.Failed || got.Refusal != db.InternalError {
@@ -509,7 +511,7 @@ func TestCountAttemptEndsAJobAfterFive(t *testing.T) {
 	}
 }
 
-// end brings a job to one of its ends.
+// end brings a job to one of its final states.
 var ends = map[string]func(t *testing.T, h *house, e *errand) db.Job{
 	"processed": func(t *testing.T, h *house, e *errand) db.Job {
 		job := e.accept(t, h)
@@ -565,7 +567,7 @@ func TestAnEndedJobStays(t *testing.T) {
 			}
 			if _, err := h.owner.Exec(t.Context(), `UPDATE ops.jobs SET status = 'processed', refusal = NULL WHERE id = $1`,
 				job.ID); err != nil {
-				t.Errorf("the owner may: %v", err)
+				t.Errorf("the owner could change it: %v", err)
 			}
 		})
 	}
@@ -612,7 +614,7 @@ func TestRunWithAPoisonedJobLeavesAllPending(t *testing.T) {
 		t.Errorf("jobs were %v, are %v", rows, after)
 	}
 
-	// Put aside, it no longer holds up the others.
+	// A job that was put aside no longer delays the others.
 	if _, err := h.Jobs.CountAttempt(t.Context(), jobs[2], 0); err != nil {
 		t.Fatal(err)
 	}
@@ -633,8 +635,8 @@ func TestRunWithAPoisonedJobLeavesAllPending(t *testing.T) {
 	}
 }
 
-// TestRunLeavesActionsThatItDoesNotKnow: a job of an action of a newer release stays pending, and stands in the way of
-// nothing but the later jobs of its service request.
+// TestRunLeavesActionsThatItDoesNotKnow: a job with an action of a newer release stays pending. It delays only the
+// later jobs of its service request.
 func TestRunLeavesActionsThatItDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -649,7 +651,7 @@ func TestRunLeavesActionsThatItDoesNotKnow(t *testing.T) {
 	if taken := h.run(t, db.Claim{Size: 10}); !slices.Equal(taken, []uuid.UUID{otherID}) {
 		t.Errorf("taken %v", taken)
 	}
-	// by the newer release
+	// The newer release carries it out.
 	h.exec(t, `UPDATE ops.jobs SET attempts = 1, not_before = statement_timestamp() WHERE id = $1`, unknownID)
 	for _, repeated := range []bool{false, true} {
 		if taken := h.run(t, db.Claim{Size: 10, Repeated: repeated}); len(taken) != 0 {
@@ -666,8 +668,8 @@ func TestRunLeavesActionsThatItDoesNotKnow(t *testing.T) {
 	}
 }
 
-// TestPostpone: a job that is put aside is no longer in the batches, is not counted an attempt, and waits as long again
-// as it has waited since its acceptance, within the bounds.
+// TestPostpone: a job that is put aside is no longer in the batches, and no attempt is counted. Its pause is as long as
+// the time since its acceptance, within the limits.
 func TestPostpone(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -703,8 +705,8 @@ func TestPostpone(t *testing.T) {
 	}
 }
 
-// TestEstimateKnowsJobsThatAreRepeated: a job that stands behind one whose repetition is due in an hour cannot end
-// before, and its client is told so, at the acceptance and later. Other jobs are not concerned.
+// TestEstimateKnowsJobsThatAreRepeated: a job behind another one whose repetition is due in an hour cannot end before.
+// The acceptance and later reads tell its client so. Other jobs are not affected.
 func TestEstimateKnowsJobsThatAreRepeated(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -719,10 +721,10 @@ func TestEstimateKnowsJobsThatAreRepeated(t *testing.T) {
 	other := newUse()
 	free := other.accept(t, h)
 	for name, eta := range map[string]time.Time{
-		"the job that is repeated": h.job(t, first.entity.id, firstID).ETA,
-		"behind it, at acceptance": behind.ETA,
-		"behind it, read":          h.job(t, second.entity.id, behind.ID).ETA,
-		"an equal order, answered": second.accept(t, h).ETA,
+		"the job that is repeated":    h.job(t, first.entity.id, firstID).ETA,
+		"the next one, at acceptance": behind.ETA,
+		"behind it, read":             h.job(t, second.entity.id, behind.ID).ETA,
+		"an equal order, answered":    second.accept(t, h).ETA,
 	} {
 		if eta.Before(due) || eta.After(due.Add(time.Minute)) {
 			t.Errorf("%s: expected at %s, the repetition is due at %s", name, eta, due)
@@ -736,9 +738,9 @@ func TestEstimateKnowsJobsThatAreRepeated(t *testing.T) {
 	}
 }
 
-// TestMeasureJobsPassesOverWhatWasOvertaken: a job that waits for a reason of its own, while later ones have ended,
-// says nothing of how long the others wait.
-func TestMeasureJobsPassesOverWhatWasOvertaken(t *testing.T) {
+// TestMeasureJobsPassesOverOvertakenJobs: a job that still waits after later jobs have ended waits for a reason of its
+// own. It does not count for the expected time of other jobs.
+func TestMeasureJobsPassesOverOvertakenJobs(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	stuck, passed := newUse(), newUse()
@@ -752,14 +754,14 @@ func TestMeasureJobsPassesOverWhatWasOvertaken(t *testing.T) {
 		t.Errorf("expected at %s", eta)
 	}
 	h.exec(t, `UPDATE ops.jobs SET inserted_at = statement_timestamp() - interval '2 hours' WHERE sequence_number = 3`)
-	h.DB = h.open(t, db.App, noon) // that has not measured yet
+	h.DB = h.open(t, db.App, noon) // a process that has not measured yet
 	if eta := newUse().accept(t, h).ETA; time.Until(eta) < time.Hour {
-		t.Errorf("nothing has ended for two hours, and a job is expected at %s", eta)
+		t.Errorf("no job has ended for two hours, but a job is expected at %s", eta)
 	}
 }
 
-// TestAcceptBoundsThePendingJobsOfAClient: more orders of one client for one service request are refused, until one of
-// its jobs has ended. Equal orders are answered all the same, and no other client is concerned.
+// TestAcceptBoundsThePendingJobsOfAClient: a client with the highest number of pending jobs on a service request gets
+// no further one until one of them has ended. Equal orders are still answered, and other clients are not affected.
 func TestAcceptBoundsThePendingJobsOfAClient(t *testing.T) {
 	t.Parallel()
 	const most = 20
@@ -802,14 +804,14 @@ func TestAcceptBoundsThePendingJobsOfAClient(t *testing.T) {
 	}
 	h.run(t, db.Claim{Size: 1})
 	e.request.legalEntity, e.request.processing = nil, new("new")
-	e.save(t, h) // free again
+	e.save(t, h) // the service request is free again
 	if _, err := order(e, users[most]); err != nil {
-		t.Errorf("after one has ended: %v", err)
+		t.Errorf("after a job has ended: %v", err)
 	}
 }
 
-// TestAcceptBoundsThePendingJobsOfABatch: the bound is exact also for orders that are accepted by one statement, and
-// equal ones among them count once.
+// TestAcceptBoundsThePendingJobsOfABatch: the bound is exact for the orders of one statement too. Equal orders among
+// them count once.
 func TestAcceptBoundsThePendingJobsOfABatch(t *testing.T) {
 	t.Parallel()
 	const most = 20
@@ -840,7 +842,7 @@ func TestAcceptBoundsThePendingJobsOfABatch(t *testing.T) {
 			t.Errorf("order %d: %v", i, err)
 		}
 		if twin := errs[(i+len(users))%len(errs)]; (twin == nil) != (err == nil) {
-			t.Errorf("order %d: %v, its equal: %v", i, err, twin)
+			t.Errorf("order %d: %v, the equal order: %v", i, err, twin)
 		}
 	}
 	if jobs := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE client_id = $1`, e.entity.id); jobs != most ||
@@ -849,8 +851,8 @@ func TestAcceptBoundsThePendingJobsOfABatch(t *testing.T) {
 	}
 }
 
-// TestClaimBehindManyJobsOfAServiceRequest: a claim looks at each job of a long line of one service request once, and
-// at one of those in front of it. It does not read the line again for each of its jobs.
+// TestClaimBehindManyJobsOfAServiceRequest: if a service request has many jobs, a claim reads each of them once, and
+// one job in front of each. It does not read all of them again for each one.
 func TestClaimBehindManyJobsOfAServiceRequest(t *testing.T) {
 	t.Parallel()
 	const line, others = 1000, 50

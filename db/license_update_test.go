@@ -12,18 +12,18 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// amendment is all that a request to change a licence meets: the legal entity, its licences, and the request.
+// amendment is a request to change a licence, with its legal entity and the licences of that legal entity.
 type amendment struct {
 	entity, other legalEntity
 	primary       license
-	stored        license // the one to be changed: issued and active since 2020-01-01
-	isMissing     bool    // the stored one
+	stored        license // the licence to be changed: issued and active since 2020-01-01
+	isMissing     bool    // the licence does not exist
 	holder        uuid.UUID
 	caller        db.Caller
 	changes       licenseChanges
 }
 
-// newAmendment is one that no rule refuses.
+// newAmendment is an amendment that no rule refuses.
 func newAmendment() *amendment {
 	a := &amendment{entity: newLegalEntity(), other: newLegalEntity()}
 	a.primary, a.caller, a.holder = a.entity.primary(), a.entity.caller(), a.entity.id
@@ -46,7 +46,8 @@ func (a *amendment) row(t testing.TB, h *house) string {
 	return fmt.Sprint(column[string](t, h, `SELECT l::text FROM prm.licenses l WHERE id = $1`, a.stored.id))
 }
 
-// submit answers the refusal, and checks that a refusal leaves the licence as it was and that nothing writes an event.
+// submit answers the refusal. It checks that a refusal leaves the licence unchanged, and that an update writes no
+// event.
 func (a *amendment) submit(t testing.TB, h *house, d *db.DB) db.Refusal {
 	t.Helper()
 	before := a.row(t, h)
@@ -60,8 +61,8 @@ func (a *amendment) submit(t testing.TB, h *house, d *db.DB) db.Refusal {
 	return refusal(t, err)
 }
 
-// licenseUpdateLadder is contract 3.3 from rule 2 on: each step breaks its own rule and no other. The steps can be
-// combined, in this order.
+// licenseUpdateLadder is contract 3.3 from rule 2 on. Each step breaks its own rule and no other. Steps can be combined
+// in this order.
 var licenseUpdateLadder = []struct {
 	refusal db.Refusal
 	violate func(*amendment)
@@ -90,7 +91,8 @@ func TestUpdateLicenseAnswersTheFirstRefusal(t *testing.T) {
 			a := newAmendment()
 			first.violate(a)
 			if first.refusal == db.LicenseIsPrimary {
-				// It is itself an active primary licence, so the rule about one is not broken with it.
+				// The licence is itself an active primary one, so the rule about the primary licence is not broken at the same
+				// time.
 				a.stored.isActive = false
 			}
 			a.save(t, h)
@@ -128,10 +130,10 @@ func TestUpdateLicenseByRule(t *testing.T) {
 			db.LicenseIsPrimary},
 		{"primary licence of the caller expires today", func(a *amendment) { a.primary.expires = &today }, allowed},
 		{"primary licence inactive", func(a *amendment) { a.primary.isActive = false }, db.PrimaryLicenseMissing},
-		{"type that nobody knows", func(a *amendment) { a.changes.Type = "NONE" }, db.LicenseTypeChanged},
+		{"type in no dictionary", func(a *amendment) { a.changes.Type = "NONE" }, db.LicenseTypeChanged},
 		{"type no longer active", func(a *amendment) { a.stored.kind, a.changes.Type = "FORMER", "FORMER" }, allowed},
 
-		// The rules about dates look at what results.
+		// The rules about dates check the values after the change.
 		{"issued on the stored day of becoming active",
 			func(a *amendment) { a.changes.IssuedDate = new(date(2020, 1, 1)); a.changes.OrderNo = new("К-3") }, allowed},
 		{"issued after the stored day of becoming active",
@@ -145,12 +147,12 @@ func TestUpdateLicenseByRule(t *testing.T) {
 			func(a *amendment) { a.changes.ExpiryDate = new(date(2019, 12, 31)) }, db.LicenseActiveAfterExpiry},
 		{"expires today", func(a *amendment) { a.changes.ExpiryDate = &today }, allowed},
 		{"expired yesterday", func(a *amendment) { a.changes.ExpiryDate = new(days(-1)) }, db.LicenseExpired},
-		{"stored one expired yesterday", func(a *amendment) { a.stored.expires = new(days(-1)) }, db.LicenseExpired},
-		{"stored one expired yesterday, lasts longer now", func(a *amendment) {
+		{"stored licence expired yesterday", func(a *amendment) { a.stored.expires = new(days(-1)) }, db.LicenseExpired},
+		{"stored licence expired yesterday, expires later now", func(a *amendment) {
 			a.stored.expires = new(days(-1))
 			a.changes.ExpiryDate = new(days(1))
 		}, allowed},
-		{"stored one never expires", func(a *amendment) { a.stored.expires = nil }, allowed},
+		{"stored licence never expires", func(a *amendment) { a.stored.expires = nil }, allowed},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -164,7 +166,7 @@ func TestUpdateLicenseByRule(t *testing.T) {
 	}
 }
 
-func TestUpdateLicenseKeepsWhatIsLeftOut(t *testing.T) {
+func TestUpdateLicenseKeepsOmittedFields(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	full := licenseChanges{
@@ -216,7 +218,7 @@ func TestUpdateLicenseKeepsWhatIsLeftOut(t *testing.T) {
 	}
 	if number := update(licenseChanges{Type: "PHARMACY_DRUGS", LicenseNumber: new("АВ 3")}).LicenseNumber; number == nil ||
 		*number != "АВ 3" {
-		t.Errorf("number given again: %v", number)
+		t.Errorf("the number after the same request again: %v", number)
 	}
 }
 
@@ -240,7 +242,7 @@ func TestUpdateLicenseTodayIsTheDayInKyiv(t *testing.T) {
 	}
 }
 
-// Changes of different fields that meet are both kept; of the same field the later.
+// Simultaneous changes of different fields are both kept. Of changes of the same field the later one is kept.
 func TestUpdateLicenseTwoAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -265,7 +267,7 @@ func TestUpdateLicenseTwoAtOnce(t *testing.T) {
 	if n := value[int](t, h, `SELECT count(*) FROM prm.licenses WHERE id = $1 AND order_no = 'К-5' AND what_licensed = 'обіг'`, a.stored.id); n != 1 {
 		t.Errorf("one change is lost: %s", a.row(t, h))
 	}
-	// Dates that fit the stored ones each, and not each other: one of the two is refused.
+	// Each of the two dates fits the stored ones, but they do not fit each other: one of the two is refused.
 	changes := []licenseChanges{
 		{Type: "PHARMACY_DRUGS", ActiveFromDate: new(days(80))},
 		{Type: "PHARMACY_DRUGS", ExpiryDate: new(days(70))},
@@ -280,7 +282,7 @@ func TestUpdateLicenseTwoAtOnce(t *testing.T) {
 	}
 }
 
-func TestUpdateLicenseSeesWhatItWaitedFor(t *testing.T) {
+func TestUpdateLicenseSeesChangesItWaitedFor(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	for _, test := range []struct {
@@ -289,7 +291,7 @@ func TestUpdateLicenseSeesWhatItWaitedFor(t *testing.T) {
 	}{
 		{"the legal entity is closed", `UPDATE prm.legal_entities SET status = 'CLOSED' WHERE id = $1
 			AND $2::uuid IS NOT NULL`, db.LegalEntityNotActive},
-		{"the primary licence goes", `
+		{"the primary licence becomes inactive", `
 			WITH held AS (SELECT id FROM prm.legal_entities WHERE id = $1 FOR UPDATE)
 			UPDATE prm.licenses SET is_active = false WHERE legal_entity_id = (SELECT id FROM held) AND id <> $2`,
 			db.PrimaryLicenseMissing},
@@ -322,8 +324,8 @@ func TestUpdateLicenseSeesWhatItWaitedFor(t *testing.T) {
 	}
 }
 
-// A caller who tries another's licence does not hold it up.
-func TestUpdateLicenseOfAnotherWaitsForNobody(t *testing.T) {
+// A caller that tries to update the licence of another legal entity does not lock it.
+func TestUpdateLicenseOfAnotherDoesNotWait(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	a := newAmendment()
@@ -346,7 +348,7 @@ func TestListLicenses(t *testing.T) {
 	first := license{id: uuid.New(), legalEntity: entity.id, kind: "PHARMACY", isActive: true}
 	second := license{id: uuid.New(), legalEntity: entity.id, kind: "PHARMACY_DRUGS", isActive: true}
 	h.save(t, primary, former, first, second)
-	// The order of registration, and of two at the same moment that of their ids.
+	// The order of registration. Two of the same moment are ordered by their ids.
 	h.exec(t, `UPDATE prm.licenses SET inserted_at = '2026-01-02', license_number = '7' WHERE id = ANY ($1)`,
 		[]uuid.UUID{first.id, second.id})
 	h.exec(t, `UPDATE prm.licenses SET inserted_at = '2026-01-01' WHERE id = $1`, primary.id)
@@ -374,7 +376,7 @@ func TestListLicenses(t *testing.T) {
 		{"primary", db.LicenseFilter{IsPrimary: new(true)}, db.Page{Number: 1, Size: 50}, []uuid.UUID{primary.id}, 1},
 		{"additional", db.LicenseFilter{IsPrimary: new(false)}, db.Page{Number: 1, Size: 50},
 			[]uuid.UUID{first.id, second.id}, 2},
-		{"what does not fit together", db.LicenseFilter{IsPrimary: new(true), Type: &first.kind},
+		{"filters that exclude each other", db.LicenseFilter{IsPrimary: new(true), Type: &first.kind},
 			db.Page{Number: 2, Size: 50}, nil, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {

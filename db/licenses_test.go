@@ -11,11 +11,11 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// application is all that a request for a licence meets: the registry as it stands, and the request. The types of its
-// legal entity and of its licence are its own, so that any number of applications share a database.
+// application is a request for a licence, with all rows of the registry that it meets. The types of its legal entity
+// and of its licence are unique, so that any number of applications share a database.
 type application struct {
 	entity    legalEntity
-	isMissing bool   // the legal entity
+	isMissing bool   // the legal entity does not exist
 	listed    string // value of the chart parameter; empty: absent
 	kind      licenseType
 	licenses  []license
@@ -23,7 +23,7 @@ type application struct {
 	fields    licenseFields
 }
 
-// newApplication is one that no rule refuses.
+// newApplication is an application that no rule refuses.
 func newApplication() *application {
 	entity := legalEntity{uuid.New(), "CLINIC " + uuid.NewString(), "ACTIVE"}
 	kind := licenseType{"LICENSE " + uuid.NewString(), true}
@@ -39,7 +39,7 @@ func newApplication() *application {
 	}
 }
 
-// own is a licence of the type applied for.
+// own is a licence with the type of the application.
 func (a *application) own() license {
 	return license{id: uuid.New(), legalEntity: a.entity.id, kind: a.kind.code, isActive: true}
 }
@@ -63,7 +63,8 @@ func (a *application) save(t testing.TB, h *house) {
 	}
 }
 
-// submit answers the refusal, and checks that a refusal leaves nothing behind, a success one licence and one event.
+// submit answers the refusal. It checks that a refusal stores nothing, and that a success stores one licence and one
+// event.
 func (a *application) submit(t testing.TB, h *house, d *db.DB) db.Refusal {
 	t.Helper()
 	var added int
@@ -79,8 +80,8 @@ func (a *application) submit(t testing.TB, h *house, d *db.DB) db.Refusal {
 	return refusal(t, err)
 }
 
-// licenseLadder is contract 3.1 from rule 2 on: each step breaks its own rule and no other. The steps can be combined,
-// in this order.
+// licenseLadder is contract 3.1 from rule 2 on. Each step breaks its own rule and no other. Steps can be combined in
+// this order.
 var licenseLadder = []struct {
 	refusal db.Refusal
 	violate func(*application)
@@ -222,7 +223,7 @@ func TestCreateLicenseNeedsAnActiveDictionary(t *testing.T) {
 	}
 }
 
-func TestCreateLicenseStoresWhatItAnswers(t *testing.T) {
+func TestCreateLicenseAnswersTheStoredRow(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	full := newApplication()
@@ -270,7 +271,7 @@ func TestCreateLicenseStoresWhatItAnswers(t *testing.T) {
 			}
 			if n := value[int](t, h, `SELECT count(*) FROM prm.licenses WHERE id = $1 AND inserted_at = $2 AND updated_at = $2`,
 				created.ID, moment); n != 1 {
-				t.Error("the moments stored are not those answered")
+				t.Error("the stored moments differ from the answered ones")
 			}
 
 			wantEvents := []map[string]any{{
@@ -285,7 +286,7 @@ func TestCreateLicenseStoresWhatItAnswers(t *testing.T) {
 	}
 }
 
-// eventsOf are the events of an entity, oldest first, without what differs from run to run.
+// eventsOf are the events of an entity, oldest first, without values that differ between runs.
 func eventsOf(t testing.TB, h *house, entity uuid.UUID) []map[string]any {
 	t.Helper()
 	return column[map[string]any](t, h, `
@@ -318,7 +319,7 @@ func TestCreateLicenseTodayIsTheDayInKyiv(t *testing.T) {
 		{"2026-03-29T01:00:00Z", date(2026, 3, 29)},
 		{"2026-03-29T20:59:59Z", date(2026, 3, 29)},
 		{"2026-03-29T21:00:00Z", date(2026, 3, 30)},
-		// And the other way round.
+		// The day that begins in summer time and ends in winter time.
 		{"2026-10-24T20:59:59Z", date(2026, 10, 24)},
 		{"2026-10-24T21:00:00Z", date(2026, 10, 25)},
 		{"2026-10-25T00:59:59Z", date(2026, 10, 25)},
@@ -343,8 +344,8 @@ func TestCreateLicenseTodayIsTheDayInKyiv(t *testing.T) {
 				want        db.Refusal
 			}{
 				{"both expire today", test.today, test.today, ""},
-				{"the new one expired yesterday", yesterday, test.today, db.LicenseExpired},
-				{"the primary one expired yesterday", test.today, yesterday, db.PrimaryLicenseMissing},
+				{"the new licence expired yesterday", yesterday, test.today, db.LicenseExpired},
+				{"the primary licence expired yesterday", test.today, yesterday, db.PrimaryLicenseMissing},
 			} {
 				a := newApplication()
 				a.licenses[0].expires = &expiry.primary
@@ -408,28 +409,28 @@ func TestCreateLicenseWaitsForItsLegalEntityOnly(t *testing.T) {
 	}
 }
 
-func TestCreateLicenseSeesWhatItWaitedFor(t *testing.T) {
+func TestCreateLicenseSeesChangesItWaitedFor(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	for _, test := range []struct {
 		name   string
-		change string // by the transaction waited for; $1 is the legal entity, $2 the licence type
+		change string // of the transaction that it waits for; $1 is the legal entity, $2 the licence type
 		want   db.Refusal
-		inside bool // the statement waits, not the command
+		inside bool // the statement itself waits, and not the command before it
 	}{
 		{"the legal entity is closed", `UPDATE prm.legal_entities SET status = 'CLOSED' WHERE id = $1 AND $2 <> ''`,
 			db.LegalEntityNotActive, false},
-		{"the primary licence goes", `
+		{"the primary licence becomes inactive", `
 			WITH held AS (SELECT id FROM prm.legal_entities WHERE id = $1 FOR UPDATE)
 			UPDATE prm.licenses SET is_active = false WHERE legal_entity_id = (SELECT id FROM held) AND $2 <> ''`,
 			db.PrimaryLicenseMissing, false},
-		{"an inactive licence of the type comes", `
+		{"an inactive licence of the type is added", `
 			WITH held AS (SELECT id FROM prm.legal_entities WHERE id = $1 FOR UPDATE)
 			INSERT INTO prm.licenses (legal_entity_id, type, is_active, is_primary, issued_by, issued_date, active_from_date,
 				inserted_by, updated_by)
 			SELECT id, $2, false, false, '', '2020-01-01', '2020-01-01', id, id FROM held`, db.LicenseTypePresent, false},
-		// A writer that does not hold the legal entity is stopped by the unique index alone.
-		{"an active licence of the type comes", `
+		// A writer that does not hold the legal entity is stopped by the unique index only.
+		{"an active licence of the type is added", `
 			INSERT INTO prm.licenses (legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, inserted_by,
 				updated_by)
 			VALUES ($1, $2, false, '', '2020-01-01', '2020-01-01', $1, $1)`, db.LicenseTypePresent, true},
@@ -466,13 +467,13 @@ func TestCreateLicenseSeesWhatItWaitedFor(t *testing.T) {
 	}
 }
 
-// The other order is a case of TestCreateLicenseSeesWhatItWaitedFor.
+// The opposite order is a case of TestCreateLicenseSeesChangesItWaitedFor.
 func TestClosingALegalEntityWaitsForTheLicenceThatIsCreated(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	a := newApplication()
 	a.save(t, h)
-	// A licence of the type that is not committed stops the creation half-way, when it holds the legal entity.
+	// An uncommitted licence of the type stops the creation after it has locked the legal entity.
 	tx := h.begin(t)
 	exec(t, tx, `INSERT INTO prm.licenses (legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date,
 		inserted_by, updated_by)

@@ -20,7 +20,7 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
-// lockLane is a database in which the permutations of a spec run one after the other, with the connections of its
+// lockLane is a database in which the permutations of a spec run one after the other. It keeps the connections of their
 // sessions.
 type lockLane struct {
 	t        *testing.T
@@ -29,10 +29,10 @@ type lockLane struct {
 	url      string
 	observer *pgx.Conn
 	conns    map[string]*pgx.Conn
-	clear    string // makes the database what it was
+	clear    string // SQL that restores the database
 }
 
-// lockRun is a permutation under way.
+// lockRun is one run of a permutation.
 type lockRun struct {
 	*lockLane
 	sessions map[string]*lockBackend
@@ -42,7 +42,7 @@ type lockRun struct {
 func newLockLane(t *testing.T, s *lockSpec, queries map[string]namedQuery) *lockLane {
 	l := &lockLane{t: t, spec: s, queries: queries, url: testdb.New(t).URL, conns: map[string]*pgx.Conn{}}
 	l.observer = l.connect("observer")
-	// What the migrations have written is kept beside, all other rows go.
+	// The rows of the migrations are copied, and all others are removed.
 	err := l.observer.QueryRow(t.Context(), `
 		SELECT string_agg(format('DELETE FROM %1$s; INSERT INTO %1$s SELECT * FROM pg_temp.%2$I;', c.oid::regclass,
 			c.relname), ' ')
@@ -54,7 +54,7 @@ func newLockLane(t *testing.T, s *lockSpec, queries map[string]namedQuery) *lock
 		WHERE c.relnamespace IN ('prm'::regnamespace, 'medical_events'::regnamespace, 'ops'::regnamespace)
 			AND c.relkind IN ('r', 'S') AND NOT starts_with(c.relname, 'schema_versions')`).Scan(&l.clear)
 	must(t, err)
-	// foreign keys do not mind the order
+	// Without foreign keys the order does not matter.
 	l.clear = "SET session_replication_role = replica; " + l.clear + " RESET session_replication_role"
 	for _, table := range []string{"dictionaries", "dictionary_values", "parameters"} {
 		exec(t, l.observer, `CREATE TEMPORARY TABLE `+table+` AS TABLE prm.`+table)
@@ -70,29 +70,29 @@ type lockBackend struct {
 	running *runningStep      // nil: idle
 
 	executed []executed
-	waited   string // at which statement it has waited, and for whom; "": it has not
+	waited   string // the statement at which it has waited, and the sessions that it waited for; "": none
 }
 
-// executed is a statement that has been carried out.
+// executed is a statement that has run.
 type executed struct {
 	step  string // of the spec; empty: of a set-up
 	name  string // of the query, or begin, commit, rollback; "": plain SQL
 	rows  int64
-	row   map[string]string // the last
+	row   map[string]string // the last row of the result
 	fault string
 }
 
 type runningStep struct {
 	step *lockStep
-	at   atomic.Int64 // the statement
+	at   atomic.Int64 // index of the running statement
 	done chan []string
-	told bool // that it waits
+	told bool // the output says that it waits
 }
 
-// stepLimit is how long a step may take that nobody keeps waiting.
+// stepLimit is the longest time of a step that waits for no other session.
 const stepLimit = 30 * time.Second
 
-// run carries a permutation out and answers what happened, in the form of PostgreSQL's isolation tests.
+// run carries out a permutation and answers what happened, in the form of PostgreSQL's isolation tests.
 func (l *lockLane) run(p lockPermutation) *lockRun {
 	r := &lockRun{lockLane: l, sessions: map[string]*lockBackend{}}
 	s, t := l.spec, l.t
@@ -120,7 +120,7 @@ func (l *lockLane) run(p lockPermutation) *lockRun {
 		}
 		r.start(b, step)
 		r.settle(b)
-		// Each that goes on may let go another.
+		// A step that ends may release another step.
 		for ended := true; ended; {
 			ended = false
 			for _, name := range slices.Sorted(maps.Keys(r.sessions)) {
@@ -149,7 +149,7 @@ func (l *lockLane) run(p lockPermutation) *lockRun {
 	return r
 }
 
-// session is the connection of that name, as if it were new.
+// session is the connection with that name, in the state of a new one.
 func (l *lockLane) session(name string) *pgx.Conn {
 	if l.conns[name] == nil {
 		l.conns[name] = l.connect(name)
@@ -158,7 +158,7 @@ func (l *lockLane) session(name string) *pgx.Conn {
 	return l.conns[name]
 }
 
-// connect opens a session as the service has them; which role it takes on is the spec's to say.
+// connect opens a session with the settings of the service. The spec sets its role.
 func (l *lockLane) connect(name string) *pgx.Conn {
 	config, err := pgx.ParseConfig(l.url)
 	must(l.t, err)
@@ -200,7 +200,8 @@ func (r *lockRun) start(b *lockBackend, step *lockStep) {
 	}()
 }
 
-// settle returns when the step that a session is in has ended or waits for another session, and writes down which.
+// settle returns when the running step of a session has ended or waits for another session, and writes this to the
+// output.
 func (r *lockRun) settle(b *lockBackend) {
 	deadline := time.Now().Add(stepLimit)
 	for pause := 2 * time.Millisecond; ; pause = time.Millisecond {
@@ -235,7 +236,7 @@ func (r *lockRun) settle(b *lockBackend) {
 	}
 }
 
-// blockers are the sessions of the permutation that a session waits for, as PostgreSQL sees it.
+// blockers are the sessions of the permutation for which a session waits, according to PostgreSQL.
 func (r *lockRun) blockers(b *lockBackend) []string {
 	rows, err := r.observer.Query(r.t.Context(), `SELECT DISTINCT application_name FROM pg_stat_activity
 		WHERE pid = ANY (pg_blocking_pids($1)) AND datname = current_database() AND backend_type = 'client backend'
@@ -252,7 +253,7 @@ func (r *lockRun) blockers(b *lockBackend) []string {
 
 var specVariable = regexp.MustCompile(`(^|[^:\w]):([a-z]\w*)`)
 
-// execute carries out a statement of a spec and answers what to write down of it.
+// execute runs a statement of a spec and answers its lines of the output.
 func (r *lockRun) execute(b *lockBackend, line string) ([]string, error) {
 	statement, name, err := called(r.queries, line)
 	if err != nil {
@@ -302,7 +303,7 @@ func (r *lockRun) execute(b *lockBackend, line string) ([]string, error) {
 			lines = append(lines, strings.TrimRight("  "+label+": "+strings.Join(shown, " "), ": "))
 		}
 		if !strings.Contains(statement, "ORDER BY") {
-			slices.Sort(lines) // in no order, so in any
+			slices.Sort(lines) // the database gives rows without ORDER BY in any order
 		}
 		if e.row != nil {
 			if b.last == nil {
@@ -319,7 +320,7 @@ func (r *lockRun) execute(b *lockBackend, line string) ([]string, error) {
 	return lines, err
 }
 
-// variable is the value of :name. What is not a column of an answer is a uuid of its own.
+// variable is the value of :name. A name that is no column of the last row stands for a uuid.
 func (r *lockRun) variable(b *lockBackend, name string) string {
 	if value, ok := b.last[name]; ok {
 		return value
@@ -329,7 +330,7 @@ func (r *lockRun) variable(b *lockBackend, name string) string {
 
 func uuidOf(name string) string { return uuid.NewSHA1(uuid.NameSpaceURL, []byte(name)).String() }
 
-// shown is a value as the output has it: the same in each run.
+// shown is a value as the output shows it: the same in each run.
 func (s *lockSpec) shown(oid uint32, value string) (string, bool) {
 	switch oid {
 	case pgtype.TimestamptzOID, pgtype.ByteaOID, voidOID:
@@ -349,7 +350,7 @@ var momentText = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.+Z-]*`)
 
 var uuidText = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
-// faultName is what is the same of an error in all versions and languages of the server.
+// faultName is the part of an error that is the same in all versions and languages of the server.
 func faultName(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {

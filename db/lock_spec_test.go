@@ -11,8 +11,8 @@ import (
 )
 
 // lockSpec is a file of testdata/locks, in the grammar of PostgreSQL's own isolation tests (src/test/isolation/README):
-// setup, sessions of steps, permutations, teardown. Of that grammar the permutations' markers are left out, and three
-// things are added:
+// setup, sessions with steps, permutations, teardown. The markers of permutations are left out, and three things are
+// added:
 //
 //   - Name(parameter => expression, …) in a block is the query of that name in sql/, with the
 //     expressions in the places of its parameters;
@@ -21,8 +21,8 @@ import (
 //     for a uuid of its own.
 //   - begin is what the service sends to begin a transaction.
 //
-// The sessions first and second are the two that a permutation is about, the others its scenery. A comment on the line
-// above a permutation is its title.
+// The sessions first and second are the subject of a permutation, all other sessions prepare its state. A comment on
+// the line above a permutation is its title.
 type lockSpec struct {
 	name            string
 	setup, teardown []string
@@ -134,7 +134,7 @@ func (s *lockSpec) parse(text string) error {
 	return end()
 }
 
-// add takes a block in. A setup before the first session is that of the spec, behind it that of the session.
+// add adds a block. A setup before the first session is that of the spec, a later one that of its session.
 func (s *lockSpec) add(words, statements []string) error {
 	var session *lockSession
 	if len(s.sessions) > 0 {
@@ -155,7 +155,7 @@ func (s *lockSpec) add(words, statements []string) error {
 	return nil
 }
 
-// cutBlock cuts behind the brace that ends a block; those in string literals are none.
+// cutBlock cuts after the brace that ends a block. Braces in string literals do not count.
 func cutBlock(text string) (block, after string, err error) {
 	quoted := false
 	for i, c := range text {
@@ -204,7 +204,7 @@ type namedQuery struct {
 	name, locks, text string
 }
 
-// namedQueries reads the queries of sql/ with what their headers say of locks.
+// namedQueries reads the queries of sql/, and the section on locks of their headers.
 func namedQueries() (map[string]namedQuery, error) {
 	files, err := filepath.Glob("../sql/*.sql")
 	if err != nil {
@@ -233,7 +233,7 @@ func namedQueries() (map[string]namedQuery, error) {
 	return queries, nil
 }
 
-// called answers the statement that a line of a spec stands for, and the name of its query: "" if it is plain SQL.
+// called answers the statement of a line of a spec, and the name of its query; "": the line is plain SQL.
 func called(queries map[string]namedQuery, line string) (statement, name string, err error) {
 	m := queryCall.FindStringSubmatch(line)
 	if m == nil {

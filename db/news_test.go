@@ -11,7 +11,7 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// another is the database as another process sees it, which tells what happens in it.
+// another opens the database as another process does. This process announces its news.
 func (h *house) another(t testing.TB) *db.DB {
 	t.Helper()
 	d := h.open(t, db.App, noon)
@@ -19,7 +19,7 @@ func (h *house) another(t testing.TB) *db.DB {
 	return d
 }
 
-// announce does it until the test ends.
+// announce runs DB.Announce until the end of the test.
 func announce(t testing.TB, d *db.DB) {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -33,16 +33,16 @@ func announce(t testing.TB, d *db.DB) {
 const listening = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 	AND query ILIKE 'LISTEN "reiestr_news"'`
 
-// untilListening returns when the waiting process hears the others.
+// untilListening returns when the waiting process listens for notifications.
 func (h *house) untilListening(t testing.TB) {
 	t.Helper()
 	login := *h
-	login.owner = h.pool(t, "none") // a role sees of others' sessions that they are there, not what they do
+	login.owner = h.pool(t, "none") // the login, since a role does not see the statements of other roles
 	login.until(t, "somebody listens", `SELECT (`+listening+`) = 1`)
 	login.owner.Close()
 }
 
-// patient is far longer than anything here takes.
+// patient is far longer than anything in these tests takes.
 func patient(t testing.TB) (context.Context, <-chan struct{}) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
@@ -75,7 +75,7 @@ func TestAwaitTheEndInTheSameProcess(t *testing.T) {
 			e := newUse()
 			answer := await(t, h.DB, e, e.accept(t, h))
 			h.untilListening(t)
-			ends[name](t, h, e) // the equal order is the same job
+			ends[name](t, h, e) // an equal order is answered the same job
 			if got := <-answer; got.err != nil || got.job.Status != want.Status || got.job.Refusal != want.Refusal {
 				t.Errorf("%+v", got)
 			}
@@ -98,7 +98,8 @@ func TestAwaitTheEndInAnotherProcess(t *testing.T) {
 	}
 }
 
-// Nobody tells of the end, and the connection that would have heard of it is cut: the net finds it.
+// The end is not notified, and the listening connection is cut: the query that backs up the notifications finds the
+// end.
 func TestAwaitWithALostListener(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -111,7 +112,7 @@ func TestAwaitWithALostListener(t *testing.T) {
 	}
 	select {
 	case got := <-answer:
-		t.Fatalf("told by whom? %+v", got)
+		t.Fatalf("woken without a notification: %+v", got)
 	default:
 	}
 	exec(t, h.pool(t, "none"), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
@@ -141,7 +142,8 @@ func TestAwaitUntilEnough(t *testing.T) {
 	}
 }
 
-// Two hundred wait with four connections, none of which they hold, and one more that listens for all.
+// Two hundred callers wait with a pool of four connections. They hold none of these, and one more connection listens
+// for all.
 func TestAwaitByManyOnASmallPool(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -178,7 +180,7 @@ func TestAwaitByManyOnASmallPool(t *testing.T) {
 	}
 }
 
-// Not parallel: other tests' goroutines would be taken for leaks.
+// Not parallel, because goroutines of other tests would look like leaks.
 func TestAwaitLeavesNothingBehind(t *testing.T) {
 	h := newHouse(t)
 	e := newUse()
@@ -199,7 +201,7 @@ func TestAwaitLeavesNothingBehind(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	d.Close()
-	h.owner.Reset() // its connections' goroutines are not what is looked for
+	h.owner.Reset() // ends the goroutines of its connections
 	goleak.VerifyNone(t, before)
 }
 
@@ -212,7 +214,7 @@ func TestEstimate(t *testing.T) {
 		e := newUse()
 		errands, jobs = append(errands, e), append(jobs, e.accept(t, h))
 	}
-	// eta of the third, as a process that has not measured yet tells it, in seconds from its acceptance.
+	// eta is the estimate for the third job in a process that has not measured yet, in seconds from its acceptance.
 	eta := func() float64 {
 		t.Helper()
 		got, err := h.open(t, db.App, noon).Jobs.Get(t.Context(), errands[2].entity.id, jobs[2].ID)
@@ -233,16 +235,16 @@ func TestEstimate(t *testing.T) {
 			WHERE id = $1`, jobs[i].ID, took)
 	}
 	near(eta(), 200)
-	// The queue stands still: the age of its oldest job says more than what came before.
+	// The queue stands still: the age of its oldest job counts more than the jobs before.
 	stuck := newUse()
 	h.exec(t, `UPDATE ops.jobs SET inserted_at = inserted_at - interval '900 seconds' WHERE id = $1`,
 		stuck.accept(t, h).ID)
 	h.exec(t, `UPDATE ops.jobs SET attempts = 1, not_before = inserted_at WHERE id = $1`, jobs[2].ID)
 	near(eta(), 900)
-	// One that failed before is no measure for the others.
+	// A job that failed before does not count for other jobs.
 	h.exec(t, `UPDATE ops.jobs SET attempts = 1, not_before = inserted_at WHERE status = 'pending'`)
 	near(eta(), 200)
-	// Of an ended job it is its end.
+	// The estimate of an ended job is its end.
 	got, err := h.Jobs.Get(t.Context(), errands[1].entity.id, jobs[1].ID)
 	if err != nil || got.ETA.Sub(got.InsertedAt) != 300*time.Second {
 		t.Errorf("%+v, %v", got, err)

@@ -25,21 +25,21 @@ import (
 var updatePlans = flag.Bool("update-plans", false, "store the plans of the queries in sql/plans")
 
 const (
-	// plansVersion is the major version whose plans are stored; on others the queries are held to the rules alone.
+	// plansVersion is the major version of the stored plans. On other versions only the rules are checked.
 	plansVersion = 17
-	// largeTable is from how many rows on no table is read from end to end.
+	// largeTable is the number of rows from which on no table may be read completely.
 	largeTable = 5_000
 	// longestPage of the contract: no sort holds more rows.
 	longestPage = 300
 )
 
-// smallTables are those that do not grow with the registry: reading all of one is as good as finding a row.
+// smallTables do not grow with the registry: reading such a table completely is as good as finding a row.
 var smallTables = []string{"prm.dictionaries", "prm.dictionary_values", "prm.parameters", "ops.api_keys",
 	"ops.schema_versions"}
 
 // TestPlans compares the plan of every query, as its role has it on a large population, with the one stored in
-// sql/plans, and holds each to what no stored plan excuses. Generic plans are what the service runs (see Open), custom
-// ones what somebody sees who looks by hand.
+// sql/plans. It also checks rules that no stored plan may break. The service runs generic plans (see Open). Custom
+// plans are those that a person sees who tries a query by hand.
 func TestPlans(t *testing.T) {
 	t.Parallel()
 	p := populated(t, "1.1")
@@ -48,7 +48,7 @@ func TestPlans(t *testing.T) {
 	used := map[string]map[string]bool{}
 	for _, condition := range []struct{ name, change string }{
 		{"quiet", ""},
-		// Many jobs and events wait, and the statistics do not know it.
+		// Many jobs and events are pending, and the statistics do not know them.
 		{"stale", backlog},
 		{"backlog", "ANALYZE ops.jobs, ops.unpublished_events, medical_events.service_requests"},
 	} {
@@ -75,7 +75,7 @@ func TestPlans(t *testing.T) {
 						t.Errorf("%s: Seq Scan on %s\n%s", where, n.relation(), plan.shape())
 					}
 					if n.NodeType == "Sort" && mode == "custom" && n.PlanRows > max(longestPage, c.batch) {
-						t.Errorf("%s: %.0f rows to be sorted\n%s", where, n.PlanRows, plan.shape())
+						t.Errorf("%s: sorts %.0f rows\n%s", where, n.PlanRows, plan.shape())
 					}
 				}
 				add := shape{plan.shape(), condition.name + " " + mode}
@@ -98,9 +98,9 @@ func TestPlans(t *testing.T) {
 			for _, index := range query.indexes {
 				table, known := p.tables[index]
 				if !known {
-					t.Errorf("%s names the index %s, which is not there", query.name, index)
+					t.Errorf("%s names the index %s, which does not exist", query.name, index)
 				} else if !used[query.name][index] && p.rows[table] >= largeTable {
-					t.Errorf("%s is said to rest on %s, which no plan of it uses", query.name, index)
+					t.Errorf("%s names the index %s, which none of its plans uses", query.name, index)
 				}
 			}
 			if used[query.name] == nil {
@@ -124,7 +124,7 @@ func TestPlans(t *testing.T) {
 		stored, err := os.ReadFile(path)
 		switch want := string(stored); {
 		case p.version != plansVersion:
-			t.Logf("PostgreSQL %d: plans are stored for %d, so only the rules are looked at", p.version, plansVersion)
+			t.Logf("PostgreSQL %d: plans are stored for %d, so only the rules are checked", p.version, plansVersion)
 		case *updatePlans:
 			if err := os.WriteFile(path, []byte(text.String()), 0o644); err != nil {
 				t.Fatal(err)
@@ -135,7 +135,7 @@ func TestPlans(t *testing.T) {
 	}
 }
 
-// difference are the sections in which two files of plans differ.
+// difference shows the sections in which two files of plans differ.
 func difference(want, got string) string {
 	sections := func(text string) []string { return strings.Split(text, "\n## ") }
 	var text strings.Builder
@@ -152,8 +152,8 @@ func difference(want, got string) string {
 	return text.String()
 }
 
-// TestReads carries out every query on a large population: none reads more rows than it answers and a constant,
-// whatever the size of the tables.
+// TestReads runs every query on a large population. Whatever the size of the tables, no query reads more rows than it
+// answers, apart from a constant.
 func TestReads(t *testing.T) {
 	t.Parallel()
 	p := populated(t, "4")
@@ -179,8 +179,8 @@ func TestReads(t *testing.T) {
 				if most := plan.ActualRows + c.reads; read > most {
 					t.Errorf("%s: %.0f rows read, more than %.0f\n%s", where, read, most, plan.shape())
 				}
-				// A row is found through an index of at most five levels; a new one goes into as many indexes, and what its
-				// constraints refer to is looked up.
+				// An index look-up reads at most five levels. A new row is added to as many indexes, and its constraints look up
+				// the rows that it refers to.
 				buffers := plan.SharedHitBlocks + plan.SharedReadBlocks
 				if most := 50 + 6*(plan.ActualRows+c.reads) + 40*c.writes; buffers > most {
 					t.Errorf("%s: %.0f buffers, more than %.0f\n%s", where, buffers, most, plan.shape())
@@ -190,7 +190,8 @@ func TestReads(t *testing.T) {
 	}
 }
 
-// planner asks for plans in one transaction, which is rolled back, in a database whose statistics nobody else changes.
+// planner asks for plans in one transaction, which is rolled back, in a database whose statistics do not change
+// meanwhile.
 type planner struct {
 	t          *testing.T
 	conn       *pgx.Conn
@@ -198,11 +199,11 @@ type planner struct {
 	rows       map[string]float64  // of tables, by the statistics
 	tables     map[string]string   // of indexes
 	maintained map[string][]string // indexes that a change of a table uses without a node of a plan
-	logged     []string            // by auto_explain, of each statement that was carried out at its end
+	logged     []string            // what auto_explain has logged at the end of each statement
 }
 
-// A page read at random costs so many times one read in sequence: 4 by default, 1.1 where storage is solid or the
-// database in memory, which leaves no doubt between plans that cost nearly the same.
+// random_page_cost: a page read at random costs that many times a page read in sequence. The default is 4. 1.1 is for
+// solid storage or a database in memory, and leaves no doubt between plans that cost nearly the same.
 func populated(t *testing.T, randomPageCost string) *planner {
 	t.Helper()
 	shared := testdb.Shared(t, population.Standard.Digest(), func(ctx context.Context, url string) error {
@@ -231,12 +232,12 @@ func populated(t *testing.T, randomPageCost string) *planner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What the planner knows of the machine is the default, whatever the server of the tests has.
+	// The planner's costs are the defaults, whatever settings the server of the tests has.
 	config.RuntimeParams = map[string]string{
 		"search_path": "", "timezone": "UTC", "jit": "off", "work_mem": "4MB", "effective_cache_size": "4GB",
 		"random_page_cost": randomPageCost, "max_parallel_workers_per_gather": "2",
-		// Whether a look-up is remembered hangs on how many different values a sample has met; what is looked up, and where,
-		// does not.
+		// Whether the planner puts a Memoize node on a look-up depends on how many values the sample of the statistics has.
+		// The look-up itself does not.
 		"enable_memoize": "off",
 	}
 	testdb.Pin(config)
@@ -255,15 +256,14 @@ func populated(t *testing.T, randomPageCost string) *planner {
 	if _, err := fmt.Sscan(conn.PgConn().ParameterStatus("server_version"), &p.version); err != nil && p.version == 0 {
 		t.Fatal(err)
 	}
-	// EXPLAIN of a call does not tell what the function does.
+	// EXPLAIN of a call does not show the plans inside of the function.
 	var refused *pgconn.PgError
 	if _, err := conn.Exec(t.Context(), "LOAD 'auto_explain'"); errors.As(err, &refused) && refused.Code == "58P01" {
 		t.Skip("this server has no auto_explain, a module of postgresql-contrib")
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	// One at a time, and without what the ones before have left: dead rows, and pages of indexes that plans would reckon
-	// with.
+	// One query at a time, and without the dead rows and index pages of the tests before, which would change plans.
 	for _, statement := range []string{
 		"SET auto_explain.log_nested_statements = on; SET auto_explain.log_level = notice; SET auto_explain.log_format = " +
 			"json",
@@ -284,7 +284,7 @@ func populated(t *testing.T, randomPageCost string) *planner {
 	return p
 }
 
-// relations reads what the catalogue knows of tables and indexes.
+// relations reads the tables and indexes from the catalogue.
 func (p *planner) relations() {
 	p.t.Helper()
 	p.rows, p.tables, p.maintained = map[string]float64{}, map[string]string{}, map[string][]string{}
@@ -316,14 +316,14 @@ func (p *planner) exec(sql string) {
 	}
 }
 
-// explain gives the plan of a query for its parameters (custom) or for any (generic), and below it those of the
-// statements inside the function that it calls. What it changes is undone.
+// explain answers the plan of a query for its parameters (custom) or for any parameters (generic). Below it are the
+// plans inside the function that the query calls. Changes are undone.
 func (p *planner) explain(q query, mode, options string) *node {
 	p.t.Helper()
 	ctx := p.t.Context()
 	p.exec("SAVEPOINT before")
 	if q.inside > 0 {
-		// Only what is carried out is logged.
+		// auto_explain logs only statements that run.
 		p.exec("RESET ROLE; SET LOCAL auto_explain.log_min_duration = 0")
 		options = "ANALYZE, BUFFERS, TIMING off, "
 	}
@@ -358,7 +358,7 @@ func (p *planner) explain(q query, mode, options string) *node {
 	}
 	plan := explained[0].Plan
 	if q.inside > 0 {
-		// The call itself ends last.
+		// The plan of the call itself is logged last.
 		if len(p.logged) != q.inside+1 {
 			p.t.Fatalf("%s: %d statements carried out in the function instead of %d\n%s", q.label, len(p.logged)-1, q.inside,
 				strings.Join(p.logged, "\n"))
@@ -478,7 +478,7 @@ func (n *node) write(text *strings.Builder, indent string) {
 	}
 }
 
-// query is one as the package sends it.
+// query is a query as the package sends it.
 type query struct {
 	name, label, sql string
 	role             db.Role
@@ -486,7 +486,7 @@ type query struct {
 	inside           int
 }
 
-// capture takes down what a call of the generated accessors would send.
+// capture records what a call of the generated accessors sends.
 func capture(t *testing.T, c call) query {
 	t.Helper()
 	sent := &taken{}
@@ -505,13 +505,13 @@ func capture(t *testing.T, c call) query {
 	return q
 }
 
-// taken is a database that answers nothing.
+// taken is a DBTX that records statements and answers none.
 type taken struct {
 	sql  string
 	args []any
 }
 
-var errTaken = errors.New("taken down, not carried out")
+var errTaken = errors.New("recorded, not sent")
 
 func (d *taken) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	d.sql, d.args = sql, args
@@ -539,7 +539,7 @@ func (d *taken) SendBatch(_ context.Context, batch *pgx.Batch) pgx.BatchResults 
 	return nil
 }
 
-// queryFile is a file of sql/ and its queries in their order.
+// queryFile is a file of sql/ with its queries in their order.
 type queryFile struct {
 	path    string
 	queries []struct {

@@ -16,9 +16,8 @@ var (
 	commonName = regexp.MustCompile(`(?m)(?:WITH|,)\s*(?:RECURSIVE\s+)?([a-z_]+) AS (?:MATERIALIZED )?\(`)
 )
 
-// TestQueryFiles holds the files of sql/ to what a reviewer expects to find there: queries in alphabetical order, each
-// with a header that says its purpose, what it locks, which index it rests on and what it refuses, tables by schema and
-// name, and the clock as a parameter.
+// TestQueryFiles checks the rules for files of sql/: queries are in alphabetical order. Each has a header with its
+// purpose, its locks, its index and its refusals. Tables are named with their schema, and the clock is a parameter.
 func TestQueryFiles(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../sql/*.sql")
@@ -42,15 +41,15 @@ func TestQueryFiles(t *testing.T) {
 			header, body := splitHeader(text[at[1]+1 : end])
 			for _, part := range []string{"Locks: ", "Index: ", "Refusals"} {
 				if !strings.Contains(header, "\n"+part) {
-					t.Errorf("%s: %s does not say %q", file, name, part)
+					t.Errorf("%s: the header of %s lacks %q", file, name, part)
 				}
 			}
 			if purpose, _, _ := strings.Cut(header, "\nLocks: "); len(strings.TrimSpace(purpose)) < 20 {
-				t.Errorf("%s: %s does not say what it is for", file, name)
+				t.Errorf("%s: the header of %s lacks its purpose", file, name)
 			}
 			if found := notAsked.FindString(body); found != "" {
-				t.Errorf("%s: %s asks %s: the moment is a parameter (ops.instant), what a row records is statement_timestamp()",
-					file, name, found)
+				t.Errorf("%s: %s asks %s: the moment of a decision is a parameter (ops.instant), that of a row "+
+					"statement_timestamp()", file, name, found)
 			}
 			var known []string
 			for _, m := range commonName.FindAllStringSubmatch(body, -1) {
@@ -71,7 +70,7 @@ func TestQueryFiles(t *testing.T) {
 	}
 }
 
-// splitHeader parts the comment in front of a query from the query, both without comment marks.
+// splitHeader separates the comment in front of a query from the query. It removes the comment marks of both.
 func splitHeader(query string) (header, body string) {
 	inHeader := true
 	for line := range strings.Lines(query) {

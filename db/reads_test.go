@@ -15,8 +15,7 @@ import (
 	"github.com/reiestr/reiestr/internal/dev/testdb"
 )
 
-// busy leaves one connection for reads, which is taken until release: its query waits for a table that somebody else
-// has locked.
+// busy leaves one connection for reads, which stays busy until release: its query waits for a locked table.
 func (h *house) busy(t *testing.T) (statements *texts, release func()) {
 	t.Helper()
 	statements = &texts{}
@@ -35,7 +34,7 @@ func (h *house) busy(t *testing.T) (statements *texts, release func()) {
 	}
 }
 
-// reading is a read with the answer that it gives when it is asked by itself.
+// reading is a read, with its answer when it runs alone.
 type reading struct {
 	name string
 	do   func(context.Context) (any, error)
@@ -43,7 +42,7 @@ type reading struct {
 	err  error
 }
 
-// readings are of every kind that shares round trips: found, not found, one, many and none.
+// readings are of every kind that shares round trips: one row, no row, many rows, an error.
 func readings(t *testing.T, h *house) []reading {
 	t.Helper()
 	entity := newLegalEntity()
@@ -121,7 +120,7 @@ func TestReadsShareARoundTrip(t *testing.T) {
 	}
 }
 
-// TestReadBesideAFailure: a query that fails takes none of the others with it.
+// TestReadBesideAFailure: a query that fails does not make the other queries fail.
 func TestReadBesideAFailure(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -148,7 +147,7 @@ func TestReadBesideAFailure(t *testing.T) {
 	group.Wait()
 }
 
-// TestReadGivenUp: who goes while waiting for a connection does not wait any longer.
+// TestReadGivenUp: a caller that leaves while it waits for a connection waits no longer.
 func TestReadGivenUp(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -162,7 +161,7 @@ func TestReadGivenUp(t *testing.T) {
 	}
 	release()
 	if n := statements.count("GetJob"); n != 0 {
-		t.Errorf("%d queries for somebody who has gone", n)
+		t.Errorf("%d queries for a caller that has left", n)
 	}
 }
 
@@ -180,8 +179,8 @@ func (o outcomes) TraceQueryEnd(_ context.Context, _ *pgx.Conn, data pgx.TraceQu
 	}
 }
 
-// TestReadOfNobodyIsCut: a query does not keep its connection when all who have asked have gone.
-func TestReadOfNobodyIsCut(t *testing.T) {
+// TestReadWithoutCallersIsCancelled: a query gives its connection back when all its callers have left.
+func TestReadWithoutCallersIsCancelled(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	ended := make(outcomes, 1)
@@ -193,19 +192,18 @@ func TestReadOfNobodyIsCut(t *testing.T) {
 	h.untilWaiting(t, 1)
 	cancel()
 	if err := <-answer; !errors.Is(err, context.Canceled) {
-		t.Errorf("who went hears %v", err)
+		t.Errorf("the caller that left got %v", err)
 	}
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the query ended with %v", err)
 	}
 	if _, err := h.Jobs.Get(t.Context(), uuid.New(), uuid.New()); !errors.Is(err, db.ErrNotFound) {
-		t.Errorf("the next one: %v", err)
+		t.Errorf("the next query: %v", err)
 	}
 	commit(t, tx)
 }
 
-// TestReadsOfASickDatabase: when the database gives up a pipeline (here by a time-out), its queries are not asked
-// again.
+// TestReadsOfASickDatabase: when the database ends a pipeline (here by a time-out), its queries are not asked again.
 func TestReadsOfASickDatabase(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -20,7 +20,7 @@ const day = 24 * time.Hour
 
 var month = db.Retention{Jobs: 30 * day, Events: 30 * day}
 
-// endedJobs lays out jobs that have ended so long ago.
+// endedJobs adds jobs that ended that long ago.
 func (h *house) endedJobs(t testing.TB, n int, ago time.Duration) {
 	t.Helper()
 	h.exec(t, `INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest,
@@ -31,8 +31,7 @@ func (h *house) endedJobs(t testing.TB, n int, ago time.Duration) {
 		FROM generate_series(1, $1::int) AS n`, n, ago)
 }
 
-// oldEvents lays out events that are so old and concern legal entities; their entity_type tells nothing, their
-// old_value their number.
+// oldEvents adds events of that age for legal entities. Their entity_type has no meaning; old_value is their number.
 func (h *house) oldEvents(t testing.TB, n int, ago time.Duration, clients ...*uuid.UUID) {
 	t.Helper()
 	h.exec(t, `INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, event_time, legal_entity_ids)
@@ -48,7 +47,7 @@ func (h *house) prunes(t testing.TB, want db.Pruned) {
 	}
 }
 
-// batches writes down what an observer is told of pruning.
+// batches records the calls of Observer.Pruned.
 type batches struct {
 	db.Observer
 	mu    sync.Mutex
@@ -95,7 +94,7 @@ func TestPruneJobs(t *testing.T) {
 	h.prunes(t, db.Pruned{})
 }
 
-// A day is kept whatever the service asks for, also past its own checks.
+// Jobs and events are kept for a day whatever the service asks for, also if its own checks are skipped.
 func TestPruneKeepsADay(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -120,7 +119,8 @@ func TestPruneKeepsADay(t *testing.T) {
 	}
 }
 
-// What is in no feed yet stays; what concerns nobody is in none for ever, and goes.
+// An event that is in no feed yet stays. An event that concerns no legal entity will never be in a feed, and is
+// removed.
 func TestPruneEvents(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -143,7 +143,7 @@ func TestPruneEvents(t *testing.T) {
 		t.Errorf("%d events left", left)
 	}
 	if strays := value[int](t, h, `SELECT count(*) FROM ops.event_feed f WHERE NOT EXISTS (SELECT FROM ops.events e WHERE e.id = f.event_id)`); strays != 0 {
-		t.Errorf("%d places of events that are gone", strays)
+		t.Errorf("%d places of removed events", strays)
 	}
 	horizon := func(legalEntity uuid.UUID) int64 {
 		return value[int64](t, h, `SELECT coalesce(max(position), 0) FROM ops.event_horizons WHERE legal_entity_id = $1`,
@@ -165,7 +165,7 @@ func TestPruneEvents(t *testing.T) {
 		{"at the horizon of an empty feed", other, horizon(other), horizon(other), 0, nil},
 		{"from the oldest that is kept, in an empty feed", other, db.Beginning, horizon(other), 0, nil},
 		{"nothing was ever removed", quiet, 0, 0, 0, nil},
-		{"nothing was ever there", quiet, db.Beginning, 0, 0, nil},
+		{"no event was ever added", quiet, db.Beginning, 0, 0, nil},
 	} {
 		found, last, err := h.Events.After(t.Context(), test.client, test.position, 10)
 		if len(found) != test.found || last != test.last || !errors.Is(err, test.err) {
@@ -174,7 +174,7 @@ func TestPruneEvents(t *testing.T) {
 	}
 }
 
-// Events with two places, and one with one in front: the batches' ends fall between the places of an event.
+// Events with two places, behind an event with one place: the ends of the batches fall between the places of an event.
 func TestPruneEventsInBatches(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -197,7 +197,7 @@ func TestPruneEventsInBatches(t *testing.T) {
 	}
 }
 
-func TestPruneLeavesWhatIsLocked(t *testing.T) {
+func TestPruneLeavesLockedRows(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	client := uuid.New()
@@ -241,7 +241,7 @@ func TestPruneAtOnce(t *testing.T) {
 		jobs.Add(p.Jobs)
 		events.Add(p.Events)
 	})
-	// What one had locked, the others have left to it.
+	// The rows that one run had locked, the others have left to it.
 	if jobs.Load() != 3500 || events.Load() != 3900 {
 		t.Errorf("%d jobs, %d events", jobs.Load(), events.Load())
 	}
@@ -250,7 +250,7 @@ func TestPruneAtOnce(t *testing.T) {
 	}
 }
 
-// Readers that are overtaken by the removal are told so: none of them ever steps over an event.
+// A reader that is overtaken by the removal gets an error: no reader ever skips an event unnoticed.
 func TestPruneIsNeverSilent(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -273,7 +273,7 @@ func TestPruneIsNeverSilent(t *testing.T) {
 				case errors.Is(err, db.ErrEventsRemoved):
 					return
 				case err != nil || len(found) == 0:
-					if next != 3001 { // or it has outrun the removal
+					if next != 3001 { // else it has read all before the removal
 						t.Errorf("%d read, then none, %v", next-1, err)
 					}
 					return

@@ -12,20 +12,20 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// errand is all that an action on a service request meets: the registry, the service request, and the order. Nothing of
-// it is shared, so that any number of errands are under way in one database.
+// errand is an action on a service request, with all rows of the registry that it meets. Errands share no rows, so that
+// one database can serve any number of them.
 type errand struct {
 	entity, other legalEntity
 	employee      employee
 	division      division
 	request       serviceRequest
-	isMissing     bool // the service request
+	isMissing     bool // the service request does not exist
 	action        db.Action
 	user          uuid.UUID
 	body          any
 }
 
-// newUse is an order to use that no rule refuses.
+// newUse is an order to use. No rule refuses it.
 func newUse() *errand {
 	e := &errand{entity: newLegalEntity(), other: newLegalEntity(), request: newServiceRequest(), action: db.Use,
 		user: uuid.New()}
@@ -35,7 +35,7 @@ func newUse() *errand {
 	return e
 }
 
-// newRelease is an order to release that no rule refuses.
+// newRelease is an order to release. No rule refuses it.
 func newRelease() *errand {
 	e := newUse()
 	e.action, e.body = db.Release, db.ReleaseBody{}
@@ -63,7 +63,7 @@ func (e *errand) save(t testing.TB, h *house) {
 	}
 }
 
-// accept orders what must be allowed at the request.
+// accept accepts an order that no rule may refuse.
 func (e *errand) accept(t testing.TB, h *house) db.Job {
 	t.Helper()
 	e.save(t, h)
@@ -74,7 +74,7 @@ func (e *errand) accept(t testing.TB, h *house) db.Job {
 	return job
 }
 
-// trace is all that an action may leave behind.
+// trace is everything that an action may change.
 type trace struct {
 	Request map[string]any
 	History []map[string]any
@@ -95,7 +95,7 @@ func (e *errand) trace(t testing.TB, h *house) trace {
 	return found
 }
 
-// run takes pending jobs.
+// run runs pending jobs.
 func (h *house) run(t testing.TB, c db.Claim) []uuid.UUID {
 	t.Helper()
 	taken, err := h.Jobs.Run(t.Context(), c)
@@ -115,8 +115,8 @@ func (h *house) job(t testing.TB, client, id uuid.UUID) db.Job {
 	return job
 }
 
-// step of a ladder breaks its own rule and no other. The steps of a ladder can be combined, in their order, but for
-// those of one group: they break their rules in ways that exclude each other.
+// step is a step of a ladder: it breaks its own rule and no other. The steps of a ladder can be combined in their
+// order, except for those of one group, which break their rules in ways that exclude each other.
 type step struct {
 	refusal db.Refusal
 	violate func(*errand)
@@ -161,7 +161,7 @@ var (
 	}
 )
 
-// fall is a violation of one step or of two, of which the first must be the answer.
+// fall is a violation of one step or of two steps. The answer must be the refusal of the first.
 type fall struct {
 	name   string
 	want   db.Refusal
@@ -169,7 +169,7 @@ type fall struct {
 	change func(*errand)
 }
 
-// falls are those of every step alone and of every two steps together.
+// falls are the violations of every single step and of every two steps.
 func falls() []fall {
 	var all []fall
 	for _, ladder := range []struct {
@@ -214,7 +214,7 @@ func TestAcceptAnswersTheFirstRefusal(t *testing.T) {
 	}
 }
 
-// Between request and job everything may change: the same ladder decides again, for a whole batch at once.
+// Between the request and the job everything may change: the same ladder decides again, for a whole batch at once.
 func TestRunAnswersTheFirstRefusal(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -252,7 +252,7 @@ func TestRunAnswersTheFirstRefusal(t *testing.T) {
 		}
 	}
 	if after := lucky.trace(t, h); len(after.Events) != 1 {
-		t.Errorf("the one that nothing refuses: %v", after)
+		t.Errorf("the order that no rule refuses: %v", after)
 	}
 }
 
@@ -355,10 +355,10 @@ func TestActionsByParameter(t *testing.T) {
 		{"release of another's, holder not required", holder, `false`, heldByAnother, ""},
 		{"release of another's, holder not mentioned", holder, ``, heldByAnother, db.HeldByAnother},
 		{"release of another's, holder a list", holder, `["false"]`, heldByAnother, db.HeldByAnother},
-		{"release of one's own, holder not required", holder, `false`, newRelease, ""},
+		{"release by the holder, holder not required", holder, `false`, newRelease, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			// All is allowed at first, and then what the parameter allows.
+			// The parameters allow everything at first, and then only what the case says.
 			h.save(t, parameter{types, `["OUTPATIENT"]`}, parameter{holder, `false`})
 			e := test.make()
 			job := e.accept(t, h)

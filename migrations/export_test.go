@@ -2,7 +2,7 @@ package migrations
 
 import "context"
 
-// What tests walk step by step, in the way that Up and Down do.
+// Functions with which tests take single steps, in the way of Up and Down.
 var (
 	PrepareRoles = prepareRoles
 	Connect      = connect

@@ -14,8 +14,8 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// A migration is looked through twice: by Squawk, whose rules are in tools/migration-lint, and by rules for what that
-// does not see. What either forbids is allowed by a reason that stands above the statement.
+// Two linters read each migration: Squawk, whose rules are in tools/migration-lint, and rules of this file for
+// statements that Squawk does not know. A forbidden statement is allowed if a comment above it gives the reason.
 
 // finding is a statement of a migration that a rule forbids.
 type finding struct {
@@ -38,7 +38,7 @@ func partsOf(content string) []part {
 		true, inTransaction}}
 }
 
-// squawk is the binary.
+// squawk is the path of the binary.
 func squawk(t *testing.T) string {
 	t.Helper()
 	if binary := os.Getenv("REIESTR_SQUAWK"); binary != "" {
@@ -51,17 +51,17 @@ func squawk(t *testing.T) string {
 	return installed
 }
 
-// lintWithSquawk has Squawk look at a part of a migration.
+// lintWithSquawk runs Squawk on a part of a migration.
 func lintWithSquawk(t *testing.T, binary string, p part) []finding {
 	t.Helper()
 	var not []string
 	assume := "--assume-in-transaction"
 	if !p.inTransaction {
-		// Given up half-way an index is left invalid, so such a file waits as long as it takes. It begins by dropping what an
-		// interrupted run has left, where IF NOT EXISTS would keep that.
+		// An index whose build is given up stays behind, invalid, so such a file has no time-out. It begins by dropping the
+		// rest of an interrupted run, which IF NOT EXISTS would keep.
 		assume, not = "--no-assume-in-transaction", []string{"require-lock-timeout", "prefer-robust-stmts"}
 	}
-	if p.down { // takes back what the way up has added
+	if p.down { // it removes objects that the way up has added
 		not = append(not, "ban-drop-table", "ban-drop-column")
 	}
 	run := osexec.Command(binary, "--config", "../tools/migration-lint/squawk.toml", "--reporter", "gcc", assume)
@@ -89,7 +89,7 @@ func lintWithSquawk(t *testing.T, binary string, p part) []finding {
 // forbidden are beginnings of statements that Squawk lets pass.
 var forbidden = []struct{ begins, rule, text string }{
 	{"update", "change-rows", "Changing the rows of a table in one transaction holds their locks and leaves as many " +
-		"dead ones: the program does it, in batches."},
+		"dead rows: let the program do it, in batches."},
 	{"delete", "change-rows", "Removing the rows of a table in one transaction holds their locks: the program does it, " +
 		"in batches."},
 	{"merge", "change-rows", "Changing the rows of a table in one transaction holds their locks: the program does it, " +
@@ -97,7 +97,7 @@ var forbidden = []struct{ begins, rule, text string }{
 	{"truncate", "change-rows", "Truncating a table loses its rows and blocks readers."},
 	{"lock", "lock-table", "A statement takes the lock that it needs by itself."},
 	{"cluster", "rewrite-table", "Blocks readers while it rewrites the table."},
-	{"vacuum", "rewrite-table", "Vacuum is not the business of a migration."},
+	{"vacuum", "rewrite-table", "A migration does not vacuum."},
 	{"refresh", "rewrite-table", "Blocks readers while it rewrites the view."},
 	{"revoke", "take-away", "The program of the release before may use the right."},
 	{"drop function", "take-away", "The program of the release before may call it."},
@@ -108,20 +108,20 @@ var forbidden = []struct{ begins, rule, text string }{
 	{"drop type", "take-away", "The program of the release before may name it."},
 	{"drop domain", "take-away", "The program of the release before may name it."},
 	{"drop sequence", "take-away", "The program of the release before may use it."},
-	{"drop schema", "take-away", "The program of the release before uses what is in it."},
-	{"drop owned", "take-away", "The program of the release before uses what it drops."},
+	{"drop schema", "take-away", "The program of the release before uses the objects in it."},
+	{"drop owned", "take-away", "The program of the release before uses the dropped objects."},
 	{"drop role", "take-away", "The program of the release before may take it on."},
-	{"do", "hidden", "Nobody can see from outside what a block of code locks."},
-	{"call", "hidden", "Nobody can see from outside what a procedure locks."},
-	{"select", "hidden", "Nobody can see from outside what a function locks."},
-	{"with", "hidden", "Say INSERT, and what it inserts behind it."},
+	{"do", "hidden", "A reader cannot see the locks of a block of code."},
+	{"call", "hidden", "A reader cannot see the locks of a procedure."},
+	{"select", "hidden", "A reader cannot see the locks of a function."},
+	{"with", "hidden", "Write INSERT first, and the query behind it."},
 }
 
 // forbiddenActions are actions of ALTER TABLE that Squawk lets pass.
 var forbiddenActions = []struct{ has, rule, text string }{
 	{"set schema", "take-away", "The program of the release before looks for it where it was."},
 	{"set logged", "rewrite-table", "Blocks readers while it rewrites the table."},
-	{"set unlogged", "rewrite-table", "Blocks readers while it rewrites the table, which is lost in a crash then."},
+	{"set unlogged", "rewrite-table", "Blocks readers while it rewrites the table, and a crash would empty it."},
 	{"set tablespace", "rewrite-table", "Blocks readers while it copies the table."},
 	{"set access method", "rewrite-table", "Blocks readers while it rewrites the table."},
 	{"disable trigger", "take-away", "The rule that the trigger enforces holds for all rows."},
@@ -130,7 +130,7 @@ var forbiddenActions = []struct{ has, rule, text string }{
 	{"drop identity", "take-away", "The program of the release before leaves the column out."},
 }
 
-// lintByOwnRules looks at the way up; the way down takes back what that has added.
+// lintByOwnRules checks the way up. The way down only removes objects that the way up has added.
 func lintByOwnRules(t *testing.T, p part) []finding {
 	t.Helper()
 	var found []finding
@@ -154,7 +154,7 @@ func lintByOwnRules(t *testing.T, p part) []finding {
 		}
 		if regexp.MustCompile(` add (column )?[^,]* check \( `).MatchString(words) &&
 			!strings.Contains(words, " add constraint ") {
-			found = append(found, finding{line, "scan-table", "Blocks readers while it looks through all rows: add the " +
+			found = append(found, finding{line, "scan-table", "Blocks readers while it reads all rows: add the " +
 				"constraint NOT VALID, and validate it in the next file."})
 		}
 	}
@@ -163,8 +163,8 @@ func lintByOwnRules(t *testing.T, p part) []finding {
 
 var madeFunction = regexp.MustCompile(`(?m)^CREATE FUNCTION ([a-z_.]+)\(`)
 
-// isOfThisFile tells whether a right is taken from nobody who has it yet: all that the statement names is functions
-// that the file makes.
+// isOfThisFile tells whether nothing uses the revoked right yet, because the statement names only functions that the
+// same file creates.
 func isOfThisFile(words string, p part) bool {
 	named := regexp.MustCompile(` ([a-z_]+\.[a-z_]+) `).FindAllStringSubmatch(words, -1)
 	var made []string
@@ -175,7 +175,7 @@ func isOfThisFile(words string, p part) bool {
 		func(name []string) bool { return !slices.Contains(made, name[1]) })
 }
 
-// statementsOf has the statements of a part of a migration by the line where they begin.
+// statementsOf are the statements of a part of a migration, by the line where they begin.
 func statementsOf(t *testing.T, p part) map[int]string {
 	t.Helper()
 	statements, _, err := migrations.Split([]byte(p.text), map[bool]string{false: "up", true: "down"}[p.down])
@@ -190,8 +190,8 @@ func statementsOf(t *testing.T, p part) map[int]string {
 	return all
 }
 
-// lint has all that is forbidden in a part of a migration and has no reason above it: a line of comment that says
-// "Allowed: " and why.
+// lint finds all forbidden statements of a part of a migration that have no reason above them. A reason is a line of
+// comment that begins with "Allowed: ".
 func lint(t *testing.T, binary string, p part) []finding {
 	t.Helper()
 	if strings.Contains(p.text, "squawk-ignore") {
@@ -212,9 +212,9 @@ func lint(t *testing.T, binary string, p part) []finding {
 	})
 }
 
-// Migrations that were released before there was this test: their statements have no reason above them.
+// Migrations that were released before this test: their statements have no reason above them.
 var releasedBefore = map[string]string{
-	"00001_schemas.sql hidden": "comments on the table of the migrations itself, which nobody waits for",
+	"00001_schemas.sql hidden": "comments on the table of the migrations, which no other program uses",
 }
 
 func TestLint(t *testing.T) {
@@ -238,7 +238,7 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// Each danger in a migration is found by the rule that names it, and what is safe passes.
+// Each dangerous statement is found by the rule for it, and safe statements pass.
 func TestLintFindsDangers(t *testing.T) {
 	t.Parallel()
 	binary := squawk(t)
@@ -313,7 +313,7 @@ func TestLintFindsDangers(t *testing.T) {
 		}
 		if found := lint(t, binary, partsOf(c.head + "-- Allowed: this is\n-- a test.\n" + c.sql +
 			"\n")[0]); len(found) > 0 && !strings.Contains(c.sql, "\n") {
-			t.Errorf("%s: found %+v in spite of the reason", c.sql, found)
+			t.Errorf("%s: found %+v although there is a reason", c.sql, found)
 		}
 	}
 }

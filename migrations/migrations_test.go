@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
 
-// empty is the URL of a new database without anything in it.
+// empty is the URL of a new, empty database.
 func empty(t *testing.T) string {
 	t.Helper()
 	server := connect(t, testdb.New(t).URL)
@@ -74,7 +74,7 @@ func column(t *testing.T, conn *pgx.Conn, sql string, args ...any) []string {
 	return values
 }
 
-// must ends the test at an error of migrating.
+// must ends the test if a migration fails.
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -82,7 +82,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// count is how many migrations there are.
+// count is the number of migrations.
 func count(t *testing.T) int {
 	t.Helper()
 	files, err := fs.Glob(migrations.FS, "0*.sql")
@@ -90,8 +90,7 @@ func count(t *testing.T) int {
 	return len(files)
 }
 
-// portrait is all that makes up a schema, a line each: what there is, whose it is, who may do what, what is said of it,
-// and the base data.
+// portrait describes a schema in lines: objects, owners, rights, comments and the base data.
 func portrait(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()
 	lines := column(t, conn, `
@@ -119,7 +118,7 @@ func portrait(t *testing.T, conn *pgx.Conn) []string {
 		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN own n ON n.oid = c.relnamespace
 		UNION ALL
 		SELECT format('function %s %s %s %s', p.proowner::regrole,
-			-- a right given back is written out, where it was only the default before
+			-- a right that was revoked and granted again is stored, where it was only a default before
 			ARRAY(SELECT acl::text FROM unnest(coalesce(p.proacl, acldefault('f', p.proowner))) AS acl ORDER BY 1),
 			pg_get_functiondef(p.oid), obj_description(p.oid, 'pg_proc'))
 		FROM pg_proc p JOIN own n ON n.oid = p.pronamespace
@@ -139,7 +138,7 @@ func portrait(t *testing.T, conn *pgx.Conn) []string {
 	return lines
 }
 
-// compare tells what only one of two portraits has.
+// compare reports the lines that only one of two portraits has.
 func compare(t *testing.T, what string, got, want []string) {
 	t.Helper()
 	for _, line := range got {
@@ -154,7 +153,7 @@ func compare(t *testing.T, what string, got, want []string) {
 	}
 }
 
-// applied checks Status and the version that the database itself tells, and answers the number of migrations applied.
+// applied checks Status and the version that the database itself answers. It answers the number of applied migrations.
 func applied(t *testing.T, address string) int {
 	t.Helper()
 	steps, err := migrations.Status(t.Context(), address)
@@ -253,7 +252,7 @@ func TestEveryStepUpDownUp(t *testing.T) {
 	compare(t, "step by step", portrait(t, conn), whole)
 }
 
-// Base data that an operator has changed outlive a migration that is run again over them.
+// Base data that an operator has changed stay when their migration runs again.
 func TestBaseDataOfTheOperatorStay(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
@@ -324,7 +323,7 @@ func TestDatabasesMigratedAtOnce(t *testing.T) {
 	}
 }
 
-// Another migrator makes the schema just after this one has found that there is none.
+// Another migrator makes the schema after this one has found that it does not exist.
 func TestRolesPreparedByAnotherMeanwhile(t *testing.T) {
 	t.Parallel()
 	const gate = 42
@@ -367,7 +366,7 @@ func TestEverythingHasAComment(t *testing.T) {
 			WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped`,
 		"constraint": `SELECT x.conname, obj_description(x.oid, 'pg_constraint') FROM pg_constraint x JOIN own n
 			ON n.oid = x.connamespace WHERE x.contype <> 'n'`,
-		// The index of a constraint is spoken of by the constraint.
+		// The comment of a constraint covers its index.
 		"index": `SELECT i.indexrelid::regclass::text, obj_description(i.indexrelid, 'pg_class')
 			FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN own n ON n.oid = c.relnamespace
 			WHERE NOT EXISTS (SELECT FROM pg_constraint x WHERE x.conindid = i.indexrelid AND x.contype IN ('p', 'u', 'x'))`,
@@ -394,7 +393,7 @@ func TestEverythingHasAComment(t *testing.T) {
 		SELECT nspname::text FROM pg_namespace
 		WHERE nspname !~ '^pg_'
 			AND nspname NOT IN ('information_schema', 'public', 'prm', 'medical_events', 'ops')`); len(others) != 0 {
-		t.Errorf("schemas nobody knows of: %v", others)
+		t.Errorf("unknown schemas: %v", others)
 	}
 	if strays := column(t, conn,
 		`SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'public'::regnamespace`); len(strays) != 0 {
@@ -419,7 +418,7 @@ func TestEveryFileBoundsItsLocks(t *testing.T) {
 		concurrently := strings.HasPrefix(head, "-- +goose NO TRANSACTION\n")
 		for direction, part := range map[string]string{"Up": up, "Down": down} {
 			if concurrently {
-				// Outside a transaction SET LOCAL bounds nothing: only what holds up nobody may stand there.
+				// Outside of a transaction SET LOCAL has no effect: only statements that hold up no other session may stand there.
 				for statement := range strings.SplitSeq(regexp.MustCompile(`(?m)^--.*$`).ReplaceAllString(part, ""), ";\n") {
 					if !regexp.MustCompile(
 						`(?s)\A\s*((CREATE|DROP) INDEX CONCURRENTLY .*|COMMENT ON INDEX .*)?\z`).MatchString(statement) {
@@ -433,12 +432,12 @@ func TestEveryFileBoundsItsLocks(t *testing.T) {
 			}
 		}
 		if !regexp.MustCompile(`(?m)^-- Live: `).MatchString(head) {
-			t.Errorf("%s does not say what it does to a live database", file)
+			t.Errorf("%s does not describe its effect on a live database", file)
 		}
 	}
 }
 
-// What a DBA prepares once, so that a login with no right but the roles can migrate.
+// The steps of a DBA, after which a login with no right but the roles can migrate.
 func TestALoginWithoutSuperuserMigrates(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -498,7 +497,7 @@ func TestALoginWithoutSuperuserMigrates(t *testing.T) {
 	}
 }
 
-// Whatever a database has as defaults, it is migrated.
+// A database is migrated whatever its defaults are.
 func TestUpUnderHostileDefaults(t *testing.T) {
 	t.Parallel()
 	address := empty(t)
@@ -517,8 +516,8 @@ func TestUpUnderHostileDefaults(t *testing.T) {
 	}
 }
 
-// An index that is built concurrently waits for the transactions under way as long as they take: given up, it would be
-// left invalid.
+// The build of a concurrent index waits for all running transactions, without a time-out: an aborted build would leave
+// an invalid index.
 func TestConcurrentIndexWaits(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
@@ -534,7 +533,7 @@ func TestConcurrentIndexWaits(t *testing.T) {
 	for waits := "false"; waits != "true"; time.Sleep(2 * time.Millisecond) {
 		select {
 		case err := <-end:
-			t.Fatalf("waited for nobody: %v", err)
+			t.Fatalf("did not wait: %v", err)
 		default:
 		}
 		waits = column(t, other, `
@@ -550,7 +549,7 @@ func TestConcurrentIndexWaits(t *testing.T) {
 	}
 }
 
-// A migration that meets a lock gives up soon, leaves nothing, and can be run again.
+// A migration that meets a lock gives up soon, changes nothing, and can be run again.
 func TestUpGivesUpALock(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
@@ -571,8 +570,8 @@ func TestUpGivesUpALock(t *testing.T) {
 	must(t, migrations.Up(t.Context(), address))
 }
 
-// A program meets the schema of a newer release: it has nothing to do there, tells what it sees, and takes back nothing
-// it does not know.
+// A program on the schema of a newer release has nothing to migrate, reports the version, and rolls back no migration
+// that it does not know.
 func TestASchemaOfANewerRelease(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL

@@ -9,8 +9,8 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// Every statement of every way down is carried out where the migrations behind it are taken back, and takes the locks
-// that the plan tells.
+// Every statement of every way down takes the locks of the plan. Each is run after the later migrations have been
+// rolled back.
 func TestWaysDownTakeTheLocksOfThePlan(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL

@@ -24,7 +24,7 @@ func TestPlanChangesNothing(t *testing.T) {
 	conn := connect(t, address)
 	all := count(t)
 	for left := all; left >= 0; left-- {
-		if left == all-1 { // as nothing goes back to the empty database, the history starts at the other end
+		if left == all-1 { // the empty database cannot be restored: from here on migrations are applied
 			must(t, migrations.Up(t.Context(), address))
 			for range all - 1 {
 				must(t, migrations.Down(t.Context(), address))
@@ -50,7 +50,7 @@ func TestPlanChangesNothing(t *testing.T) {
 	}
 }
 
-// On an empty database nobody can wait for anything.
+// On an empty database no session can wait for a lock.
 func TestPlanOfAnEmptyDatabaseLocksNothing(t *testing.T) {
 	t.Parallel()
 	plan, err := migrations.Plan(t.Context(), empty(t))
@@ -105,7 +105,7 @@ SELECT 8;
 	}
 }
 
-// recorder keeps the statements that a connection carries out.
+// recorder records the statements of a connection.
 type recorder struct{ statements []string }
 
 func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
@@ -114,7 +114,7 @@ func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.Tr
 }
 func (*recorder) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// The plan has the very statements that goose carries out, in their order and in the transactions that it tells.
+// The plan has exactly the statements that goose runs, in their order and in the same transactions.
 func TestPlanIsWhatGooseCarriesOut(t *testing.T) {
 	t.Parallel()
 	address := empty(t)
@@ -150,19 +150,19 @@ func TestPlanIsWhatGooseCarriesOut(t *testing.T) {
 			want = append(want, "commit")
 		}
 	}
-	// The history is made before, and asked in between.
+	// goose has created its history table before, and reads it between the statements.
 	got := slices.DeleteFunc(done.statements, func(sql string) bool { return strings.HasPrefix(sql, "SELECT ") })
 	if len(got) < len(want) {
-		t.Fatalf("%d statements carried out, %d planned", len(got), len(want))
+		t.Fatalf("%d statements were run, %d planned", len(got), len(want))
 	}
 	for i, sql := range got[len(got)-len(want):] {
 		if !strings.EqualFold(sql, want[i]) {
-			t.Fatalf("carried out: %s\nplanned: %s", sql, want[i])
+			t.Fatalf("run: %s\nplanned: %s", sql, want[i])
 		}
 	}
 }
 
-// standing are the tables that exist, by oid.
+// standing are the existing tables, by oid.
 func standing(t *testing.T, conn *pgx.Conn) map[uint32]string {
 	t.Helper()
 	tables := map[uint32]string{}
@@ -176,7 +176,7 @@ func standing(t *testing.T, conn *pgx.Conn) map[uint32]string {
 	return tables
 }
 
-// modes are the lock modes, the weakest first, by the names that pg_locks gives them.
+// modes are the lock modes, the weakest first, with their names in pg_locks.
 var modes = []struct {
 	held string
 	mode migrations.Mode
@@ -212,7 +212,8 @@ func held(t *testing.T, conn *pgx.Conn, pid uint32, tables map[uint32]string) ma
 	return locks
 }
 
-// check compares the plan's word with the locks taken. Where it only assumes, it must not say too little.
+// check compares the locks of the plan with the locks taken. An assumed lock must be at least as strong as the one
+// taken.
 func check(t *testing.T, planned migrations.PlannedStatement, taken map[string]migrations.Mode) {
 	t.Helper()
 	said := map[string]migrations.Mode{}
@@ -234,8 +235,7 @@ func check(t *testing.T, planned migrations.PlannedStatement, taken map[string]m
 	}
 }
 
-// Every statement of every migration is carried out where the migrations before it are applied, and takes the locks
-// that the plan tells.
+// Every statement of every migration takes the locks of the plan. Each is run after the earlier migrations.
 func TestMigrationsTakeTheLocksOfThePlan(t *testing.T) {
 	t.Parallel()
 	address := empty(t)
@@ -268,14 +268,14 @@ func TestMigrationsTakeTheLocksOfThePlan(t *testing.T) {
 		}
 	}
 	for _, migration := range plan {
-		// Planned anew, as the tables of the migrations before stand now.
+		// The plan is made again, because the earlier migrations have changed the tables.
 		pending, err := migrations.Plan(t.Context(), address)
 		must(t, err)
 		carryOut(pending[0])
 		exec(t, conn, fmt.Sprintf(`INSERT INTO ops.schema_versions (version_id, is_applied) VALUES (%d, true)`,
 			migration.Version))
 	}
-	// The one block of code, which comments on the table of the migrations.
+	// The only block of code comments on the table of the migrations.
 	if !slices.Equal(assumed, []string{"00001_schemas.sql"}) {
 		t.Errorf("only assumed in %v", assumed)
 	}
@@ -297,8 +297,8 @@ func TestMigrationsTakeTheLocksOfThePlan(t *testing.T) {
 	}
 }
 
-// takenConcurrently carries a statement out that waits, on its way, for the transactions that write to its tables: then
-// its locks are seen.
+// takenConcurrently runs a statement that waits for the transactions that write its tables, and reads its locks while
+// it waits.
 func takenConcurrently(t *testing.T, address string, conn *pgx.Conn, statement migrations.PlannedStatement,
 	tables map[uint32]string) map[string]migrations.Mode {
 	t.Helper()
@@ -315,7 +315,7 @@ func takenConcurrently(t *testing.T, address string, conn *pgx.Conn, statement m
 	for waits := "false"; waits != "true"; time.Sleep(2 * time.Millisecond) {
 		select {
 		case err := <-end:
-			t.Fatalf("%s waited for nobody: %v", statement.SQL, err)
+			t.Fatalf("%s did not wait: %v", statement.SQL, err)
 		default:
 		}
 		waits = column(t, other, `SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1 AND locktype = 'virtualxid'
@@ -427,25 +427,25 @@ func TestKindsOfStatementsTakeTheLocksOfThePlan(t *testing.T) {
 			planned, err := migrations.ReadStatement(t.Context(), address, statements)
 			must(t, err)
 			if slices.ContainsFunc(planned.Locks, func(l migrations.PlannedLock) bool { return l.Assumed }) {
-				t.Fatal("this kind is not known")
+				t.Fatal("the plan does not know this kind of statement")
 			}
 			tx, err := conn.Begin(t.Context())
 			must(t, err)
-			defer tx.Rollback(t.Context()) //nolint:errcheck // nothing is to stay
+			defer tx.Rollback(t.Context()) //nolint:errcheck // the changes must not stay
 			exec(t, conn, statements)
 			check(t, planned, held(t, conn, conn.PgConn().PID(), tables))
 		})
 	}
 }
 
-// Of what the rules do not know the worst is assumed.
+// For a statement that the rules do not know the strongest lock is assumed.
 func TestPlanAssumesTheWorst(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
 	for sql, tables := range map[string][]string{
 		`DO $$ BEGIN TRUNCATE ops.jobs; DELETE FROM ops.events; END $$`: {"ops.events", "ops.jobs"},
 		`REINDEX TABLE prm.licenses`:                                    {"prm.licenses"},
-		`COMMENT ON TABLE ops.nowhere IS 'a'`:                           {""}, // under a name that the plan has not seen
+		`COMMENT ON TABLE ops.nowhere IS 'a'`:                           {""}, // a table that the plan does not know
 		`CALL ops.anything()`:                                           {""},
 		`DROP SCHEMA prm CASCADE`:                                       {""},
 		`DROP INDEX ops.no_such_idx`:                                    {""},

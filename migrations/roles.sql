@@ -1,23 +1,23 @@
--- The frame that the versioned migrations stand in: the roles, and the schema that holds the migration history.
--- Run before every migration by whoever migrates; each step does nothing where it is done already, so a DBA may run it by
--- hand once (psql -f migrations/roles.sql) and then migrate with a login that has no right to create roles.
+-- The roles, and the schema that holds the migration history. The versioned migrations need both. `migrate` runs this file before every migration.
+-- Each step does nothing if it is done already, so a DBA may also run it once by hand (psql -f migrations/roles.sql), and migrate afterwards with a
+-- login that has no right to create roles.
 --
 --   reiestr_owner     owns every object and runs the versioned migrations and the operator's commands
---   reiestr_app       what the service becomes on every connection; owns nothing, has only the grants its queries need
---   reiestr_readonly  for people who look: states, kinds and moments, without secrets and without persons (00013)
+--   reiestr_app       the role of the service on every connection; owns nothing, has only the grants that its queries need
+--   reiestr_readonly  for people who read: states, kinds and moments, without secrets and without personal data (00013)
 --
--- None can log in: grant them to logins of your own (GRANT reiestr_app TO service_login). A version that brings another role
--- needs this file run again by whoever may create roles.
+-- No role can log in: grant them to logins of your own (GRANT reiestr_app TO service_login). If a version brings another role, a login with the right
+-- to create roles must run this file again.
 --
--- Time-outs set on a role count for sessions that log in as that role, not for those that take it on: the service and the commands
--- send theirs with each connection (db/db.go, migrations.go). Those of reiestr_readonly are for a DBA who lets it log in; a login of
--- one's own that is granted it needs the same, as a forgotten transaction of a reader holds up vacuum for all tables.
--- Locks: none on tables; pg_authid and pg_namespace rows only. Roles are common to the whole server, so two databases
--- may be prepared at once, or one database twice: the loser of that race finds role and schema made.
+-- Time-outs that are set on a role apply to sessions that log in as this role, not to sessions that SET ROLE to it. So the service and the commands
+-- send theirs with each connection (db/pg/session.go, migrations.go). Those of reiestr_readonly are for a DBA who lets it log in. A login of your own
+-- that is granted reiestr_readonly needs the same time-outs, because a forgotten transaction of a reader holds up vacuum for all tables.
+-- Locks: none on tables, only rows of pg_authid and pg_namespace. Roles are common to the whole server, so two databases may be prepared at once, or
+-- one database twice: the second run finds the role and the schema made.
 DO $frame$
 DECLARE
     wanted text;
-    -- From version 16 on whoever creates a role is a member of it, but may not become it before it is granted.
+    -- From version 16 on a role that creates another role is a member of it, but may SET ROLE to it only after a grant.
     needed text := CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY['reiestr_owner', 'reiestr_app', 'reiestr_readonly'] LOOP

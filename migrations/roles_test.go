@@ -24,7 +24,8 @@ var (
 	generatedText = regexp.MustCompile("(?s)const \\w+ = `-- name: (\\w+) :\\w+\n(.*?)`")
 )
 
-// queriesOfTheService are the named queries that are not the owner's, which the head of a query, or of its file, says.
+// queriesOfTheService are the named queries except those of the owner, which are marked in the header of the query or
+// of its file.
 func queriesOfTheService(t *testing.T) map[string]string {
 	t.Helper()
 	read := func(pattern string) (texts []string) {
@@ -68,9 +69,9 @@ func queriesOfTheService(t *testing.T) map[string]string {
 	return queries
 }
 
-// privileges are what a role has been granted on what is in the database, "" being everybody, a line each: the
-// statement that takes it back. What PostgreSQL grants by default counts as granted. Row types come with their tables
-// and are nobody's own.
+// privileges are the rights of a role on the objects of the database, as one statement each that would revoke it. The
+// role "" stands for PUBLIC. PostgreSQL's default grants are included. Row types are left out: they have the rights of
+// their tables.
 const privileges = `
 	WITH own AS (SELECT oid, nspname, nspowner, nspacl FROM pg_namespace
 		WHERE nspname IN ('prm', 'medical_events', 'ops')),
@@ -97,7 +98,8 @@ const privileges = `
 	WHERE grantee = CASE $1 WHEN '' THEN 0 ELSE to_regrole($1)::oid END
 	ORDER BY 1`
 
-// TestTheServiceHasTheGrantsItNeeds takes each grant of reiestr_app away in turn: a query of the service must miss it.
+// TestTheServiceHasTheGrantsItNeeds revokes the grants of reiestr_app one after the other. For each of them a query of
+// the service must fail.
 func TestTheServiceHasTheGrantsItNeeds(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testdb.New(t).URL)
@@ -111,11 +113,12 @@ func TestTheServiceHasTheGrantsItNeeds(t *testing.T) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	// So that no part of a plan is cut off as these parameters do not need it: a right is asked for by what a plan holds.
+	// The planner must not drop a part of a plan because these parameters do not need it: only the parts of a plan ask for
+	// their rights.
 	_, err = tx.Exec(t.Context(), `SET LOCAL plan_cache_mode = force_generic_plan`)
 	must(t, err)
 
-	// try runs something of which nothing stays, and tells its error.
+	// try runs something, rolls it back, and answers its error.
 	try := func(statements ...string) (err error) {
 		savepoint, err := tx.Begin(t.Context())
 		must(t, err)
@@ -127,8 +130,9 @@ func TestTheServiceHasTheGrantsItNeeds(t *testing.T) {
 		must(t, savepoint.Rollback(t.Context()))
 		return err
 	}
-	// run is the error of a query that the service runs where a grant is missing ("": none is). A plan without a run tells
-	// what the query itself needs; to run it without values, tells what its triggers need, and may end at a constraint.
+	// run is the error of a query of the service without one grant ("": with all grants). A plan shows which rights the
+	// query itself needs. A run without values shows which rights its triggers need, and may end with a violated
+	// constraint.
 	run := func(name, revoke string) error {
 		statement, err := tx.Prepare(t.Context(), name, queries[name])
 		must(t, err)
@@ -152,7 +156,7 @@ func TestTheServiceHasTheGrantsItNeeds(t *testing.T) {
 		}
 	}
 	if t.Failed() {
-		return // one that fails always would seem to miss every grant
+		return // a query that always fails would seem to need every grant
 	}
 	grants := column(t, conn, privileges, "reiestr_app")
 	if len(grants) < 20 {
@@ -168,7 +172,7 @@ func TestTheServiceHasTheGrantsItNeeds(t *testing.T) {
 			return err != nil
 		})
 		if !missed {
-			t.Errorf("no query of the service needs what this takes away: %s", revoke)
+			t.Errorf("no query of the service needs the right that this revokes: %s", revoke)
 		}
 	}
 }
@@ -182,14 +186,14 @@ func stateOf(err error) string {
 	return pg.Code
 }
 
-// Beside what they are granted the roles have nothing: no right of everybody, no other role, nothing that is their own.
+// The roles have their grants and nothing else: no right of PUBLIC, no other role, no object of their own.
 func TestTheRolesHaveNothingButTheirGrants(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testdb.New(t).URL)
 	if all := column(t, conn, privileges, ""); len(all) != 0 {
 		t.Errorf("everybody has what this takes away: %v", all)
 	}
-	// Of functions that are yet to be made, too.
+	// The same holds for future functions.
 	exec(t, conn, `SET ROLE reiestr_owner; CREATE FUNCTION ops.newborn() RETURNS int LANGUAGE sql RETURN 1; RESET ROLE`)
 	if all := column(t, conn, privileges, ""); len(all) != 0 {
 		t.Errorf("everybody has what this takes away: %v", all)
@@ -210,8 +214,8 @@ func TestTheRolesHaveNothingButTheirGrants(t *testing.T) {
 	}
 }
 
-// seenByReaders has every column of the database: what reiestr_readonly sees, then what it does not, and 00013 says
-// why.
+// seenByReaders classifies every column of the database: first those that reiestr_readonly may read, then the others.
+// 00013 gives the reasons.
 var seenByReaders = map[string][2]string{
 	"prm.dictionaries":      {"name is_active", ""},
 	"prm.dictionary_values": {"dictionary code description is_active", ""},
@@ -258,18 +262,18 @@ func TestReadersSeeNoSecretAndNoPerson(t *testing.T) {
 		known += len(strings.Fields(both[0])) + len(strings.Fields(both[1]))
 	}
 	if known != len(columns) {
-		t.Errorf("%d columns are known, %d there are", known, len(columns))
+		t.Errorf("%d columns are classified, the database has %d", known, len(columns))
 	}
 	exec(t, conn, `SET ROLE reiestr_readonly`)
 	for _, name := range columns {
 		table, column, _ := strings.Cut(name, " ")
 		seen := slices.Contains(strings.Fields(seenByReaders[table][0]), column)
 		if !seen && !slices.Contains(strings.Fields(seenByReaders[table][1]), column) {
-			t.Errorf("nobody has decided whether %s is seen", name)
+			t.Errorf("%s is not classified in seenByReaders", name)
 		}
 		_, err := conn.Exec(t.Context(), `SELECT `+column+` FROM `+table)
 		if seen && err != nil || !seen && stateOf(err) != "42501" {
-			t.Errorf("%s, seen: %t: %v", name, seen, err)
+			t.Errorf("%s, may be read: %t: %v", name, seen, err)
 		}
 	}
 	for table := range seenByReaders {
@@ -282,7 +286,7 @@ func TestReadersSeeNoSecretAndNoPerson(t *testing.T) {
 			}
 		}
 	}
-	// And nothing else: no right to write a column, none to a function but the one that tells the version.
+	// Nothing else: no right to write a column, and no function except the one that answers the version.
 	others := slices.DeleteFunc(column(t, conn, privileges, "reiestr_readonly"), func(revoke string) bool {
 		return regexp.MustCompile(`^REVOKE (SELECT \("?\w+"?\) ON TABLE|USAGE ON SCHEMA|` +
 			`EXECUTE ON ROUTINE ops.schema_version\(\)$)`).MatchString(revoke)
@@ -293,8 +297,7 @@ func TestReadersSeeNoSecretAndNoPerson(t *testing.T) {
 	column(t, conn, `SELECT ops.schema_version()::text`)
 }
 
-// The questions of the playbook have answers: for readers where they ask for our tables, for a superuser where for
-// sessions and statements.
+// The queries of the playbook work: those on our tables for readers, those on sessions and statements for a superuser.
 func TestThePlaybookOfStatements(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testdb.New(t).URL)
@@ -320,8 +323,8 @@ func TestThePlaybookOfStatements(t *testing.T) {
 	}
 }
 
-// Settings of a role are those of the sessions that log in as it, and not of those that take it on: what the code says
-// of time-outs.
+// Settings of a role apply to sessions that log in as the role, and not to those that SET ROLE to it. The comments on
+// time-outs rest on this.
 func TestSettingsOfARoleAreThoseOfItsLogin(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
@@ -363,8 +366,8 @@ func TestSettingsOfARoleAreThoseOfItsLogin(t *testing.T) {
 	}
 }
 
-// What a migrator waits for at most, whatever the database has as defaults. That each file bounds its locks is tested
-// beside.
+// The time-outs of a migrator, whatever the defaults of the database are. Other tests check that each file limits the
+// wait for its locks.
 func TestTimeoutsOfAMigrator(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL

@@ -26,18 +26,18 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// baseData is the one migration that writes rows of its own, and takes back what is filed under their names.
+// baseData is the only migration that adds rows. Its way down removes the rows with their keys.
 const baseData = 5
 
-// fill puts rows into every table of a schema at a version: those of testdata that are filed under a migration up to
-// it. A column that can be null is so in one row and not in another.
+// fill adds rows to every table of a schema at a version: those files of testdata that belong to a migration up to this
+// version. A column that can be null is null in one row and not null in another.
 func fill(t *testing.T, conn *pgx.Conn, version int64) {
 	t.Helper()
 	files, err := fs.Glob(os.DirFS("testdata"), "0*.sql")
 	must(t, err)
 	for _, file := range files {
 		if _, err := fs.Stat(migrations.FS, file); err != nil {
-			t.Errorf("testdata/%s is of no migration", file)
+			t.Errorf("testdata/%s belongs to no migration", file)
 		}
 		of, err := goose.NumericComponent(file)
 		must(t, err)
@@ -66,10 +66,10 @@ func fill(t *testing.T, conn *pgx.Conn, version int64) {
 	}
 }
 
-// row has the values of a row by column, as JSON.
+// row holds the values of a row by column, as JSON.
 type row = map[string]json.RawMessage
 
-// rowsOf has the rows of every table.
+// rowsOf reads the rows of every table.
 func rowsOf(t *testing.T, conn *pgx.Conn) map[string][]row {
 	t.Helper()
 	all := map[string][]row{}
@@ -87,8 +87,8 @@ func rowsOf(t *testing.T, conn *pgx.Conn) map[string][]row {
 	return all
 }
 
-// missing are the rows that one state has and another lacks, by table. Tables that the other does not have do not
-// count, and columns that only one of them has neither.
+// missing are the rows of one state that another state lacks, by table. It ignores tables that the other state does not
+// have, and columns that only one of them has.
 func missing(t *testing.T, these, others map[string][]row) map[string][]row {
 	t.Helper()
 	lacking := map[string][]row{}
@@ -117,8 +117,8 @@ func missing(t *testing.T, these, others map[string][]row) map[string][]row {
 	return lacking
 }
 
-// From every version, with rows in every table, up to the newest: nothing is lost or changed, nothing comes from
-// nowhere, and the program reads what is there and goes on with it.
+// A database with rows in every table is migrated from each version to the newest. No row is lost, changed or added,
+// and the program reads the rows and works with them.
 func TestUpWithRows(t *testing.T) {
 	t.Parallel()
 	for version := int64(1); version <= migrations.Latest(); version++ {
@@ -148,8 +148,7 @@ func TestUpWithRows(t *testing.T) {
 	}
 }
 
-// Each step down and up again with rows in every table: what goes is what is in the tables and columns that the step
-// has added.
+// Each step goes down and up again with rows in every table. Only tables and columns that the step has added are lost.
 func TestDownWithRows(t *testing.T) {
 	t.Parallel()
 	address := empty(t)
@@ -177,7 +176,7 @@ func TestDownWithRows(t *testing.T) {
 	}
 }
 
-// isBaseData tells whether rows are filed under names that the base data have.
+// isBaseData tells whether rows have the keys of base data.
 func isBaseData(t *testing.T, table string, rows []row) bool {
 	t.Helper()
 	file, err := migrations.FS.ReadFile("00005_base_data.sql")
@@ -189,12 +188,12 @@ func isBaseData(t *testing.T, table string, rows []row) bool {
 	})
 }
 
-// readBack has the program of today, as the service, read what fill has written at a version, and go on with it. The
-// answers of its API, by the version from which on they hold, are in testdata/answers.json.
+// readBack lets the present program, as the service, read and use the rows that fill has added at a version.
+// testdata/answers.json has the answers of its API, by the first version to which they apply.
 func readBack(t *testing.T, address string, from int64) {
 	t.Helper()
 	if from < 2 {
-		return // there was no table yet
+		return // the table did not exist yet
 	}
 	open := func(role db.Role) *db.DB {
 		d, err := db.Open(t.Context(), db.Config{URL: address, Role: role, TimeZone: "Europe/Kyiv"})
@@ -222,7 +221,7 @@ func readBack(t *testing.T, address string, from int64) {
 		if grant, err = app.Access.Check(t.Context(), "revoked token", key); !errors.Is(err, db.ErrNotFound) {
 			t.Errorf("revoked token: %+v, %v", grant, err)
 		}
-	} else { // there was no access yet
+	} else { // tokens did not exist yet
 		var err error
 		token, _, err = owner.Access.IssueToken(t.Context(), clinic, scopes, time.Hour)
 		must(t, err)
@@ -265,7 +264,7 @@ func readBack(t *testing.T, address string, from int64) {
 		}
 	}
 
-	// Dictionaries and parameters, the operator's and the base data's.
+	// Dictionaries and parameters, those of the operator and those of the base data.
 	if codes, err := app.AllowedCodes(t.Context(), db.LicenseTypeUnknown); err != nil ||
 		!slices.Equal(codes, []string{"MUD", "PHARMACY", "PHARMACY_DRUGS", "SPA"}) {
 		t.Errorf("types of licences: %v, %v", codes, err)
@@ -278,7 +277,7 @@ func readBack(t *testing.T, address string, from int64) {
 		t.Errorf("a licence of a type that the operator allows: %v", err)
 	}
 	if from >= 4 {
-		// The orders that were accepted then, by rules that the operator set.
+		// Orders that were accepted at that version, by rules of the operator.
 		for _, failedBefore := range []bool{false, true} {
 			if taken, err := app.Jobs.Run(t.Context(), db.Claim{Size: 10, Repeated: failedBefore}); err != nil ||
 				len(taken) != 1 {

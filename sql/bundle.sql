@@ -1,6 +1,6 @@
--- Fixture bundles: whole rows that replace those of the same key. Run by the owner, all of a file in one transaction: LockBundles,
--- then the sections in the lock order, legal entity, licence, service request. Rows come complete and checked, many in a round trip; the
--- constraints are the net.
+-- Fixture bundles: whole rows that replace the rows with the same keys. Run by the owner, a whole file in one transaction: LockBundles, then the
+-- sections in the lock order, legal entity, licence, service request. Rows arrive complete and checked, many in a round trip. The constraints refuse
+-- rows that the checks have missed.
 
 -- name: AddDictionaryValues :copyfrom
 -- The values of dictionaries that RemoveDictionaryValues has emptied.
@@ -11,7 +11,7 @@ INSERT INTO prm.dictionary_values (dictionary, code, description, is_active)
 VALUES (@dictionary, @code, @description, @is_active);
 
 -- name: AddHistory :copyfrom
--- Histories of service requests that this transaction holds: the order given is the order of the rows.
+-- Histories of service requests that this transaction holds. The rows are stored in the given order.
 -- Locks: the new rows.
 -- Index: service_requests_pkey.
 -- Refusals: none.
@@ -23,7 +23,7 @@ VALUES (
     @inserted_by);
 
 -- name: AddServiceRequests :copyfrom
--- Service requests that LockServiceRequestsOfBundle has not found.
+-- Service requests that LockServiceRequestsOfBundle did not find.
 -- Locks: the new rows.
 -- Index: service_requests_pkey.
 -- Refusals: none.
@@ -44,44 +44,44 @@ VALUES (
 SELECT code FROM prm.dictionary_values WHERE dictionary = @dictionary;
 
 -- name: LockBundles :exec
--- Lets bundles in one at a time: two that hold the same rows in another order cannot wait for each other, and a row that is not there
--- stays so until this one adds it. It holds up no command of the service, which reads dictionaries and never writes them.
+-- Lets one bundle be loaded at a time: two bundles that hold the same rows in different orders cannot wait for each other, and a row that does not
+-- exist is not added by another bundle. It delays no command of the service, which reads dictionaries and never writes them.
 -- Locks: the table prm.dictionaries, SHARE ROW EXCLUSIVE, until the end of the transaction.
 -- Index: none.
 -- Refusals: none.
 LOCK TABLE prm.dictionaries IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: LockLegalEntitiesOfBundle :exec
--- Serialises with the commands of these legal entities until the end of the transaction, as LockLegalEntities does.
+-- Serialises the load with the commands of these legal entities until the end of the transaction, as LockLegalEntities does.
 -- Locks: the legal entities, FOR NO KEY UPDATE, in order of id.
 -- Index: legal_entities_pkey.
 -- Refusals: none; a legal entity that does not exist locks nothing.
 SELECT FROM prm.legal_entities WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
 
 -- name: LockServiceRequestsOfBundle :many
--- Tells which of these service requests there are, and waits for the jobs that act on them.
+-- Answers which of these service requests exist, and waits for the jobs that act on them.
 -- Locks: the service requests, FOR NO KEY UPDATE, in order of id.
 -- Index: service_requests_pkey.
 -- Refusals: none.
 SELECT id FROM medical_events.service_requests WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
 
 -- name: RemoveDictionaryValues :exec
--- Empties the dictionaries of these names.
+-- Removes the values of the dictionaries with these names.
 -- Locks: the rows, FOR UPDATE.
 -- Index: dictionary_values_pkey.
 -- Refusals: none.
 DELETE FROM prm.dictionary_values WHERE dictionary = ANY (@dictionaries::text[]);
 
 -- name: RemoveHistory :exec
--- Empties the histories of service requests that this transaction holds: its snapshot, taken under the locks, shows also what the holder
--- before has added.
+-- Removes the histories of service requests that this transaction holds. Its snapshot is taken under the locks, so it has the rows that earlier
+-- holders have added.
 -- Locks: the rows, FOR UPDATE.
 -- Index: service_request_history_service_request_id_idx.
 -- Refusals: none.
 DELETE FROM medical_events.service_request_history WHERE service_request_id = ANY (@service_request_ids::uuid[]);
 
 -- name: ReplaceDictionaries :batchexec
--- Adds a dictionary, or replaces the one of that name; its values are another matter.
+-- Adds a dictionary, or replaces the one with that name. Its values are added by AddDictionaryValues.
 -- Locks: the row, FOR NO KEY UPDATE.
 -- Index: dictionaries_pkey.
 -- Refusals: none.
@@ -90,7 +90,7 @@ VALUES (@name, @is_active)
 ON CONFLICT (name) DO UPDATE SET is_active = excluded.is_active;
 
 -- name: ReplaceDivisions :batchexec
--- Adds a division, or replaces the one of that id.
+-- Adds a division, or replaces the one with that id.
 -- Locks: the row, FOR NO KEY UPDATE; its legal entity, FOR KEY SHARE.
 -- Index: divisions_pkey, legal_entities_pkey.
 -- Refusals: none.
@@ -106,7 +106,7 @@ ON CONFLICT (id) DO UPDATE SET
     updated_by = excluded.updated_by;
 
 -- name: ReplaceEmployees :batchexec
--- Adds an employee, or replaces the one of that id.
+-- Adds an employee, or replaces the one with that id.
 -- Locks: the row, FOR NO KEY UPDATE; the legal entity, FOR KEY SHARE.
 -- Index: employees_pkey, legal_entities_pkey.
 -- Refusals: none.
@@ -122,7 +122,7 @@ ON CONFLICT (id) DO UPDATE SET
     updated_by = excluded.updated_by;
 
 -- name: ReplaceLegalEntities :batchexec
--- Adds a legal entity, or replaces the one of that id.
+-- Adds a legal entity, or replaces the one with that id.
 -- Locks: the row, FOR NO KEY UPDATE; held since LockLegalEntitiesOfBundle if there is one.
 -- Index: legal_entities_pkey.
 -- Refusals: none.
@@ -140,7 +140,7 @@ ON CONFLICT (id) DO UPDATE SET
     updated_by = excluded.updated_by;
 
 -- name: ReplaceLicenses :batchexec
--- Adds a licence, or replaces the one of that id; SetLicensesAside has made room for it.
+-- Adds a licence, or replaces the one with that id. SetLicensesAside has run before.
 -- Locks: the row, FOR NO KEY UPDATE; its legal entity is held since LockLegalEntitiesOfBundle.
 -- Index: licenses_pkey, licenses_active_additional_type_key, legal_entities_pkey.
 -- Refusals: none.
@@ -169,7 +169,7 @@ ON CONFLICT (id) DO UPDATE SET
     updated_by = excluded.updated_by;
 
 -- name: ReplaceParameters :batchexec
--- Adds a chart parameter, or replaces the one of that name.
+-- Adds a chart parameter, or replaces the one with that name.
 -- Locks: the row, FOR NO KEY UPDATE.
 -- Index: parameters_pkey.
 -- Refusals: none.
@@ -178,7 +178,7 @@ VALUES (@name, @value)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
 -- name: ReplaceServiceRequests :batchexec
--- Replaces a service request that LockServiceRequestsOfBundle has found; its histories are another matter.
+-- Replaces a service request that LockServiceRequestsOfBundle has found. Its histories are replaced by RemoveHistory and AddHistory.
 -- Locks: the row, FOR NO KEY UPDATE; held.
 -- Index: service_requests_pkey.
 -- Refusals: none.
@@ -213,15 +213,15 @@ ON CONFLICT (id) DO UPDATE SET
     updated_by = excluded.updated_by;
 
 -- name: SetLicensesAside :exec
--- Takes the licences that are about to be replaced out of the rule of one active additional licence of a type, which would else judge
--- their exchange row by row. Runs for all licences of a file before the first is replaced, and after LockLegalEntitiesOfBundle.
+-- Excludes the licences that are about to be replaced from the rule of one active additional licence of each type, which would otherwise refuse an
+-- exchange row by row. Runs for all licences of a file before the first one is replaced, and after LockLegalEntitiesOfBundle.
 -- Locks: the rows, FOR NO KEY UPDATE; no command decides on them now, their legal entities are held.
 -- Index: licenses_pkey.
 -- Refusals: none.
 UPDATE prm.licenses SET is_active = false WHERE id = ANY (@ids::uuid[]) AND is_active AND NOT is_primary;
 
 -- name: StartBundle :one
--- The moment that rows bear which name none.
+-- The moment that is stored in rows of the bundle that name none.
 -- Locks: none.
 -- Index: none.
 -- Refusals: none.

@@ -1,12 +1,11 @@
 -- Licences of legal entities: second in the lock order.
 
 -- name: CreateLicenses :many
--- Registers additional licences, one of each legal entity at most, each if no rule refuses it: the ladder, the licences and their events
--- in one statement. Each is a JSON object: the columns of a licence, and the id of the user that creates it; an empty license_number is none.
--- The licence is answered as a JSON object of its columns; null where a rule refuses it.
--- Runs after LockLegalEntities in one transaction, so that equal requests come one after the other, and so do creation
--- and the closing of the legal entity (legal_entities.sql).
--- Locks: none but the new rows; the legal entities' rows are held already.
+-- Registers additional licences, at most one for each legal entity, each if no rule refuses it: the ladder, the licences and their events in one
+-- statement. Each licence is a JSON object: its columns, and the id of the user that creates it; an empty license_number is stored as null. The
+-- answer to a licence is a JSON object of its columns; null if a rule refuses it. Runs after LockLegalEntities in one transaction, so that equal
+-- requests come one after the other, and so do a creation and the closing of the legal entity (legal_entities.sql).
+-- Locks: the new rows only; the legal entities' rows are held already.
 -- Index: legal_entities_pkey, dictionary_values_pkey, parameters_pkey, licenses_legal_entity_id_inserted_at_id_idx.
 -- Refusals, in this order: legal_entity_not_active, license_not_additional, license_type_unknown, license_type_mismatch,
 -- primary_license_missing, license_type_present, license_issued_after_active, license_active_after_expiry, license_expired.
@@ -84,8 +83,7 @@ FROM judged LEFT JOIN created ON created.legal_entity_id = judged.legal_entity_i
 SELECT * FROM prm.licenses WHERE id = @id AND legal_entity_id = @legal_entity_id;
 
 -- name: ListLicenses :many
--- A page of the active licences of a legal entity, oldest first; each row tells how many there are on all pages. A filter that is null
--- lets everything through.
+-- A page of the active licences of a legal entity, oldest first. Each row has the number of licences on all pages. A filter that is null selects all.
 -- Locks: none.
 -- Index: licenses_legal_entity_id_inserted_at_id_idx.
 -- Refusals: none.
@@ -101,8 +99,8 @@ ORDER BY l.inserted_at, l.id
 LIMIT @page_size::bigint OFFSET @page_offset::bigint;
 
 -- name: LockLicense :exec
--- Takes the licence that a legal entity is about to change. The rules look in a later statement, whose snapshot is taken after the lock
--- is held. A licence that does not exist, or is another legal entity's, locks nothing: the rules refuse it.
+-- Locks the licence that a legal entity is about to change. The rules read it in a later statement, whose snapshot is taken after the lock was
+-- granted. A licence that does not exist or belongs to another legal entity is not locked: the rules refuse it.
 -- Locks: the licence's row, FOR NO KEY UPDATE NOWAIT; the legal entity's row is held already, so only a writer that does not hold that can be
 -- met: lock_not_available, and the command looks again after a pause, as for a held legal entity.
 -- Index: licenses_pkey.
@@ -110,11 +108,11 @@ LIMIT @page_size::bigint OFFSET @page_offset::bigint;
 SELECT FROM prm.licenses WHERE id = @id AND legal_entity_id = @legal_entity_id FOR NO KEY UPDATE NOWAIT;
 
 -- name: UpdateLicense :one
--- Changes an additional licence if no rule refuses it. The changes are a JSON object of columns: a key that is absent keeps the stored value; an
--- empty license_number clears it. Where nothing differs nothing is written, so that updated_at and updated_by tell of the last change. Rows changed must be one where something
--- differs and nothing refuses: else the licence is not the one that was decided on, and the transaction must not be committed.
--- An inactive licence exists and can be updated. There is no event: events tell of statuses, and an update changes none.
--- Runs after LockLegalEntities and LockLicense in one transaction.
+-- Changes an additional licence if no rule refuses it. The changes are a JSON object of columns: a key that is absent keeps the stored value, and an
+-- empty license_number clears it. If no value differs nothing is written, so that updated_at and updated_by are those of the last change. If values
+-- differ and no rule refuses, one row must be changed: otherwise the licence is not the one that was decided on, and the transaction must not be
+-- committed. An inactive licence exists and can be updated. There is no event: events report changes of statuses, and an update changes none. Runs
+-- after LockLegalEntities and LockLicense in one transaction.
 -- Locks: the licence's row, FOR NO KEY UPDATE; held since LockLicense.
 -- Index: legal_entities_pkey, licenses_pkey, licenses_legal_entity_id_inserted_at_id_idx.
 -- Refusals, in this order: legal_entity_not_active, license_not_found, license_is_primary, license_made_primary,

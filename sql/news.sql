@@ -1,8 +1,8 @@
--- News: the ends of jobs and the events that requests of this process wait for.
+-- News for requests that wait: ends of jobs, and new events.
 
 -- name: FindNews :many
--- Which of the things that are waited for have happened: jobs that have ended, legal entities that have events behind a position. One
--- query for all subscribers of a process, for the time in which the process hears no notifications.
+-- Which of the awaited things have happened: jobs that have ended, and legal entities that have events behind a position. One query serves all
+-- subscribers of a process while the process receives no notifications.
 -- Locks: none.
 -- Index: jobs_pkey, event_feed_pkey.
 -- Refusals: none.

@@ -1,13 +1,13 @@
 -- Service requests: third in the lock order.
 --
--- Every action has a ladder (Judge…) that takes any number of wanted actions and answers each: '' or the code of the first rule
--- that refuses. It runs at the request, without locks, and again in the job, under the locks of ClaimJobs; the effect
--- (Complete…, Process…, Release…, Use…) runs in the same transaction and asserts once more the state that was decided on.
+-- Every action has a ladder (Judge…) that takes any number of orders and answers each: '' or the code of the first rule that refuses. The ladder runs
+-- at the request, without locks, and again in the job, under the locks of ClaimJobs. The effect (Complete…, Process…, Release…, Use…) runs in the
+-- same transaction, and checks again the state on which the ladder has decided.
 
 -- name: CompleteServiceRequests :execrows
--- The effect of complete: the status is completed, and so is the processing status where there is a programme; the holder stays. The
--- histories of what changes, and one event. Fewer rows than asked: a state is not the one that was decided on, and the transaction must
--- not be committed.
+-- The effect of complete: the status is completed, and so is the processing status if there is a programme. The holder stays. The changed elements
+-- get histories, and there is one event. If fewer rows are updated than asked for, a state is not the one that was decided on, and the transaction
+-- must not be committed.
 -- Locks: the service requests, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs. New rows of histories, events and unpublished_events.
 -- Index: service_requests_pkey.
 -- Refusals: none; JudgeComplete has given them.
@@ -49,12 +49,12 @@ SELECT
 FROM completed;
 
 -- name: ExpireServiceRequests :one
--- Recalls a batch of the service requests that have expired and that nobody has reserved, those that expired first in front: history and
--- event included. Each call starts behind the last one recalled by the call before, which it answers; no row: there is none behind it.
--- Several may run at once, and any number of times: what another transaction holds is passed over and left to a later run, what another
--- has recalled is active no more. The processing status stays.
--- The update finds its rows by an array of ids: a join would let stale statistics lead it over all that has expired, once for each row.
--- Locks: the service requests, FOR NO KEY UPDATE; those held by others are skipped, so nobody waits here and the order does not matter.
+-- Recalls a batch of the service requests that have expired and are not reserved, those that expired first in front, with history and event. Each
+-- call starts behind the last service request of the call before, which that call has answered; no row: there is none behind it. Several runs may
+-- work at once, and any number of times: a service request that another transaction holds is left to a later run, and one that another transaction
+-- has recalled is no longer active. The processing status stays. The update finds its rows by an array of ids: with a join, stale statistics could
+-- lead to a plan that reads all expired service requests once for each row.
+-- Locks: the service requests, FOR NO KEY UPDATE; those that others hold are skipped, so nothing waits here and the order does not matter.
 -- Index: service_requests_active_expiration_date_id_idx, service_requests_pkey.
 -- Refusals: none.
 WITH held AS MATERIALIZED (
@@ -91,9 +91,9 @@ ORDER BY last.expiration_date DESC, last.id DESC
 LIMIT 1;
 
 -- name: FindExpiredServiceRequest :one
--- The service request that ExpireServiceRequests would recall next behind a place, for the log: alone in its batch it could not be recalled.
--- No row: there is none, or another transaction holds them all.
--- Locks: the service request, FOR NO KEY UPDATE; those held by others are skipped, as ExpireServiceRequests skips them.
+-- The service request that ExpireServiceRequests would recall next behind a place, for the log: the recall of this service request alone has failed.
+-- No row: there is none, or another transaction holds it.
+-- Locks: the service request, FOR NO KEY UPDATE; those that others hold are skipped, as ExpireServiceRequests skips them.
 -- Index: service_requests_active_expiration_date_id_idx.
 -- Refusals: none.
 SELECT s.id, s.expiration_date
@@ -107,7 +107,7 @@ LIMIT 1
 FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: GetServiceRequest :one
--- One service request of a patient, with its histories as of the same snapshot.
+-- One service request of a patient, with its histories of the same snapshot.
 -- Locks: none.
 -- Index: service_requests_pkey, service_request_history_service_request_id_idx.
 -- Refusals: none; no row means that the patient has no such service request.
@@ -130,7 +130,7 @@ FROM medical_events.service_requests s
 WHERE s.id = @id AND s.patient_id = @patient_id;
 
 -- name: JudgeComplete :many
--- The ladder of complete. Holder and processing status are looked at where there is a programme.
+-- The ladder of complete. Holder and processing status are checked only if there is a programme.
 -- Locks: none of its own; in the job the rows of the service requests are held.
 -- Index: service_requests_pkey, legal_entities_pkey, parameters_pkey, dictionary_values_pkey, dictionaries_pkey.
 -- Refusals, in this order: legal_entity_not_allowed, service_request_not_found, status_invalid, held_by_another,
@@ -198,8 +198,8 @@ FROM (SELECT
 LEFT JOIN medical_events.service_requests s ON s.id = wanted.service_request_id;
 
 -- name: JudgeRelease :many
--- The ladder of release. Expiry and verification are not looked at. That the caller must be the holder is the default: only the
--- parameter release_requires_holder = false lifts it.
+-- The ladder of release. Expiry and verification are not checked. The caller must be the holder, unless the parameter release_requires_holder is
+-- false.
 -- Locks: none of its own; in the job the rows of the service requests are held.
 -- Index: service_requests_pkey, legal_entities_pkey, parameters_pkey.
 -- Refusals, in this order: legal_entity_not_allowed, service_request_not_found, status_invalid, processing_status_invalid,
@@ -283,8 +283,8 @@ LEFT JOIN prm.employees e ON e.id = (wanted.body ->> 'used_by_employee')::uuid
 LEFT JOIN prm.divisions d ON d.id = (wanted.body ->> 'used_by_division')::uuid;
 
 -- name: ListServiceRequestsByRequisition :many
--- A page of the service requests of a requisition that have a status, newest first, each with its histories, all as of one snapshot; each
--- row tells how many there are on all pages.
+-- A page of the service requests of a requisition that have a status, newest first, each with its histories, all of one snapshot. Each row has the
+-- number of service requests on all pages.
 -- Locks: none.
 -- Index: service_requests_requisition_inserted_at_id_idx, service_requests_pkey,
 -- service_request_history_service_request_id_idx.
@@ -316,8 +316,8 @@ JOIN medical_events.service_requests s ON s.id = page.id
 ORDER BY s.inserted_at DESC, s.id DESC;
 
 -- name: ListServiceRequestsOfPatient :many
--- A page of the service requests of a patient, newest first, each with its histories, all as of one snapshot; each row tells how many there
--- are on all pages. A filter that is null lets everything through.
+-- A page of the service requests of a patient, newest first, each with its histories, all of one snapshot. Each row has the number of service
+-- requests on all pages. A filter that is null selects all.
 -- Locks: none.
 -- Index: service_requests_patient_id_inserted_at_id_idx, service_requests_pkey,
 -- service_request_history_service_request_id_idx.
@@ -353,8 +353,8 @@ JOIN medical_events.service_requests s ON s.id = page.id
 ORDER BY s.inserted_at DESC, s.id DESC;
 
 -- name: ProcessServiceRequests :execrows
--- The effect of process: the processing status is in_progress; history and event. Fewer rows than asked: a state is not the one that was
--- decided on, and the transaction must not be committed.
+-- The effect of process: the processing status is in_progress, with history and event. If fewer rows are updated than asked for, a state is not the
+-- one that was decided on, and the transaction must not be committed.
 -- Locks: the service requests, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs. New rows of histories, events and unpublished_events.
 -- Index: service_requests_pkey.
 -- Refusals: none; JudgeProcess has given them.
@@ -383,8 +383,8 @@ SELECT 'ServiceRequest', id, '{"program_processing_status": {"old_value": "in_qu
 FROM processed;
 
 -- name: ReleaseServiceRequests :execrows
--- The effect of release: the reservation goes, the processing status is new again; history and event. Fewer rows than asked: a
--- state is not the one that was decided on, and the transaction must not be committed.
+-- The effect of release: the reservation is removed, and the processing status is new again, with history and event. If fewer rows are updated than
+-- asked for, a state is not the one that was decided on, and the transaction must not be committed.
 -- Locks: the service requests, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs. New rows of histories, events and unpublished_events.
 -- Index: service_requests_pkey.
 -- Refusals: none; JudgeRelease has given them.
@@ -413,8 +413,8 @@ SELECT 'ServiceRequest', id, '{"program_processing_status": {"old_value": "in_qu
 FROM released;
 
 -- name: UseServiceRequests :execrows
--- The effect of use: the reservation is the caller's, the processing status is in_queue; three histories and the event. Fewer rows
--- than asked: a state is not the one that was decided on, and the transaction must not be committed.
+-- The effect of use: the reservation is the caller's, and the processing status is in_queue, with three histories and the event. If fewer rows are
+-- updated than asked for, a state is not the one that was decided on, and the transaction must not be committed.
 -- Locks: the service requests, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs. New rows of histories, events and unpublished_events.
 -- Index: service_requests_pkey.
 -- Refusals: none; JudgeUse has given them.

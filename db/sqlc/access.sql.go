@@ -40,12 +40,12 @@ type AuthenticateRow struct {
 	Epoch         int64
 }
 
-// Access: tokens and api keys, known by the SHA-256 of the secret only.
-// Tells the user and the legal entity of a token, for how many seconds it is valid yet (0 or less: it is expired), and whether an api key is known; and the epoch of the same
-// snapshot: as long as it is the latest, the answer stays true. No row: the token is unknown or revoked.
+// Access: tokens and api keys. The database stores only the SHA-256 of a secret.
+// The user and the legal entity of a token, for how many more seconds it is valid (0 or less: it has expired), whether an api key is known, and the
+// epoch of the same snapshot: while this epoch is the latest, the answer stays true. No row: the token is unknown or revoked.
 // Locks: none.
 // Index: access_tokens_pkey, api_keys_pkey.
-// Refusals: none; the caller of the query orders token, expiry, api key and scope as the contract does.
+// Refusals: none; the program checks token, expiry, api key and scope in the order of the contract.
 func (q *Queries) Authenticate(ctx context.Context, arg AuthenticateParams) (AuthenticateRow, error) {
 	row := q.db.QueryRow(ctx, authenticate, arg.AsOf, arg.KeyHash, arg.TokenHash)
 	var i AuthenticateRow
@@ -64,7 +64,7 @@ const checkAPIKey = `-- name: CheckAPIKey :one
 SELECT EXISTS (SELECT FROM ops.api_keys WHERE key_hash = $1 AND revoked_at IS NULL) AS is_known
 `
 
-// Tells whether an api key is known, for a caller whose token is not of this database.
+// Whether an api key is known, for a caller whose token is not of this database.
 // Locks: none.
 // Index: api_keys_pkey.
 // Refusals: none.
@@ -79,7 +79,7 @@ const checkClient = `-- name: CheckClient :one
 SELECT EXISTS (SELECT FROM prm.legal_entities WHERE id = $1) AS is_known
 `
 
-// Tells whether there is a legal entity for which a token can be issued. Run by the owner.
+// Whether there is a legal entity for which a token can be issued. Run by the owner.
 // Locks: none.
 // Index: legal_entities_pkey.
 // Refusals: none.
@@ -99,7 +99,7 @@ type IssueAPIKeyParams struct {
 	Name    string
 }
 
-// Makes an api key known. Run by the owner.
+// Adds an api key. Run by the owner.
 // Locks: the new row.
 // Index: api_keys_pkey.
 // Refusals: none; 256 random bits do not meet.
@@ -122,7 +122,7 @@ type IssueTokenParams struct {
 	TTLSeconds float64
 }
 
-// Makes a token known and tells when it expires. Run by the owner.
+// Adds a token, and answers when it expires. Run by the owner.
 // Locks: the new row.
 // Index: access_tokens_pkey.
 // Refusals: none; 256 random bits do not meet.
@@ -143,7 +143,7 @@ const revokeAPIKey = `-- name: RevokeAPIKey :execrows
 UPDATE ops.api_keys SET revoked_at = statement_timestamp() WHERE key_hash = $1 AND revoked_at IS NULL
 `
 
-// Makes an api key unknown. No row changed: it was unknown already. Run by the owner.
+// Revokes an api key. No row changed: it was not known. Run by the owner.
 // Locks: the row, FOR NO KEY UPDATE.
 // Index: api_keys_pkey.
 // Refusals: none.
@@ -159,7 +159,7 @@ const revokeToken = `-- name: RevokeToken :execrows
 UPDATE ops.access_tokens SET revoked_at = statement_timestamp() WHERE token_hash = $1 AND revoked_at IS NULL
 `
 
-// Makes a token unknown. No row changed: it was unknown already. Run by the owner.
+// Revokes a token. No row changed: it was not known. Run by the owner.
 // Locks: the row, FOR NO KEY UPDATE.
 // Index: access_tokens_pkey.
 // Refusals: none.

@@ -36,7 +36,7 @@ type ReplaceDictionariesParams struct {
 	IsActive bool
 }
 
-// Adds a dictionary, or replaces the one of that name; its values are another matter.
+// Adds a dictionary, or replaces the one with that name. Its values are added by AddDictionaryValues.
 // Locks: the row, FOR NO KEY UPDATE.
 // Index: dictionaries_pkey.
 // Refusals: none.
@@ -104,7 +104,7 @@ type ReplaceDivisionsParams struct {
 	UpdatedBy     uuid.UUID
 }
 
-// Adds a division, or replaces the one of that id.
+// Adds a division, or replaces the one with that id.
 // Locks: the row, FOR NO KEY UPDATE; its legal entity, FOR KEY SHARE.
 // Index: divisions_pkey, legal_entities_pkey.
 // Refusals: none.
@@ -178,7 +178,7 @@ type ReplaceEmployeesParams struct {
 	UpdatedBy     uuid.UUID
 }
 
-// Adds an employee, or replaces the one of that id.
+// Adds an employee, or replaces the one with that id.
 // Locks: the row, FOR NO KEY UPDATE; the legal entity, FOR KEY SHARE.
 // Index: employees_pkey, legal_entities_pkey.
 // Refusals: none.
@@ -256,7 +256,7 @@ type ReplaceLegalEntitiesParams struct {
 	UpdatedBy   uuid.UUID
 }
 
-// Adds a legal entity, or replaces the one of that id.
+// Adds a legal entity, or replaces the one with that id.
 // Locks: the row, FOR NO KEY UPDATE; held since LockLegalEntitiesOfBundle if there is one.
 // Index: legal_entities_pkey.
 // Refusals: none.
@@ -354,7 +354,7 @@ type ReplaceLicensesParams struct {
 	UpdatedBy      uuid.UUID
 }
 
-// Adds a licence, or replaces the one of that id; SetLicensesAside has made room for it.
+// Adds a licence, or replaces the one with that id. SetLicensesAside has run before.
 // Locks: the row, FOR NO KEY UPDATE; its legal entity is held since LockLegalEntitiesOfBundle.
 // Index: licenses_pkey, licenses_active_additional_type_key, legal_entities_pkey.
 // Refusals: none.
@@ -424,7 +424,7 @@ type ReplaceParametersParams struct {
 	Value []byte
 }
 
-// Adds a chart parameter, or replaces the one of that name.
+// Adds a chart parameter, or replaces the one with that name.
 // Locks: the row, FOR NO KEY UPDATE.
 // Index: parameters_pkey.
 // Refusals: none.
@@ -524,7 +524,7 @@ type ReplaceServiceRequestsParams struct {
 	UpdatedBy               uuid.UUID
 }
 
-// Replaces a service request that LockServiceRequestsOfBundle has found; its histories are another matter.
+// Replaces a service request that LockServiceRequestsOfBundle has found. Its histories are replaced by RemoveHistory and AddHistory.
 // Locks: the row, FOR NO KEY UPDATE; held.
 // Index: service_requests_pkey.
 // Refusals: none.

@@ -86,8 +86,8 @@ const lockBundles = `-- name: LockBundles :exec
 LOCK TABLE prm.dictionaries IN SHARE ROW EXCLUSIVE MODE
 `
 
-// Lets bundles in one at a time: two that hold the same rows in another order cannot wait for each other, and a row that is not there
-// stays so until this one adds it. It holds up no command of the service, which reads dictionaries and never writes them.
+// Lets one bundle be loaded at a time: two bundles that hold the same rows in different orders cannot wait for each other, and a row that does not
+// exist is not added by another bundle. It delays no command of the service, which reads dictionaries and never writes them.
 // Locks: the table prm.dictionaries, SHARE ROW EXCLUSIVE, until the end of the transaction.
 // Index: none.
 // Refusals: none.
@@ -100,7 +100,7 @@ const lockLegalEntitiesOfBundle = `-- name: LockLegalEntitiesOfBundle :exec
 SELECT FROM prm.legal_entities WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
 `
 
-// Serialises with the commands of these legal entities until the end of the transaction, as LockLegalEntities does.
+// Serialises the load with the commands of these legal entities until the end of the transaction, as LockLegalEntities does.
 // Locks: the legal entities, FOR NO KEY UPDATE, in order of id.
 // Index: legal_entities_pkey.
 // Refusals: none; a legal entity that does not exist locks nothing.
@@ -113,7 +113,7 @@ const lockServiceRequestsOfBundle = `-- name: LockServiceRequestsOfBundle :many
 SELECT id FROM medical_events.service_requests WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
 `
 
-// Tells which of these service requests there are, and waits for the jobs that act on them.
+// Answers which of these service requests exist, and waits for the jobs that act on them.
 // Locks: the service requests, FOR NO KEY UPDATE, in order of id.
 // Index: service_requests_pkey.
 // Refusals: none.
@@ -141,7 +141,7 @@ const removeDictionaryValues = `-- name: RemoveDictionaryValues :exec
 DELETE FROM prm.dictionary_values WHERE dictionary = ANY ($1::text[])
 `
 
-// Empties the dictionaries of these names.
+// Removes the values of the dictionaries with these names.
 // Locks: the rows, FOR UPDATE.
 // Index: dictionary_values_pkey.
 // Refusals: none.
@@ -154,8 +154,8 @@ const removeHistory = `-- name: RemoveHistory :exec
 DELETE FROM medical_events.service_request_history WHERE service_request_id = ANY ($1::uuid[])
 `
 
-// Empties the histories of service requests that this transaction holds: its snapshot, taken under the locks, shows also what the holder
-// before has added.
+// Removes the histories of service requests that this transaction holds. Its snapshot is taken under the locks, so it has the rows that earlier
+// holders have added.
 // Locks: the rows, FOR UPDATE.
 // Index: service_request_history_service_request_id_idx.
 // Refusals: none.
@@ -168,8 +168,8 @@ const setLicensesAside = `-- name: SetLicensesAside :exec
 UPDATE prm.licenses SET is_active = false WHERE id = ANY ($1::uuid[]) AND is_active AND NOT is_primary
 `
 
-// Takes the licences that are about to be replaced out of the rule of one active additional licence of a type, which would else judge
-// their exchange row by row. Runs for all licences of a file before the first is replaced, and after LockLegalEntitiesOfBundle.
+// Excludes the licences that are about to be replaced from the rule of one active additional licence of each type, which would otherwise refuse an
+// exchange row by row. Runs for all licences of a file before the first one is replaced, and after LockLegalEntitiesOfBundle.
 // Locks: the rows, FOR NO KEY UPDATE; no command decides on them now, their legal entities are held.
 // Index: licenses_pkey.
 // Refusals: none.
@@ -182,7 +182,7 @@ const startBundle = `-- name: StartBundle :one
 SELECT ops.instant($1)::timestamptz AS moment
 `
 
-// The moment that rows bear which name none.
+// The moment that is stored in rows of the bundle that name none.
 // Locks: none.
 // Index: none.
 // Refusals: none.

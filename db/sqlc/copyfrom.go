@@ -40,9 +40,9 @@ func (r iteratorForAddDictionaryValues) Err() error {
 	return nil
 }
 
-// Fixture bundles: whole rows that replace those of the same key. Run by the owner, all of a file in one transaction: LockBundles,
-// then the sections in the lock order, legal entity, licence, service request. Rows come complete and checked, many in a round trip; the
-// constraints are the net.
+// Fixture bundles: whole rows that replace the rows with the same keys. Run by the owner, a whole file in one transaction: LockBundles, then the
+// sections in the lock order, legal entity, licence, service request. Rows arrive complete and checked, many in a round trip. The constraints refuse
+// rows that the checks have missed.
 // The values of dictionaries that RemoveDictionaryValues has emptied.
 // Locks: the new rows; the dictionaries, FOR KEY SHARE.
 // Index: dictionary_values_pkey, dictionaries_pkey.
@@ -86,7 +86,7 @@ func (r iteratorForAddHistory) Err() error {
 	return nil
 }
 
-// Histories of service requests that this transaction holds: the order given is the order of the rows.
+// Histories of service requests that this transaction holds. The rows are stored in the given order.
 // Locks: the new rows.
 // Index: service_requests_pkey.
 // Refusals: none.
@@ -142,7 +142,7 @@ func (r iteratorForAddServiceRequests) Err() error {
 	return nil
 }
 
-// Service requests that LockServiceRequestsOfBundle has not found.
+// Service requests that LockServiceRequestsOfBundle did not find.
 // Locks: the new rows.
 // Index: service_requests_pkey.
 // Refusals: none.

@@ -18,8 +18,8 @@ ORDER BY v.code
 `
 
 // Dictionaries: closed lists of codes.
-// The codes of a dictionary that are allowed in new data, for the answer to one that is not. None, if there is no such dictionary or it
-// is not active.
+// The codes of a dictionary that are allowed in new data, for the answer to a code that is not. There are none if the dictionary does not exist or is
+// not active.
 // Locks: none.
 // Index: dictionary_values_pkey, dictionaries_pkey.
 // Refusals: none.

@@ -53,14 +53,13 @@ type ClaimJobsRow struct {
 	TraceContext     *string
 }
 
-// Jobs: the public resource and the queue in one row; last in the lock order.
-// Takes the oldest pending jobs for this transaction, with their service requests. A job waits as long as an older one of its service
-// request is pending, so a batch holds at most one job of a service request, and they run in the order of acceptance. It also waits as
-// long as another transaction holds its service request. A job whose service request does not exist is taken: the ladder refuses it.
-// Jobs of an action that the program does not know are left to a program that knows it. Jobs with not_before could not be carried out
-// before: ClaimRepeatedJobs takes them.
-// The rows are taken one by one, in order, until there are batch_size of them, or walk_size jobs were looked at: there is no sort above
-// the locks, which would take all rows before it picks the first.
+// Jobs: one row is both the public resource and the entry of the queue. Last in the lock order.
+// Takes the oldest pending jobs for this transaction, with their service requests. A job waits while an older job of its service request is pending,
+// so a batch holds at most one job of a service request, and the jobs of a service request run in the order of their acceptance. A job also waits
+// while another transaction holds its service request. A job whose service request does not exist is taken: the ladder refuses it. Jobs of an action
+// that the program does not know are left to a program that knows it. Jobs with not_before could not be carried out before: ClaimRepeatedJobs takes
+// them. The rows are taken one by one, in order, until there are batch_size of them, or walk_size jobs were looked at. No sort stands above the
+// locks: it would lock all rows before the first one is answered.
 // Locks: each job and then its service request, FOR NO KEY UPDATE, in the order of sequence_number. Rows that are held are skipped: the
 // claim never waits, so the order of the rows does not matter.
 // Index: jobs_not_ended_sequence_number_idx, jobs_pending_service_request_id_sequence_number_idx, service_requests_pkey.
@@ -133,8 +132,8 @@ type ClaimRepeatedJobsRow struct {
 	TraceContext     *string
 }
 
-// Takes jobs that could not be carried out before and whose pause is over, the earliest due first. For the rest it is ClaimJobs. The
-// condition on the status is that of its index, and of no other.
+// Takes jobs that could not be carried out before and whose pause is over, the earliest due first. Otherwise it is as ClaimJobs. The condition on the
+// status is that of its index, and of no other index.
 // Locks: each job and then its service request, FOR NO KEY UPDATE, in the order of not_before. Rows that are held are skipped.
 // Index: jobs_repeated_not_before_idx, jobs_pending_service_request_id_sequence_number_idx, service_requests_pkey.
 // Refusals: none.
@@ -188,8 +187,8 @@ type CountJobAttemptRow struct {
 	Status   string
 }
 
-// Writes down that a job made its transaction fail, in a transaction of its own. The pause before the next attempt doubles each
-// time; the last attempt ends the job. No row: the job has ended meanwhile. The status is asked for as in EndJobs.
+// Records that a job made its transaction fail, in a transaction of its own. The pause before the next attempt doubles each time, and the last
+// attempt ends the job. No row: the job has ended meanwhile. The status is compared as in EndJobs.
 // Locks: the job's row, FOR NO KEY UPDATE.
 // Index: jobs_pkey.
 // Refusals: internal_error, into the job.
@@ -214,9 +213,9 @@ type EndJobsParams struct {
 	Refusals []string
 }
 
-// Ends claimed jobs: an empty refusal means processed. Fewer rows than asked: another transaction has ended one, and this one must not be
-// committed. The condition names the ends, not pending: with status = 'pending' statistics of a quiet hour make the partial indexes of
-// pending jobs, which they take for empty, look as good as the key.
+// Ends claimed jobs: an empty refusal means processed. If fewer rows are updated than asked for, another transaction has ended a job, and this
+// transaction must not be committed. The condition names the final states and not pending: with status = 'pending', statistics that were taken while
+// no job was pending would make the partial indexes of pending jobs look empty, and so as cheap as the primary key.
 // Locks: the jobs, FOR NO KEY UPDATE; held since ClaimJobs or ClaimRepeatedJobs.
 // Index: jobs_pkey.
 // Refusals: any, into the job.
@@ -285,11 +284,11 @@ type EnqueueJobsRow struct {
 	InsertedAt *time.Time
 }
 
-// Accepts actions: adds a pending job each, unless an equal one is pending already or the client has too many pending jobs on the service
-// request. Each action has a row in the result. With inserted_at: it was added. With is_over: there are too many, counted with those in
-// front of it in this statement (places). Neither: FindPendingJobs answers its equal. begins_at is now, or when a job of the service
-// request is repeated, for which the new one has to wait.
-// Transactions that add at the same time do not see each other's jobs, so together they may go over the bound by what they add.
+// Accepts actions: adds a pending job for each, unless an equal one is pending already or the client has too many pending jobs on the service
+// request. The result has a row for each action. With inserted_at: the job was added. With is_over: there would be too many jobs, those in front of
+// it in this statement (places) included. With neither: FindPendingJobs answers the equal job. begins_at is now, or the time at which a job of the
+// service request is repeated for which the new one has to wait. Transactions that add jobs at the same time do not see each other's jobs, so
+// together they may exceed the bound by the number of jobs that they add.
 // Locks: the new rows; waits for an equal request that is being added at the same time, in order of the digests.
 // Index: jobs_pending_request_key, jobs_pending_service_request_id_sequence_number_idx.
 // Refusals: none.
@@ -357,8 +356,8 @@ type FindPendingJobsRow struct {
 	InsertedAt time.Time
 }
 
-// The pending jobs that are equal to actions for which no job was added. An action without a row: its equal has ended at this moment, and
-// it may be added now.
+// The pending jobs that are equal to actions for which no job was added. An action without a row: its equal job has ended between the two statements,
+// so its own may be added now.
 // Locks: none.
 // Index: jobs_pending_service_request_id_sequence_number_idx.
 // Refusals: none.
@@ -411,11 +410,11 @@ type GetJobRow struct {
 	BeginsAt         time.Time
 }
 
-// One job, for the client that made it. begins_at is the earliest moment at which it can be carried out, as far as that is known: it waits
-// for the oldest pending job of its service request, which may be the job itself, and which may be repeated at a certain time only.
+// One job, for the client that made it. begins_at is the earliest known moment at which it can be carried out: the job waits for the oldest pending
+// job of its service request (or is this job), which may have to be repeated at a certain time.
 // Locks: none.
 // Index: jobs_pkey, jobs_pending_service_request_id_sequence_number_idx.
-// Refusals: none; no row means that there is none the caller may know of.
+// Refusals: none; no row means that the client has no such job.
 func (q *Queries) GetJob(ctx context.Context, arg GetJobParams) (GetJobRow, error) {
 	row := q.db.QueryRow(ctx, getJob, arg.ID, arg.ClientID)
 	var i GetJobRow
@@ -463,7 +462,7 @@ type ListJobsRow struct {
 	EndedAt          *time.Time
 }
 
-// Jobs for the operator: those that are pending, latest first, then those that ended, by their end, latest first. Run by the owner.
+// Jobs for the operator: first pending jobs, the latest first, then ended jobs by their end, the latest first. Run by the owner.
 // Locks: none.
 // Index: jobs_not_ended_sequence_number_idx, jobs_ended_at_idx.
 // Refusals: none.
@@ -512,9 +511,9 @@ SELECT greatest(
     0)::float8 AS seconds
 `
 
-// How long a job takes from acceptance to end, in seconds: the mean of the hundred that ended last, or the age of the oldest pending one
-// that was accepted after all of these, if that is more: while nothing ends, the mean does not grow. An older pending job has been overtaken,
-// so it waits for a reason of its own, and not for its turn. 0 if there are none.
+// How long a job takes from its acceptance to its end, in seconds: the mean of the hundred jobs that ended last, or the age of the oldest pending job
+// that was accepted after all of these, if it is larger, because the mean does not grow while no job ends. A pending job that is older than those has
+// been overtaken, so it waits for a reason of its own and does not count. 0 if there are no jobs.
 // Locks: none.
 // Index: jobs_ended_at_idx, its newest hundred entries; jobs_not_ended_sequence_number_idx, one.
 // Refusals: none.
@@ -561,8 +560,8 @@ type PostponeJobParams struct {
 	ID           uuid.UUID
 }
 
-// Puts a job aside that could not be carried out for a reason that is not its own: no attempt is counted. It is repeated after as long as it
-// has waited since its acceptance, so that the pauses double, at least and at most so many seconds. No row: the job has ended meanwhile.
+// Puts a job aside that could not be carried out for a reason outside of the job: no attempt is counted. Its pause is as long as the time since its
+// acceptance, so that the pauses double, between the least and the most seconds. No row: the job has ended meanwhile.
 // Locks: the job's row, FOR NO KEY UPDATE.
 // Index: jobs_pkey.
 // Refusals: none.
@@ -590,9 +589,9 @@ type PruneJobsRow struct {
 	Last   time.Time
 }
 
-// Removes a batch of the jobs that ended longer ago than their retention, from a moment on. Tells how many, and the moment to go on from.
-// What it runs: ops.prune_jobs.
-// Locks: the jobs, FOR UPDATE; those that another transaction holds are skipped. Pending ones are not looked at.
+// Removes a batch of the jobs that ended longer ago than their retention, from a moment on. Answers their number, and the moment from which the next
+// batch starts. The work is done by ops.prune_jobs.
+// Locks: the jobs, FOR UPDATE; those that another transaction holds are skipped. Pending jobs are not read.
 // Index: jobs_ended_at_idx, jobs_pkey.
 // Refusals: none.
 func (q *Queries) PruneJobs(ctx context.Context, arg PruneJobsParams) (PruneJobsRow, error) {
@@ -623,11 +622,11 @@ type RetryJobRow struct {
 	RetryID uuid.NullUUID
 }
 
-// Makes a new job of the order of one that failed with internal_error, for the operator: a job's end is for ever. Nothing is added to any
+// Makes a new job with the order of a job that failed with internal_error, for the operator: an ended job never changes. No job is added for any
 // other job, or while an equal one is pending. No row: there is no such job. Run by the owner.
 // Locks: the new row; waits for an equal request that is being added at the same time.
 // Index: jobs_pkey, jobs_pending_request_key.
-// Refusals: none; status and refusal say why nothing was added.
+// Refusals: none; status and refusal tell why no job was added.
 func (q *Queries) RetryJob(ctx context.Context, id uuid.UUID) (RetryJobRow, error) {
 	row := q.db.QueryRow(ctx, retryJob, id)
 	var i RetryJobRow

@@ -24,9 +24,9 @@ type FindNewsParams struct {
 	Positions []int64
 }
 
-// News: the ends of jobs and the events that requests of this process wait for.
-// Which of the things that are waited for have happened: jobs that have ended, legal entities that have events behind a position. One
-// query for all subscribers of a process, for the time in which the process hears no notifications.
+// News for requests that wait: ends of jobs, and new events.
+// Which of the awaited things have happened: jobs that have ended, and legal entities that have events behind a position. One query serves all
+// subscribers of a process while the process receives no notifications.
 // Locks: none.
 // Index: jobs_pkey, event_feed_pkey.
 // Refusals: none.

@@ -1,4 +1,4 @@
-// Package links holds the links of the Markdown pages: what they lead to exists. It has only tests.
+// Package links tests that the links of the Markdown pages lead to existing files and headings. It has only tests.
 package links
 
 import (
@@ -36,13 +36,13 @@ func files(t *testing.T, patterns ...string) []string {
 	return strings.Fields(string(out))
 }
 
-// pages are the Markdown files of the working copy with their texts.
+// pages are the Markdown files of the working copy, with their texts by name.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
 	for _, page := range files(t, "*.md") {
 		raw, err := os.ReadFile(filepath.Join(root, page))
-		if err == nil { // else: removed, and not committed yet
+		if err == nil { // else the file was removed and this is not committed yet
 			texts[page] = string(raw)
 		}
 	}
@@ -94,7 +94,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// follow says why a link of a page leads nowhere; "": it leads somewhere, or to another site.
+// follow answers why a link of a page is dead; "": it is not, or it leads to another site.
 func follow(page, target string) (fault string) {
 	parsed, err := url.Parse(target)
 	if err != nil {
@@ -123,7 +123,7 @@ func follow(page, target string) (fault string) {
 	return ""
 }
 
-// targets are the targets of the links of a page, those in blocks and spans of code left out.
+// targets are the targets of the links of a page. Blocks and spans of code are left out.
 func targets(text string) []string {
 	var all []string
 	for _, line := range prose(text) {
@@ -134,7 +134,7 @@ func targets(text string) []string {
 	return all
 }
 
-// anchors are the anchors of the headings of a page, in the way of GitHub.
+// anchors are the anchors that GitHub gives the headings of a page.
 func anchors(text string) []string {
 	var all []string
 	for _, line := range prose(text) {
@@ -178,7 +178,7 @@ func prose(text string) []string {
 	return lines
 }
 
-// TestDeadLinks: the checker finds a link to a file, and to a heading, that does not exist.
+// TestDeadLinks: a link to a missing file or heading is found.
 func TestDeadLinks(t *testing.T) {
 	t.Parallel()
 	for target, want := range map[string]string{

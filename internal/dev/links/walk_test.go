@@ -14,8 +14,8 @@ import (
 
 var queryName = regexp.MustCompile(`(?m)^-- name: (\w+) :`)
 
-// TestDevelopmentPage: each row of docs/development.md names a file and functions, types, variables or queries that the
-// file has.
+// TestDevelopmentPage: each row of docs/development.md names a file, and functions, types, variables or queries that
+// this file has.
 func TestDevelopmentPage(t *testing.T) {
 	t.Parallel()
 	checked := 0
@@ -54,7 +54,7 @@ func TestContractReferences(t *testing.T) {
 	for _, file := range files(t, "*.go", "*.sql", "*.md") {
 		raw, err := os.ReadFile(filepath.Join(root, file))
 		if err != nil {
-			continue // removed, and not committed yet
+			continue // the file was removed and this is not committed yet
 		}
 		for _, match := range reference.FindAllStringSubmatch(string(raw), -1) {
 			checked++
@@ -68,8 +68,8 @@ func TestContractReferences(t *testing.T) {
 	}
 }
 
-// declared are the names of the package level of a Go file, methods with their type in front, or the queries of an SQL
-// file.
+// declared are the names in a Go file on the level of the package, methods with their type in front, or the queries of
+// an SQL file.
 func declared(t *testing.T, file string) []string {
 	t.Helper()
 	if strings.HasSuffix(file, ".sql") {

@@ -1,5 +1,5 @@
--- A population for measurements and plans, computed from ordinals: population.go knows the same formulas, and replaces {names} by
--- numbers of the size and middles of ids. All statements are one transaction.
+-- A population for measurements and plans, computed from ordinals. population.go has the same formulas, and replaces names in braces by numbers of
+-- the size and by middle parts of ids. All statements are one transaction.
 
 SET LOCAL ROLE reiestr_owner;
 SET LOCAL synchronous_commit = off;
@@ -9,7 +9,7 @@ SET LOCAL jit = off;
 SET LOCAL statement_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = 0;
 
--- Indexes and the constraints that rest on them are made once the rows are there, as in a restore: half of the time goes with that.
+-- Indexes, and the constraints that need them, are made after the rows, as in a restore. They take half of the time.
 CREATE TEMPORARY TABLE deferred ON COMMIT DROP AS
 SELECT
     row_number() OVER (ORDER BY c.contype IS NOT DISTINCT FROM 'f', d.constraint_id, d.index_id) AS place,
@@ -38,11 +38,11 @@ BEGIN
 END
 $$;
 
--- The ids of the rows are UUIDs of version 4: the order of their first eight digits is as good as none, the last twelve are the ordinal.
+-- The ids of the rows are UUIDs of version 4. Their first eight digits give no order, their last twelve digits are the ordinal.
 CREATE OR REPLACE FUNCTION pg_temp.id(kind text, n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (lpad(to_hex(n * 2654435761 % 4294967296), 8, '0') || kind || lpad(to_hex(n), 12, '0'))::uuid;
 
--- An active legal entity that treats patients: of two neighbours the second has additional licences.
+-- An active legal entity that treats patients. Of two neighbours the second one has additional licences.
 CREATE OR REPLACE FUNCTION pg_temp.caller(n bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (n % {tokens} / 2) % {legal_entities_20} * 20 + 1 + n % {tokens} % 2;
 
@@ -71,7 +71,7 @@ SELECT
     now() - interval '4 years', pg_temp.id({user}, 0), now() - interval '4 years', pg_temp.id({user}, 0)
 FROM generate_series(1, 2 * {legal_entities}::bigint) n;
 
--- Every legal entity has a primary licence; every second an active additional one and, one after the other, those that were before.
+-- Every legal entity has a primary licence. Every second one has an active additional licence, and inactive ones of earlier times in turn.
 INSERT INTO prm.licenses (
     id, legal_entity_id, type, is_active, is_primary, license_number, issued_by, issued_date, issuer_status, expiry_date, active_from_date,
     what_licensed, order_no, inserted_at, inserted_by, updated_at, updated_by)
@@ -101,7 +101,7 @@ FROM generate_series(1, {tokens}::bigint) n;
 INSERT INTO ops.api_keys (key_hash, name)
 SELECT sha256(convert_to('api_key' || n, 'UTF8')), 'MIS ' || n FROM generate_series(1, 50) n;
 
--- What requesters write.
+-- The content that requesters write.
 CREATE TEMPORARY TABLE written ON COMMIT DROP AS
 SELECT
     n,
@@ -120,8 +120,8 @@ SELECT
 FROM generate_series(0, 1999) n;
 ANALYZE written;
 
--- place_in_group tells the service requests of a group apart: 42 patients have 1, 2, 5 or 20 of them. In each hundredth group one
--- patient has all, with one requisition; in the first ten groups it is the same patient.
+-- place_in_group is the place of a service request in its group. A group has 42 patients with 1, 2, 5 or 20 service requests. In each hundredth group
+-- one patient has all of them, with one requisition. In the first ten of these groups it is the same patient.
 INSERT INTO medical_events.service_requests (
     id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, used_by_employee_id,
     used_by_division_id, category, code_id, requester_legal_entity_id, expiration_date, completed_with, program_service_id, status_reason,
@@ -194,7 +194,7 @@ CROSS JOIN LATERAL (VALUES
 WHERE num_nonnulls(h.status, h.processing, h.legal_entity, h.employee) = 1
 ORDER BY s.inserted_at, h.after;
 
--- Jobs, events and the feed tell of the latest service requests only: they are not kept for ever.
+-- Jobs, events and the feed exist only for the latest service requests, because they are removed after a time.
 INSERT INTO ops.jobs (
     id, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, refusal, inserted_at, ended_at)
 SELECT
@@ -228,7 +228,7 @@ ALTER TABLE ops.events ENABLE TRIGGER events_are_published;
 INSERT INTO ops.event_feed (legal_entity_id, event_id)
 SELECT unnest(e.legal_entity_ids), e.id FROM ops.events e ORDER BY e.sequence_number;
 
--- What was in front of the oldest place of each feed has been removed.
+-- The events in front of the oldest place of each feed have been removed.
 INSERT INTO ops.event_horizons (legal_entity_id, position)
 SELECT f.legal_entity_id, min(f.position) - 1 FROM ops.event_feed f GROUP BY f.legal_entity_id;
 

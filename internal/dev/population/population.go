@@ -1,6 +1,6 @@
-// Package population fills a migrated database with rows in realistic replaced and proportions, for measurements and
-// stored plans. Every id and secret follows from the row's ordinal, so whoever knows the size can name any row without
-// asking the database.
+// Package population fills a migrated database with rows in realistic numbers and proportions, for measurements and
+// stored plans. Every id and secret follows from the ordinal of its row. With the size of the population any row can be
+// named without a query.
 package population
 
 import (
@@ -17,20 +17,20 @@ import (
 	"github.com/reiestr/reiestr/api"
 )
 
-// Size is how many rows there are. Divisions, employees, histories and idempotency keys come in proportion.
+// Size is the number of rows. Divisions, employees, histories and idempotency keys are in proportion.
 type Size struct {
 	LegalEntities   int // a multiple of 20; each has a primary licence, a division and two employees
 	Licenses        int // at least 1.5 times the legal entities; every second legal entity has additional ones
 	Tokens          int // each with all scopes; clients are active OUTPATIENT legal entities
 	ServiceRequests int // a multiple of 100
-	Jobs            int // ended, as many events; at most one a service request
+	Jobs            int // ended ones, and as many events; at most one for each service request
 }
 
-// Standard is the population that plans are stored for.
+// Standard is the population of the stored plans.
 var Standard = Size{LegalEntities: 200_000, Licenses: 500_000, Tokens: 10_000, ServiceRequests: 1_000_000,
 	Jobs: 300_000}
 
-// kinds are the middles of the ids.
+// kinds are the middle parts of the ids.
 var kinds = map[string]string{
 	"user":            "-0000-4000-8000-",
 	"legal_entity":    "-0001-4000-8000-",
@@ -46,16 +46,16 @@ var kinds = map[string]string{
 	"lease":           "-000b-4000-8000-",
 }
 
-// scatter is a prime: multiplied by it, neighbours come to stand apart.
+// scatter is a prime. Multiplied by it, neighbouring ordinals get distant ids.
 const scatter = 2654435761
 
 //go:embed fill.sql
 var fill string
 
-// Fill adds the rows in one transaction and has the database vacuum and analyze. The tables are empty before but for
-// the base data of the migrations, and the connection's login may become reiestr_owner.
+// Fill adds the rows in one transaction, and runs VACUUM and ANALYZE. The tables must be empty except for the base data
+// of the migrations. The login of the connection must be allowed to SET ROLE to reiestr_owner.
 func Fill(ctx context.Context, conn *pgx.Conn, s Size) error {
-	// Several statements in one message are one transaction.
+	// PostgreSQL carries out the statements of one message in one transaction.
 	if _, err := conn.PgConn().Exec(ctx, s.statements()).ReadAll(); err != nil {
 		return fmt.Errorf("filling the database: %w", err)
 	}
@@ -67,7 +67,7 @@ func Fill(ctx context.Context, conn *pgx.Conn, s Size) error {
 	return nil
 }
 
-// Digest names what Fill does: another population has another.
+// Digest identifies the population: another size or another fill.sql has another digest.
 func (s Size) Digest() string {
 	sum := sha256.Sum256([]byte(s.statements()))
 	return hex.EncodeToString(sum[:8])
@@ -88,18 +88,18 @@ func (s Size) statements() string {
 	return strings.NewReplacer(replaced...).Replace(fill)
 }
 
-// groups is how many groups of a hundred service requests there are: what belongs to a patient is within one of them,
-// so it grows with no population.
+// groups is the number of groups of a hundred service requests. The rows of a patient are within one group, so they do
+// not grow with the population.
 func (s Size) groups() int { return max(s.ServiceRequests/100, 1) }
 
-// State is where a service request stands in its life.
+// State is the state of a service request.
 type State string
 
 const (
-	New           State = "new"            // free to be used
-	Expired       State = "expired"        // free, and to be recalled
-	NeverReserved State = "never reserved" // free to be used; its processing status is null
-	NoProgram     State = "no program"     // can be completed by anyone, and never used
+	New           State = "new"            // may be used
+	Expired       State = "expired"        // not reserved, to be recalled
+	NeverReserved State = "never reserved" // may be used; its processing status is null
+	NoProgram     State = "no program"     // any legal entity may complete it, none may use it
 	InQueue       State = "in_queue"       // used by Holder
 	InProgress    State = "in_progress"    // used by Holder
 	Ended         State = "ended"          // completed, recalled or entered in error
@@ -124,7 +124,7 @@ func (s Size) StateOf(n int) State {
 	return Ended
 }
 
-// ServiceRequest is the id of the n-th service request, from 1 on; so in the other functions.
+// ServiceRequest is the id of the n-th service request. The first has ordinal 1, as in all functions.
 func ServiceRequest(n int) uuid.UUID { return id("service_request", n) }
 
 // Patient is the id of the patient of the n-th service request.
@@ -146,7 +146,7 @@ func (s Size) Patient(n int) uuid.UUID {
 	return id("patient", group*100+place)
 }
 
-// Requisition is that of the n-th service request.
+// Requisition is the requisition of the n-th service request.
 func (s Size) Requisition(n int) string {
 	group, place := (n-1)%s.groups(), (n-1)/s.groups()%100
 	switch {
@@ -159,22 +159,22 @@ func (s Size) Requisition(n int) string {
 	return digits[:4] + "-" + digits[4:8] + "-" + digits[8:12] + "-" + digits[12:]
 }
 
-// Busiest is the ordinal of a service request whose patient has a thousand, or as many as there are, and whose
-// requisition has a hundred.
+// Busiest is the ordinal of a service request whose patient has a thousand service requests (or all, if there are
+// fewer), and whose requisition has a hundred.
 const Busiest = 1
 
-// Holder is the ordinal of a token of the legal entity that holds the n-th service request, where it is in_queue or
-// in_progress.
+// Holder is the ordinal of a token of the legal entity that holds the n-th service request. The service request must be
+// in_queue or in_progress.
 func (s Size) Holder(n int) int { return (n-1)%s.Tokens + 1 }
 
 // Token is the secret of the n-th token.
 func Token(n int) string { return fmt.Sprint("token", n) }
 
-// User is the id of the person who acts with the n-th token.
+// User is the id of the user of the n-th token.
 func User(n int) uuid.UUID { return id("user", n) }
 
-// Caller is the ordinal of the legal entity of the n-th token. Legal entities of odd ordinals have a primary licence
-// only, the others additional ones, too. Its employee and division are those of the service requests it holds.
+// Caller is the ordinal of the legal entity of the n-th token. Legal entities with odd ordinals have only a primary
+// licence, the others have additional ones too. The service requests that it holds have its employee and its division.
 func (s Size) Caller(n int) int {
 	t := n % s.Tokens
 	return t/2%(s.LegalEntities/20)*20 + 1 + t%2
@@ -189,16 +189,17 @@ func Employee(n int) uuid.UUID { return id("employee", 2*n-1) }
 // Division is the id of the division of the n-th legal entity.
 func Division(n int) uuid.UUID { return id("division", n) }
 
-// License is the id of the n-th licence: the primary one of the n-th legal entity, or, behind those, an additional one.
+// License is the id of the n-th licence: first the primary licences in the order of the legal entities, then the
+// additional ones.
 func License(n int) uuid.UUID { return id("license", n) }
 
-// Job is the id of the n-th job, made with the n-th token; after the last token it is the first one's turn.
+// Job is the id of the n-th job. It was made with the n-th token; after the last token the first one follows.
 func Job(n int) uuid.UUID { return id("job", n) }
 
 // APIKey is the secret of the n-th api key of 50.
 func APIKey(n int) string { return fmt.Sprint("api_key", n) }
 
-// id is a UUID of version 4 in whose order nothing can be seen, the ordinal in its last twelve digits.
+// id is a UUID of version 4. Its last twelve digits are the ordinal, and its first digits give no order.
 func id(kind string, n int) uuid.UUID {
 	return uuid.MustParse(fmt.Sprintf("%08x%s%012x", n*scatter%(1<<32), kinds[kind], n))
 }

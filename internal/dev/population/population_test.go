@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
 
-// TestOrdinals holds the formulas of Go to those of the SQL: each names a row that is there, and what belongs to it.
+// TestOrdinals compares the formulas in Go with those in SQL: each names an existing row with the right properties.
 func TestOrdinals(t *testing.T) {
 	t.Parallel()
 	size := population.Size{LegalEntities: 400, Licenses: 1000, Tokens: 30, ServiceRequests: 12_000, Jobs: 500}

@@ -47,7 +47,7 @@ type constraint struct {
 type index struct {
 	Relation           uint32
 	Name, Def, Comment string
-	Constraint         string // empty: the index stands by itself
+	Constraint         string // empty: the index belongs to no constraint
 	Valid              bool
 }
 
@@ -60,7 +60,7 @@ type function struct {
 	Schema, Signature, Def, Comment, Owner string
 }
 
-// grant is a right of a role other than the owner; to a column, where one is named.
+// grant is a right of a role other than the owner, on a table or on one of its columns.
 type grant struct {
 	Schema   string
 	Object   uint32 // relation; 0: the schema itself
@@ -74,7 +74,7 @@ type membership struct{ Member, Of string }
 
 type setting struct{ Role, Value string }
 
-// Names are compared by their bytes: the collation of the server is none of the document's business.
+// Names are compared by their bytes, so that the collation of the server does not change the pages.
 const (
 	relationsSQL = `
 		SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, pg_catalog.pg_get_userbyid(c.relowner)::text,
@@ -104,7 +104,7 @@ const (
 		FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		WHERE a.attnum > 0 AND NOT a.attisdropped
 		ORDER BY a.attrelid, a.attnum`
-	// From version 18 on NOT NULL is a constraint too; it stands with the column.
+	// From version 18 on NOT NULL is a constraint too. The page shows it with the column.
 	constraintsSQL = `
 		SELECT k.conrelid, k.conname::text, k.contype::text, pg_catalog.pg_get_constraintdef(k.oid),
 			coalesce(pg_catalog.obj_description(k.oid, 'pg_constraint'), ''),
@@ -139,7 +139,7 @@ const (
 		WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND p.prokind IN ('f', 'p')
 		ORDER BY n.nspname COLLATE "C", p.proname COLLATE "C",
 			pg_catalog.pg_get_function_identity_arguments(p.oid) COLLATE "C"`
-	// The rights of owners are left out: they have all, and which those are differs between versions.
+	// The rights of owners are left out: owners have all rights, and their list differs between versions.
 	grantsSQL = `
 		WITH granted AS (
 			SELECT n.nspname::text AS schema, 0::oid AS object, '' AS function, n.nspowner AS owner, '' AS column_name,
@@ -255,7 +255,7 @@ func (d *document) readCatalogue(ctx context.Context, conn *pgx.Conn) error {
 	return each(ctx, conn, settingsSQL, func(s *setting) { d.settings = append(d.settings, *s) })
 }
 
-// each reads rows into structs by the positions of their exported fields.
+// each reads rows into structs. The exported fields have the order of the columns.
 func each[T any](ctx context.Context, conn *pgx.Conn, sql string, do func(*T)) error {
 	rows, _ := conn.Query(ctx, sql)
 	all, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[T])
@@ -292,7 +292,7 @@ func (d *document) index(name string) *relation {
 	return nil
 }
 
-// reference is a column that holds an id of another table, guarded by a foreign key or not.
+// reference is a column with ids of another table, with a foreign key or without one.
 type reference struct {
 	from, to *relation
 	columns  string
@@ -300,10 +300,10 @@ type reference struct {
 	guarded  bool
 }
 
-// callers' words for what a table holds.
+// Words of the contract for the rows of a table.
 var synonyms = map[string]string{"client": "legal_entity"}
 
-// references are the foreign keys, and the columns of ids that bear the name of a table's rows and have none.
+// references are the foreign keys, and the columns without one that hold ids and are named after the rows of a table.
 func (d *document) references() []reference {
 	var all []reference
 	rowsOf := map[string]*relation{}
@@ -341,7 +341,7 @@ func (d *document) references() []reference {
 	return all
 }
 
-// target is the longest name of a table's rows that the column's name ends with, before _id or _ids.
+// target finds the table whose row name, the longest that fits, is the end of the column's name before _id or _ids.
 func target(columnName string, rowsOf map[string]*relation) string {
 	named, found := strings.CutSuffix(strings.TrimSuffix(columnName, "s"), "_id")
 	if !found {

@@ -13,7 +13,7 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// rehearsedMigration is a migration with what it does on the version before it, and its way back.
+// rehearsedMigration is a migration with its effects on the version before it, and its way back.
 type rehearsedMigration struct {
 	up, down way
 	intro    string
@@ -23,13 +23,13 @@ type rehearsedMigration struct {
 type way struct {
 	migrations.PlannedMigration
 	back      bool     // the way down
-	alone     bool     // nothing stands before it, so there is nobody who could wait
-	rewritten []string // tables whose files are not those of before
+	alone     bool     // it is the first, so no session can wait for it
+	rewritten []string // tables that have new files
 }
 
-// takeBack takes all migrations back, newest first, and plans and applies each once more before it goes. So each is
-// planned on the version that it meets when it is rolled out, and each has gone up on that version and down from its
-// own.
+// takeBack rolls all migrations back, newest first. Before each it plans the migration on the version before, and
+// applies it once more. So each is planned on the version that it meets in a roll-out, and has run up from that version
+// and down from its own.
 func (d *document) takeBack(ctx context.Context, url string, conn *pgx.Conn) error {
 	steps, err := migrations.Status(ctx, url)
 	if err != nil {
@@ -64,7 +64,7 @@ func (d *document) takeBack(ctx context.Context, url string, conn *pgx.Conn) err
 	return nil
 }
 
-// apply runs the statements of a way up and notes its version, as migrations.Up does for all that are pending.
+// apply runs the statements of a way up and records its version, as migrations.Up does for all pending ones.
 func (w way) apply(ctx context.Context, conn *pgx.Conn) error {
 	statements := []string{}
 	for _, s := range w.Statements {
@@ -83,13 +83,13 @@ func (w way) apply(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// introduction is what stands in front of the statements.
+// introduction is the comment in front of the statements.
 func introduction(content string) string {
 	before, _, _ := strings.Cut(content, "-- +goose Up")
 	return remark(regexp.MustCompile(`(?m)^-- \+goose.*\n`).ReplaceAllString(before, ""))
 }
 
-// rewritten tells the tables that stand before and after, and whose rows were written anew in between.
+// rewritten are the tables that existed before and after, and whose rows were rewritten in between.
 func rewritten(ctx context.Context, conn *pgx.Conn, do func() error) ([]string, error) {
 	files := func() (map[string]uint32, error) {
 		found := map[string]uint32{}
@@ -120,9 +120,9 @@ func rewritten(ctx context.Context, conn *pgx.Conn, do func() error) ([]string, 
 	return changed, err
 }
 
-// brief matches statements that end in a moment once they have their locks, whatever the size of the tables. It matches
-// no ALTER TABLE with several actions. A new column whose default is computed for each row rewrites the
-// table: the planned migration lists such tables.
+// brief matches statements that end quickly once they have their locks, whatever the size of the tables. It matches no
+// ALTER TABLE with several actions. A new column whose default is computed for each row rewrites the table: the planned
+// migration lists such tables.
 var brief = regexp.MustCompile(`(?i)^(?:` + strings.Join([]string{
 	`create (or replace )?(trigger|function|view|schema|type|table)\b.*`,
 	`drop (table|trigger|function|view|index|schema|type)\b.*`,
@@ -146,8 +146,8 @@ var (
 	takesAway  = regexp.MustCompile(`(?i)^drop table (if exists )?([\w.]+)|^alter table (?:if exists )?(?:only )?` +
 		`([\w.]+) drop column (?:if exists )?(\w+)|^delete from ([\w.]+)`)
 	validates = regexp.MustCompile(`(?i)^alter table (if exists )?(only )?[\w.]+ validate constraint\b`)
-	// From PostgreSQL 18 on these lock their tables ACCESS SHARE, which blocks no read and no write. The page leaves that
-	// lock out, so that it is the same for all versions.
+	// From PostgreSQL 18 on these lock their tables ACCESS SHARE, which blocks no reads and no writes. The page leaves
+	// this lock out, so that it is the same for all versions.
 	rightsOnly = regexp.MustCompile(`(?i)^(grant|revoke)\b`)
 	bounded    = regexp.MustCompile(`(?i)^set (local )?lock_timeout`)
 )
@@ -155,7 +155,7 @@ var (
 // flat is a statement on one line.
 func flat(sql string) string { return strings.TrimSuffix(strings.Join(strings.Fields(sql), " "), ";") }
 
-// locks of a statement, as they are shown.
+// locks are the locks of a statement as the page shows them.
 func locks(s migrations.PlannedStatement) []migrations.PlannedLock {
 	if rightsOnly.MatchString(s.SQL) {
 		return nil
@@ -163,10 +163,10 @@ func locks(s migrations.PlannedStatement) []migrations.PlannedLock {
 	return s.Locks
 }
 
-// verdict says whether a migration may run, up or down, while the service works, and why.
+// verdict says whether a migration may run, up or down, while the service works, and gives the reasons.
 func (w way) verdict() string {
 	limit := ""
-	stops := map[string]string{} // table → what is stopped for a moment
+	stops := map[string]string{} // table → operations that are stopped for a moment
 	var changed, patient, slow, needed []string
 	for _, s := range w.Statements {
 		sql := flat(s.SQL)
@@ -388,7 +388,7 @@ The newest migration is %s. Roll it out with the program that contains it:
 	return p.String()
 }
 
-// answer is a verdict in short.
+// answer is a short form of the verdict.
 func answer(verdict string) string {
 	switch {
 	case strings.HasPrefix(verdict, "**Yes"):

@@ -14,13 +14,13 @@ type queryFile struct {
 	queries     []query
 }
 
-// query is what the header of a query says.
+// query is the header of a query.
 type query struct {
 	name, file, purpose    string
 	locks, index, refusals string
-	ordered                bool // the refusals stand in the order of the ladder
+	ordered                bool // the header lists the refusals in the order of the ladder
 	table                  string
-	copies                 bool // rows travel by COPY
+	copies                 bool // the rows are sent by COPY
 }
 
 var (
@@ -72,7 +72,7 @@ func (d *document) readQueries(files fs.FS) error {
 	return nil
 }
 
-// remark is the comment that a text begins with, without its marks.
+// remark is the comment at the beginning of a text, without comment marks.
 func remark(text string) string {
 	var lines []string
 	for line := range strings.Lines(text) {
@@ -186,7 +186,7 @@ transaction, and the order of their locks.`)
 	return p.String()
 }
 
-// withLinks makes the names of indexes lead to their tables.
+// withLinks links the names of indexes to their tables.
 func (d *document) withLinks(text string) string {
 	return indexName.ReplaceAllStringFunc(text, func(name string) string {
 		r := d.index(name)

@@ -1,6 +1,6 @@
-// Package schemadoc writes docs/schema: what a DBA has to know of the database, taken from the database itself. Tables
-// come from the catalogue, transactions and state machines from carrying out every action, locks of migrations from
-// taking each back and planning it anew, what a query locks from its header in sql/.
+// Package schemadoc writes docs/schema: the reference of the database for a DBA, taken from the database itself. Tables
+// come from the catalogue. Transactions and state machines come from running every action. Locks of migrations come
+// from rolling each one back and planning it again. Locks of queries come from their headers in sql/.
 package schemadoc
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// Render answers the pages by file name. The database at url holds no data, and in the end no schema either: it goes
-// through all that the pages tell of. queries holds the files of sql/.
+// Render answers the pages by file name. The database at url must hold no rows. Render runs everything that the pages
+// describe, and at the end the database has no schema any more. queries holds the files of sql/.
 func Render(ctx context.Context, url string, queries fs.FS) (map[string]string, error) {
 	if err := migrations.Up(ctx, url); err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func Render(ctx context.Context, url string, queries fs.FS) (map[string]string, 
 	return pages, nil
 }
 
-// document is what the pages are made of.
+// document holds the data of the pages.
 type document struct {
 	schemas     map[string]*schema
 	memberships []membership
@@ -77,7 +77,8 @@ func (d *document) sorted() []*schema {
 	return all
 }
 
-// connect opens a session as the service or the operator has it: names have to be qualified, and are shown so.
+// connect opens a session with the settings of the service and the operator: names have to be qualified, and are shown
+// so.
 func connect(ctx context.Context, url string, role db.Role) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -89,7 +90,7 @@ func connect(ctx context.Context, url string, role db.Role) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, config)
 }
 
-// page is Markdown in the making.
+// page is a Markdown page that is being written.
 type page struct{ strings.Builder }
 
 func newPage(title string) *page {
@@ -120,7 +121,7 @@ func (p *page) code(language, text string) {
 	p.paragraph("```" + language + "\n" + strings.Trim(text, "\n") + "\n```")
 }
 
-// table leaves out columns in which nothing stands, and the whole of a table without rows.
+// table writes a table. It leaves out empty columns, and writes nothing without rows.
 func (p *page) table(head []string, rows [][]string) {
 	if len(rows) == 0 {
 		return
@@ -166,7 +167,7 @@ func codes(all []string) string {
 
 var notInAnchor = regexp.MustCompile(`[^\pL\pN _-]`)
 
-// link points to a heading of a page by the rules of GitHub.
+// link links to a heading of a page by the rules of GitHub.
 func link(title, page, heading string) string {
 	anchor := strings.ReplaceAll(notInAnchor.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
 	return fmt.Sprintf("[%s](%s#%s)", title, page, anchor)

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write docs/schema instead of comparing 
 
 func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
 
-// TestPages compares docs/schema with what the database says of itself; make schema writes it anew.
+// TestPages compares docs/schema with the present database. make schema writes the pages.
 func TestPages(t *testing.T) {
 	pages, err := schemadoc.Render(t.Context(), testdb.New(t).URL, os.DirFS("../../../sql"))
 	if err != nil {
@@ -37,7 +37,7 @@ func TestPages(t *testing.T) {
 	must(t, err)
 	for _, file := range files {
 		if _, known := pages[file.Name()]; !known {
-			t.Errorf("docs/schema/%s is nothing of the database: run make schema", file.Name())
+			t.Errorf("docs/schema/%s is no page of the database: run make schema", file.Name())
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(pages)) {
@@ -49,7 +49,7 @@ func TestPages(t *testing.T) {
 	checkLinks(t, pages)
 }
 
-// difference is the first line that two texts do not share.
+// difference is the first line in which two texts differ.
 func difference(committed, rendered string) string {
 	old, new := strings.Split(committed, "\n"), strings.Split(rendered, "\n")
 	for i := range new {
@@ -69,7 +69,7 @@ var (
 	dropped = regexp.MustCompile(`[^\pL\pN _-]`)
 )
 
-// checkLinks follows every link: to a page and one of its headings, or to a file of the project.
+// checkLinks checks that every link leads to a page and one of its headings, or to a file of the project.
 func checkLinks(t *testing.T, pages map[string]string) {
 	anchors := map[string]map[string]int{}
 	for name, text := range pages {
@@ -110,8 +110,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// TestRollBackLeavesTheSchema holds the page of migrations to decision 16: the program of the release before works on
-// the newer schema, so that nobody takes a migration back to roll back a program.
+// TestRollBackLeavesTheSchema: the page of migrations agrees with decision 16. The program of the release before works
+// on the newer schema, so a roll-back of the program rolls back no migration.
 func TestRollBackLeavesTheSchema(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../../docs/schema/migrations.md")
@@ -122,18 +122,18 @@ func TestRollBackLeavesTheSchema(t *testing.T) {
 	section, _, _ := strings.Cut(rest, "\n## ")
 	first, after, _ := strings.Cut(strings.TrimSpace(section), "\n\n")
 	if !found || strings.Contains(first, "migrate down") || !strings.Contains(first, "The schema stays") {
-		t.Errorf("the steps back are not those of the program alone:\n%s", section)
+		t.Errorf("the roll-back changes more than the program:\n%s", section)
 	}
 	if !strings.Contains(after, "`bin/reiestr migrate down` is for development") {
 		t.Errorf("the page does not say what migrate down is for:\n%s", section)
 	}
 	if strings.Contains(string(page), "starts only on the version that it was built for") {
-		t.Error("a program starts on a newer schema as well")
+		t.Error("the page says that a program does not start on a newer schema")
 	}
 }
 
-// TestPageOfQueriesSaysWhereTheNameStands: the name of a statement is a comment within its text (decision 15).
-func TestPageOfQueriesSaysWhereTheNameStands(t *testing.T) {
+// TestPageOfQueriesShowsTheNameOfAStatement: the name of a statement is a comment within its text (decision 15).
+func TestPageOfQueriesShowsTheNameOfAStatement(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../../docs/schema/queries.md")
 	if err != nil {

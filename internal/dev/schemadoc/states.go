@@ -16,18 +16,18 @@ import (
 	"github.com/reiestr/reiestr/db"
 )
 
-// states are what came of it when every action was carried out in every situation that the constraints allow.
+// states are the results of every action in every situation that the constraints allow.
 type states struct {
 	actions    []string
 	situations []situation
 	outcomes   map[situation]map[string]outcome
-	refused    map[string][]situation // constraint → what it does not let in
-	// What an UPDATE of the status alone may do as the service: from → to → the constraint that refuses; "": none does.
+	refused    map[string][]situation // constraint → situations that it refuses
+	// Results of an UPDATE of the status only, as the service: from → to → the constraint that refuses; "": none.
 	serviceRequests, jobs map[string]map[string]string
-	jobEnds               map[string][]string // status → what ends a job so
+	jobEnds               map[string][]string // status → ways in which a job gets it
 }
 
-// outcome of an action: where it led, or the rule that refused.
+// outcome is the result of an action: the new situation, or the rule that refuses.
 type outcome struct {
 	refusal db.Refusal
 	to      situation
@@ -35,7 +35,7 @@ type outcome struct {
 
 const expiry = "expiry"
 
-// refusedBy names the constraint, or the trigger in the place of one, that has refused a row; "": none has.
+// refusedBy is the constraint, or the trigger that acts as one, that has refused a row; "": none.
 func refusedBy(err error) (string, error) {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "23514" {
@@ -44,7 +44,7 @@ func refusedBy(err error) (string, error) {
 	return "", err
 }
 
-// allowed are the values that a CHECK lets a column have, in its order.
+// allowed are the values that a CHECK allows in a column, in its order.
 func allowed(ctx context.Context, conn *pgx.Conn, table, column string) ([]string, error) {
 	rows, _ := conn.Query(ctx, `
 		SELECT m.value[1]
@@ -119,7 +119,7 @@ func (d *document) rehearseStates(ctx context.Context, url string, owner *pgx.Co
 	return d.states.rehearseJobs(ctx, s, app)
 }
 
-// try is an action that is to be carried out in a situation.
+// try is an action in a situation.
 type try struct {
 	action  string
 	at      situation
@@ -128,7 +128,8 @@ type try struct {
 	refusal db.Refusal
 }
 
-// attempt puts a service request for each action into a situation, if that is let in, and orders the action.
+// attempt brings a service request for each action into the situation, if the constraints allow it, and orders the
+// action.
 func (st *states) attempt(ctx context.Context, s *stage, app *db.DB, at situation) ([]try, error) {
 	var tries []try
 	for _, action := range st.actions {
@@ -160,7 +161,7 @@ func (st *states) attempt(ctx context.Context, s *stage, app *db.DB, at situatio
 	return tries, nil
 }
 
-// conclude looks what became of an attempt.
+// conclude reads the result of a try.
 func (st *states) conclude(ctx context.Context, s *stage, app *db.DB, t try) error {
 	if t.job != uuid.Nil {
 		job, err := app.Jobs.Get(ctx, s.caller.ClientID, t.job)
@@ -176,7 +177,7 @@ func (st *states) conclude(ctx context.Context, s *stage, app *db.DB, t try) err
 	return err
 }
 
-// rehearseStatus tries every change of the status alone, as the service may write it past all rules.
+// rehearseStatus tries every change of the status only, as the service may write it without the rules.
 func (st *states) rehearseStatus(ctx context.Context, s *stage, statuses []string) error {
 	service, err := connect(ctx, s.url, db.App)
 	if err != nil {
@@ -202,7 +203,7 @@ func (st *states) rehearseStatus(ctx context.Context, s *stage, statuses []strin
 	return nil
 }
 
-// rehearseJobs ends jobs in each way that there is, and tries every change of an ended one.
+// rehearseJobs ends jobs in every possible way, and tries every change of an ended job.
 func (st *states) rehearseJobs(ctx context.Context, s *stage, app *db.DB) error {
 	service, err := connect(ctx, s.url, db.App)
 	if err != nil {
@@ -271,7 +272,7 @@ func (st *states) rehearseJobs(ctx context.Context, s *stage, app *db.DB) error 
 	return nil
 }
 
-// edges are the changes that actions make, as the diagram shows them: from → to → by what.
+// edges are the changes that actions make, for the diagram: from → to → actions.
 type edges map[string]map[string][]string
 
 func (e edges) add(from, to, by string) {
@@ -318,7 +319,7 @@ func (e edges) diagram() string {
 
 const null = "null"
 
-// id keeps the word null to itself, which is one of the language of the diagrams.
+// id is the name of a state in the diagram, whose language has the word null for another purpose.
 func id(state string) string {
 	if state == null {
 		return "no_value"
@@ -447,7 +448,7 @@ has expired; an empty cell means no change.`)
 	return p.String()
 }
 
-// matrix puts situations together that all actions treat alike.
+// matrix joins situations that all actions treat in the same way.
 func (st *states) matrix() [][]string {
 	type frame struct {
 		status  string

@@ -38,7 +38,7 @@ func executors(s *schema, f function) string {
 		}
 	}
 	if len(roles) == 0 {
-		return " Nobody else may call it."
+		return " No other role may call it."
 	}
 	return " May be called by " + codes(roles) + "."
 }
@@ -115,7 +115,7 @@ func (d *document) describe(p *page, r *relation) {
 	p.table([]string{"role", "SELECT", "INSERT", "UPDATE", "DELETE", "other"}, rights(r.grants))
 }
 
-// rights is a row for each role: a tick, or the columns that the right is limited to.
+// rights has a row for each role: a tick, or the columns to which the right is limited.
 func rights(grants []grant) [][]string {
 	byRole := map[string]map[string][]string{} // role → right → columns; "" among them: the whole table
 	for _, g := range grants {
@@ -154,7 +154,7 @@ func comment(r *relation, name string) string {
 	return ""
 }
 
-// diagram draws all tables with the columns that tie them together.
+// diagram draws all tables with the columns of their keys.
 func (d *document) diagram() string {
 	var b strings.Builder
 	b.WriteString("erDiagram\n")

@@ -17,7 +17,7 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// chapter is something that is asked of the database, and the statements it comes to.
+// chapter is an operation and its statements.
 type chapter struct {
 	title, about string
 	phases       []phase
@@ -25,11 +25,11 @@ type chapter struct {
 
 // phase is a part of a chapter that runs at a time of its own.
 type phase struct {
-	name       string // empty: the only one
+	name       string // empty: the chapter has only one phase
 	statements []string
 }
 
-// recorder notes the statements of a pool in their order.
+// recorder records the statements of a pool in their order.
 type recorder struct {
 	document *document
 
@@ -77,7 +77,7 @@ func (r *recorder) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn,
 
 func (r *recorder) TraceCopyFromEnd(context.Context, *pgx.Conn, pgx.TraceCopyFromEndData) {}
 
-// stage is the data that the actions are rehearsed on.
+// stage holds the rows for the rehearsed actions.
 type stage struct {
 	document *document
 	url      string
@@ -89,7 +89,7 @@ type stage struct {
 
 const timeZone = "Europe/Kyiv"
 
-// newStage adds two legal entities, one of which calls and has a primary licence.
+// newStage adds two legal entities. One of them is the caller and has a primary licence.
 func newStage(ctx context.Context, d *document, url string, owner *pgx.Conn) (*stage, error) {
 	s := &stage{d, url, owner, db.Caller{UserID: uuid.New(), ClientID: uuid.New()}, uuid.New(), uuid.New()}
 	_, err := owner.Exec(ctx, `
@@ -106,8 +106,8 @@ func newStage(ctx context.Context, d *document, url string, owner *pgx.Conn) (*s
 	return s, err
 }
 
-// record answers the statements that are sent while something is done through package db. Each recording has a pool of
-// its own, which remembers nothing of the one before.
+// record answers the statements that package db sends during an operation. Each recording has a pool of its own,
+// without caches of the one before.
 func (s *stage) record(ctx context.Context, role db.Role, do func(*db.DB) error) ([]string, error) {
 	r := &recorder{document: s.document}
 	d, err := db.Open(ctx, db.Config{URL: s.url, Role: role, TimeZone: timeZone, Tracer: r, MaxConns: 1})
@@ -119,12 +119,12 @@ func (s *stage) record(ctx context.Context, role db.Role, do func(*db.DB) error)
 	return r.statements, err
 }
 
-// situation is where a service request stands, as far as actions care.
+// situation is the part of a service request on which actions depend.
 type situation struct {
 	status     string
 	program    bool
 	processing string // empty: null
-	holder     string // empty: nobody
+	holder     string // empty: none
 }
 
 const (
@@ -142,7 +142,7 @@ func (s *stage) holder(name string) uuid.NullUUID {
 	return uuid.NullUUID{}
 }
 
-// put adds a service request that stands so.
+// put adds a service request in a situation.
 func (s *stage) put(ctx context.Context, at situation, expires time.Time) (uuid.UUID, error) {
 	id := uuid.New()
 	program := uuid.NullUUID{UUID: uuid.New(), Valid: at.program}
@@ -171,7 +171,7 @@ func (s *stage) find(ctx context.Context, id uuid.UUID) (situation, error) {
 	return found, err
 }
 
-// order is the action on a service request, with a body that fits.
+// order is the action on a service request, with a fitting body.
 func (s *stage) order(a db.Action, id uuid.UUID) db.Order {
 	bodies := map[db.Action]any{
 		db.Use: db.UseBody{UsedByLegalEntity: s.caller.ClientID}, db.Release: db.ReleaseBody{}, db.Process: db.ProcessBody{},
@@ -180,7 +180,7 @@ func (s *stage) order(a db.Action, id uuid.UUID) db.Order {
 	return db.Order{Action: a, ServiceRequestID: id, Caller: s.caller, Body: bodies[a]}
 }
 
-// run carries out what is pending.
+// run runs pending jobs.
 func run(ctx context.Context, d *db.DB) error {
 	for {
 		if taken, err := d.Jobs.Run(ctx, db.Claim{Size: 100}); err != nil || len(taken) == 0 {
@@ -189,7 +189,7 @@ func run(ctx context.Context, d *db.DB) error {
 	}
 }
 
-// actions in the order of a service request's life, each with a situation that it leads on from.
+// actions has the actions in the order of a service request's life, each with a situation in which it is allowed.
 var actions = []struct {
 	db.Action
 	from situation
@@ -200,7 +200,7 @@ var actions = []struct {
 	{db.Complete, situation{"active", true, "in_progress", byCaller}},
 }
 
-// rehearseTransactions does once what the service and the operator's commands do.
+// rehearseTransactions runs each operation of the service and each command of the operator once.
 func (d *document) rehearseTransactions(ctx context.Context, url string, owner *pgx.Conn) error {
 	s, err := newStage(ctx, d, url, owner)
 	if err != nil {
@@ -305,7 +305,7 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 		if errors.Is(err, db.LegalEntityNotActive) {
 			return nil
 		}
-		return fmt.Errorf("a legal entity that is none: %w", err)
+		return fmt.Errorf("a legal entity that does not exist: %w", err)
 	})
 	part("For the answer to an unknown type", db.App,
 		func(b *db.DB) error { _, err := b.AllowedCodes(ctx, db.LicenseTypeUnknown); return err })
@@ -352,7 +352,7 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 	part("When it does not", db.App, claimed("2", func(l *db.IdempotencyLease) error { return l.Free(ctx) }))
 	part("Now and then", db.App, func(b *db.DB) error { _, err := b.Idempotency.Forget(ctx); return err })
 
-	begin("Remove what has done its service", "Once a day by a worker, or by `reiestr prune`: jobs, events, idempotency "+
+	begin("Remove old rows", "Once a day by a worker, or by `reiestr prune`: jobs, events, idempotency "+
 		"keys. Each is repeated until nothing is "+
 		"left, each batch in a transaction of its own ([why](../decisions/0018-retention.md)).")
 	part("", db.App, func(b *db.DB) error { _, err := b.Prune(ctx, db.Retention{}); return err })
@@ -382,7 +382,7 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 	return errors.Join(failures...)
 }
 
-// orUnknown takes it that nobody knows a secret.
+// orUnknown ignores that a secret is unknown.
 func orUnknown(err error) error {
 	if errors.Is(err, db.ErrNotFound) {
 		return nil
@@ -392,7 +392,7 @@ func orUnknown(err error) error {
 
 func date(year int) time.Time { return time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC) }
 
-// chaptersOf lists where a query is run.
+// chaptersOf lists the chapters in which a query runs.
 func (d *document) chaptersOf(query string) string {
 	var all []string
 	for _, c := range d.chapters {

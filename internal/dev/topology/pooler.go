@@ -1,4 +1,4 @@
-// Package topology gives tests what may stand around a PostgreSQL server: a pooler in front of it, a standby beside it.
+// Package topology starts servers around PostgreSQL for tests: a pooler in front of it, or a standby behind it.
 package topology
 
 import (
@@ -17,20 +17,21 @@ import (
 	"time"
 )
 
-// poolerVariable set to "required" fails the tests that need PgBouncer where it is not installed.
+// poolerVariable, set to "required", makes tests that need PgBouncer fail where it is not installed. Otherwise they are
+// skipped.
 const poolerVariable = "REIESTR_TEST_PGBOUNCER"
 
-// Pooler puts a PgBouncer in front of the database of a URL, for as long as the test runs, and answers the URL that
-// leads through it. mode is its pool_mode; ignored are start-up parameters that it drops instead of refusing them.
+// Pooler starts a PgBouncer in front of the database of a URL until the end of the test, and answers the URL through
+// it. mode is its pool_mode. It ignores the start-up parameters in ignored, and refuses others.
 func Pooler(t testing.TB, address, mode string, ignored ...string) string {
 	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
-		program, err = exec.LookPath("/usr/sbin/pgbouncer") // Debian's, which is in the PATH of root only
+		program, err = exec.LookPath("/usr/sbin/pgbouncer") // of Debian's package, in the PATH of root only
 	}
 	if err != nil {
 		if os.Getenv(poolerVariable) == "required" {
-			t.Fatal("PgBouncer is demanded and not installed")
+			t.Fatal("PgBouncer is required and not installed")
 		}
 		t.Skip("no PgBouncer here (apt-get install pgbouncer)")
 	}
@@ -49,7 +50,7 @@ func Pooler(t testing.TB, address, mode string, ignored ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // in the folder of temporary files
+	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // the folder is temporary
 	as := poolerAccount(t, host)
 	settings := fmt.Sprintf(`[databases]
 * = %s
@@ -72,7 +73,7 @@ ignore_startup_parameters = %s
 	defer log.Close()
 	cmd := exec.Command(program, config)
 	cmd.Stdout, cmd.Stderr = log, log
-	if as != nil { // it refuses to run as root
+	if as != nil { // PgBouncer refuses to run as root
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
 		for _, name := range []string{dir, config} {
 			if err := os.Chown(name, int(as.Uid), int(as.Gid)); err != nil {
@@ -106,8 +107,8 @@ ignore_startup_parameters = %s
 	return through.String()
 }
 
-// poolerAccount is the user that the pooler runs as: the one that may use the server's socket, if this process is root;
-// nil: the user of this process.
+// poolerAccount is the user of the operating system for the pooler. If this process is root it is the user that may use
+// the server's socket; nil: the user of this process.
 func poolerAccount(t testing.TB, host string) *syscall.Credential {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -18,11 +18,12 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// standbyVariable set to "required" fails the tests that need a standby where no binaries of PostgreSQL are installed.
+// standbyVariable, set to "required", makes tests that need a standby fail where no binaries of PostgreSQL are
+// installed. Otherwise they are skipped.
 const standbyVariable = "REIESTR_TEST_STANDBY"
 
-// Standby starts two servers from the binaries of this machine, for as long as the test runs: a primary that holds the
-// schema, and a hot standby that follows it. It answers their URLs, with a superuser.
+// Standby starts two servers from the binaries of this machine until the end of the test: a primary with the schema,
+// and its hot standby. It answers their URLs, for a superuser.
 func Standby(t testing.TB) (primary, standby string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -30,7 +31,7 @@ func Standby(t testing.TB) (primary, standby string) {
 	bin, _, err := pgserver.Binaries(ctx, os.Getenv("REIESTR_POSTGRES_BIN"))
 	if err != nil {
 		if os.Getenv(standbyVariable) == "required" {
-			t.Fatalf("a standby is demanded: %v", err)
+			t.Fatalf("a standby is required: %v", err)
 		}
 		t.Skip("no binaries of PostgreSQL here:", err)
 	}
@@ -57,7 +58,7 @@ func Standby(t testing.TB) (primary, standby string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // in the folder of temporary files
+	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // the folder is temporary
 	as := info.Sys().(*syscall.Stat_t)
 	if err := os.Chown(dir, int(as.Uid), int(as.Gid)); err != nil {
 		t.Fatal(err)
@@ -83,7 +84,7 @@ func Standby(t testing.TB) (primary, standby string) {
 	}
 	defer log.Close()
 	postgres := exec.Command(filepath.Join(bin, "postgres"), "-D", copied, "-c", "unix_socket_directories="+dir,
-		"-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=300") // as many as the primary's at least
+		"-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=300") // at least those of the primary
 	postgres.SysProcAttr, postgres.Dir, postgres.Stdout, postgres.Stderr = asServer, dir, log, log
 	if err := postgres.Start(); err != nil {
 		t.Fatal(err)
@@ -109,7 +110,7 @@ func Standby(t testing.TB) (primary, standby string) {
 	}
 }
 
-// allowReplication lets the superuser of a server copy it, and answers the folder of its data.
+// allowReplication allows the superuser of a server to replicate it, and answers the folder of its data.
 func allowReplication(ctx context.Context, t testing.TB, address string) (data string) {
 	t.Helper()
 	conn, err := testdb.Connect(ctx, address)
