@@ -99,7 +99,7 @@ func TestAcceptProcessAndCompleteByRule(t *testing.T) {
 		{"complete: legal entity closed", newComplete, func(e *errand) { e.entity.status = "CLOSED" },
 			db.LegalEntityNotAllowed},
 		{"complete: completed", newComplete, func(e *errand) { e.request.status = "completed" }, db.StatusInvalid},
-		{"complete: nobody's", newComplete, func(e *errand) { e.request = newServiceRequest() }, db.HeldByAnother},
+		{"complete: not reserved", newComplete, func(e *errand) { e.request = newServiceRequest() }, db.HeldByAnother},
 		{"complete: never processed", newComplete, func(e *errand) { e.request.processing = nil },
 			db.ProcessingStatusInvalid},
 		{"complete: processed already", newComplete, func(e *errand) { e.request.processing = new("completed") },

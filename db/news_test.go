@@ -38,7 +38,7 @@ func (h *house) untilListening(t testing.TB) {
 	t.Helper()
 	login := *h
 	login.owner = h.pool(t, "none") // the login, since a role does not see the statements of other roles
-	login.until(t, "somebody listens", `SELECT (`+listening+`) = 1`)
+	login.until(t, "a session listens", `SELECT (`+listening+`) = 1`)
 	login.owner.Close()
 }
 

@@ -275,7 +275,7 @@ func TestAcceptByRule(t *testing.T) {
 		{"expires now", newUse, func(e *errand) { e.request.expires = noon }, allowed},
 		{"completed", newUse, func(e *errand) { e.request.status = "completed" }, db.ServiceRequestInactive},
 		{"entered in error", newUse, func(e *errand) { e.request.status = "entered_in_error" }, db.ServiceRequestInactive},
-		{"used by oneself", newUse, func(e *errand) { e.request = e.request.usedBy(e.entity) }, db.AlreadyUsed},
+		{"used by the same legal entity", newUse, func(e *errand) { e.request = e.request.usedBy(e.entity) }, db.AlreadyUsed},
 		{"used, in progress", newUse, func(e *errand) {
 			e.request = e.request.usedBy(e.other)
 			e.request.processing = new("in_progress")

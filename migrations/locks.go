@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Mode is a lock mode of tables, under the name that the manual of PostgreSQL gives it.
+// Mode is a lock mode of tables, with its name in the manual of PostgreSQL.
 type Mode string
 
 // The modes.
@@ -23,11 +23,11 @@ const (
 	AccessExclusive      Mode = "ACCESS EXCLUSIVE"
 )
 
-// strength has the modes in the order of what they exclude, the weakest first.
+// strength has the modes in the order of what they block, the weakest first.
 var strength = []Mode{AccessShare, RowShare, RowExclusive, ShareUpdateExclusive, Share, ShareRowExclusive, Exclusive,
 	AccessExclusive}
 
-// Blocks says whom a lock holds up.
+// Blocks names the operations that a lock blocks.
 func (m Mode) Blocks() string {
 	switch m {
 	case AccessExclusive:
@@ -44,7 +44,8 @@ func (m Mode) compare(other Mode) int {
 	return cmp.Compare(slices.Index(strength, m), slices.Index(strength, other))
 }
 
-// rules say what the kinds of statements lock; the first that fits is taken. What fits none is not known.
+// rules are the locks of the kinds of statements. The first rule that fits counts. A statement that fits no rule is not
+// known.
 var rules = []struct {
 	begins string // the first words
 	locks  func(*reading)
@@ -83,7 +84,7 @@ var rules = []struct {
 	}},
 	{"comment on constraint", lockAfterOn(AccessShare)},
 	{"comment on trigger", lockAfterOn(AccessShare)},
-	{"comment on index", lockNothing}, // locks the index alone
+	{"comment on index", lockNothing}, // locks only the index
 	{"comment on schema", lockNothing},
 	{"comment on function", lockNothing},
 	{"comment on procedure", lockNothing},
@@ -94,16 +95,16 @@ var rules = []struct {
 	{"delete from", lockForData},
 }
 
-// reading is a statement that a rule looks at.
+// reading is a statement that the rules read.
 type reading struct {
 	*catalogue
 	words   []string // lower case; qualified names are one, strings begin with a quote
 	locks   map[string]Mode
-	onNew   bool // it would lock what is not there yet
+	onNew   bool // it locks a table that the plan makes
 	unknown bool
 }
 
-// read applies the rules to a statement, and adds what it makes to what is known.
+// read applies the rules to a statement, and records the tables and indexes that it makes.
 func (known *catalogue) read(sql string) PlannedStatement {
 	r := &reading{catalogue: known, words: words(sql), locks: map[string]Mode{}, unknown: true}
 	for _, rule := range rules {
@@ -139,8 +140,8 @@ func (known *catalogue) read(sql string) PlannedStatement {
 	return planned
 }
 
-// lock notes a lock on a table, if it stood before the plan, unless a stronger one is noted. Names are qualified, as
-// migrations run with an empty search_path.
+// lock records a lock on a table that existed before the plan, unless a stronger one is recorded. Names are qualified,
+// because migrations run with an empty search_path.
 func (r *reading) lock(table string, mode Mode) {
 	switch {
 	case r.tables[table]:
@@ -149,7 +150,7 @@ func (r *reading) lock(table string, mode Mode) {
 		return
 	case r.has("exists"):
 		return
-	default: // renamed, perhaps
+	default: // it may have been renamed
 		r.unknown = true
 		return
 	}
@@ -162,7 +163,7 @@ func (r *reading) has(word string) bool { return slices.Contains(r.words, word) 
 
 func lockNothing(*reading) {}
 
-// lockForGrant: version 18 holds its tables against being dropped, the versions before do not lock them.
+// lockForGrant: version 18 locks the tables so that they cannot be dropped. The versions before do not lock them.
 func lockForGrant(r *reading) {
 	for _, word := range r.words {
 		if r.tables[word] && r.serverVersion >= 180000 {
@@ -176,7 +177,7 @@ func lockUnlessCascade(r *reading) { r.unknown = r.has("cascade") }
 // lockAfterOn is for statements that name their table after ON.
 func lockAfterOn(mode Mode) func(*reading) {
 	return func(r *reading) {
-		// The ON of the statement: that of COMMENT comes before the kind.
+		// The second ON, which belongs to the object: that of COMMENT ON comes first.
 		if on := slices.Index(r.words[2:], "on") + 2; on >= 2 && on+1 < len(r.words) && strings.Contains(r.words[on+1], ".") {
 			r.lock(r.words[on+1], mode)
 		} else {
@@ -185,7 +186,8 @@ func lockAfterOn(mode Mode) func(*reading) {
 	}
 }
 
-// lockForFunction: the body of a function in SQL is analysed when it is made, that of any other language is only kept.
+// lockForFunction: the body of a function in SQL is analysed when the function is made, that of any other language is
+// only stored.
 func lockForFunction(r *reading) {
 	if language := slices.Index(r.words, "language"); language < 0 || r.words[language+1] == "sql" {
 		r.lockRead(deepWords(r.words))
@@ -240,7 +242,8 @@ func lockForAlteredTable(r *reading) {
 	}
 }
 
-// alter is one action of ALTER TABLE; the manual: "an ACCESS EXCLUSIVE lock is acquired unless explicitly noted".
+// alter is the lock of one action of ALTER TABLE; the manual: "an ACCESS EXCLUSIVE lock is acquired unless explicitly
+// noted".
 func (r *reading) alter(table string, action []string) {
 	cascade := slices.Contains(action, "cascade")
 	target := action
@@ -291,7 +294,7 @@ func (r *reading) alter(table string, action []string) {
 	r.lock(table, mode)
 }
 
-// lockPartner is for the change or end of a foreign key, which changes the triggers on both of its tables.
+// lockPartner is for the change or removal of a foreign key, which changes the triggers on both of its tables.
 func (r *reading) lockPartner(table string, key foreignKey, referencing, referenced bool) {
 	if key.Table == table && referencing {
 		r.lock(key.Referenced, AccessExclusive)
@@ -358,8 +361,8 @@ func lockForDroppedIndexes(r *reading) {
 
 func lockForData(r *reading) { r.lockRead(r.words) }
 
-// lockRead is for what reads and changes rows: the tables it names, and those that foreign keys look into or change
-// then.
+// lockRead is for a statement that reads and changes rows: it locks the tables that it names, and those that its
+// foreign keys then read or change.
 func (r *reading) lockRead(words []string) {
 	reads := AccessShare
 	for i, word := range words {
@@ -367,7 +370,7 @@ func (r *reading) lockRead(words []string) {
 			reads = RowShare
 		}
 	}
-	defined := begins(words, "create") // nothing is carried out, so no foreign key is asked
+	defined := begins(words, "create") // no rows change, so no foreign key is checked
 	for i, word := range words {
 		if !strings.Contains(word, ".") || word[0] == '\'' {
 			continue
@@ -436,7 +439,7 @@ var word = regexp.MustCompile(`(?s)` +
 	`|(?:"[^"]+"|[\pL_][\pL\pN_$]*)(?:\.(?:"[^"]+"|[\pL_][\pL\pN_$]*))*` +
 	`|\S`)
 
-// words takes a statement apart.
+// words splits a statement into words.
 func words(sql string) []string {
 	var all []string
 	for {
@@ -460,7 +463,7 @@ func words(sql string) []string {
 	}
 }
 
-// deepWords has the words within strings too.
+// deepWords also has the words within strings.
 func deepWords(shallow []string) []string {
 	var all []string
 	for _, word := range shallow {
@@ -482,7 +485,7 @@ func ends(words []string, with ...string) bool {
 	return len(words) >= len(with) && slices.Equal(words[len(words)-len(with):], with)
 }
 
-// elements separates a list at its commas; it ends with the parenthesis that it stands in.
+// elements splits a list at its commas. The list ends with the parenthesis that encloses it.
 func elements(words []string) [][]string {
 	var all [][]string
 	depth, start := 0, 0
@@ -501,7 +504,7 @@ func elements(words []string) [][]string {
 	return append(all, words[start:])
 }
 
-// listed answers the names of a list in parentheses, if one begins here.
+// listed answers the names in a list in parentheses, if one begins here.
 func listed(words []string) []string {
 	if !begins(words, "(") {
 		return nil

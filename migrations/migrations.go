@@ -1,4 +1,4 @@
-// Package migrations holds the versioned schema of the database and moves a database along it.
+// Package migrations holds the versioned schema of the database, and brings a database to a version.
 package migrations
 
 import (
@@ -30,13 +30,13 @@ var FS embed.FS
 const (
 	ownerRole    = "reiestr_owner"
 	versionTable = "ops.schema_versions"
-	// advisoryLock serialises migrators of one database; the number is arbitrary and ours alone.
+	// advisoryLock lets one migrator of a database run at a time. The number is arbitrary; no other lock has it.
 	advisoryLock = 7236108425
 )
 
 var errNewer = errors.New("the schema is newer than this program: only the newer release can take its migrations back")
 
-// Step is one migration and where it stands in a database.
+// Step is one migration and its state in a database.
 type Step struct {
 	Version   int64
 	Name      string    // empty: of a newer release, applied by its program
@@ -44,7 +44,7 @@ type Step struct {
 }
 
 // Up brings the database at url to the newest version: roles first, as the login itself, then each pending migration as
-// reiestr_owner in a transaction of its own. Migrations of one database that run at the same time wait for each other.
+// reiestr_owner in a transaction of its own. Migrators of one database run one after the other.
 func Up(ctx context.Context, url string) error {
 	if err := prepareRoles(ctx, url); err != nil {
 		return err
@@ -57,7 +57,7 @@ func Up(ctx context.Context, url string) error {
 
 var errNothingApplied = errors.New("no migration is applied, so there is none to take back")
 
-// Down takes the newest applied migration back. It is an error if none is applied.
+// Down rolls back the newest applied migration. It is an error if none is applied.
 func Down(ctx context.Context, url string) error {
 	return withProvider(ctx, url, func(p *goose.Provider) error {
 		_, err := p.Down(ctx)
@@ -71,8 +71,8 @@ func Down(ctx context.Context, url string) error {
 	})
 }
 
-// Status lists every migration, oldest first, and whether the database has it: those of this program, then those of
-// newer programs that are applied. It changes nothing.
+// Status lists every migration, oldest first, and whether it is applied: those of this program, then applied ones of
+// newer programs. It changes nothing.
 func Status(ctx context.Context, url string) ([]Step, error) {
 	applied, err := appliedAt(ctx, url)
 	if err != nil {
@@ -90,7 +90,7 @@ func Status(ctx context.Context, url string) ([]Step, error) {
 	return steps, err
 }
 
-// Latest is the version this binary was built for.
+// Latest is the newest version of this program.
 func Latest() int64 {
 	steps, err := sources()
 	if err != nil || len(steps) == 0 {
@@ -116,7 +116,7 @@ func sources() ([]Step, error) {
 	return steps, nil
 }
 
-// appliedAt reads the history without goose, which would create its table in a database that has none yet.
+// appliedAt reads the history without goose, because goose would create its table in a database that has none yet.
 func appliedAt(ctx context.Context, url string) (map[int64]time.Time, error) {
 	conn, err := connect(ctx, url)
 	if err != nil {
@@ -149,7 +149,8 @@ func prepareRoles(ctx context.Context, url string) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	// Roles are common to all databases of a server: two databases prepared at once meet on pg_authid rows and repeat.
+	// Roles are common to all databases of a server: if two databases are prepared at once, both change rows of pg_authid,
+	// and the statement is repeated.
 	for range 20 {
 		if _, err = conn.Exec(ctx, string(script)); err == nil || !isConcurrentUpdate(err) {
 			break
@@ -170,7 +171,7 @@ func withProvider(ctx context.Context, url string, do func(*goose.Provider) erro
 	if err := db.PingContext(ctx); err != nil {
 		return session.Explain(err)
 	}
-	// Goose answers a lock that is taken by asking again: every second, for five minutes.
+	// Goose tries a lock that is taken again: every second, for five minutes.
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(advisoryLock), lock.WithLockTimeout(1, 300))
 	if err != nil {
 		return err
@@ -187,7 +188,7 @@ func withProvider(ctx context.Context, url string, do func(*goose.Provider) erro
 }
 
 func openAsOwner(url string) (*sql.DB, error) {
-	// Each file has a lock time-out of its own. An index that is built CONCURRENTLY waits for as long as it takes.
+	// Each file has a lock time-out of its own. The build of an index CONCURRENTLY waits as long as it takes.
 	config, err := wantedSession(ownerRole, 0).Configure(url)
 	if err != nil {
 		return nil, err
@@ -205,19 +206,19 @@ func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	return conn, session.Explain(err)
 }
 
-// wantedSession says what a session of a migration has to be: nothing is left to the defaults of server, database or
-// login.
+// wantedSession is the session that a migration must have, whatever the defaults of the server, the database and the
+// login are.
 func wantedSession(role string, lockTimeout time.Duration) session.Wanted {
 	return session.Wanted{Name: "reiestr migrate", Role: role, Settings: map[string]string{
 		"statement_timeout": "0",
 		"lock_timeout":      session.Duration(lockTimeout),
-		// A transaction that stands still would hold the strongest locks there are.
+		// A transaction that does nothing would hold the strongest locks.
 		"idle_in_transaction_session_timeout": "1min",
 	}}
 }
 
-// isConcurrentUpdate tells an error that goes away when the statement is repeated: two sessions changed one row of the
-// catalogue.
+// isConcurrentUpdate tells whether the error is gone when the statement is repeated: two sessions have changed one row
+// of the catalogue.
 func isConcurrentUpdate(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (pg.Code == "XX000" && pg.Message == "tuple concurrently updated" || pg.Code == "23505")

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// PlannedMigration is one migration: what Up or Down would run.
+// PlannedMigration is one migration that Up or Down would run.
 type PlannedMigration struct {
 	Version       int64              `json:"version"`
 	Name          string             `json:"name"`
@@ -19,7 +19,7 @@ type PlannedMigration struct {
 	Statements    []PlannedStatement `json:"statements"`
 }
 
-// PlannedStatement is one statement and the strongest lock that it takes on each table that exists.
+// PlannedStatement is one statement, with the strongest lock that it takes on each existing table.
 type PlannedStatement struct {
 	SQL   string        `json:"sql"`
 	Locks []PlannedLock `json:"locks"`          // by table; empty: none
@@ -28,19 +28,19 @@ type PlannedStatement struct {
 
 // PlannedLock is a lock on a table.
 type PlannedLock struct {
-	Table   string `json:"table"` // empty: any, as the statement names none
+	Table   string `json:"table"` // empty: the statement names none, it may be any
 	Mode    Mode   `json:"mode"`
 	Blocks  string `json:"blocks"`
-	Assumed bool   `json:"assumed"` // true: the kind of statement is not known, so the worst is said of it
+	Assumed bool   `json:"assumed"` // true: the kind of statement is not known, and the strongest lock is assumed
 }
 
-// Plan tells, for each pending migration, what Up would run and the locks that it would take. It reads the catalogue
-// and changes nothing; the locks come from rules about kinds of statements, as to try the statements would take the
-// very locks.
+// Plan answers, for each pending migration, the statements that Up would run and the locks that they would take. It
+// reads the catalogue and changes nothing. The locks come from rules about kinds of statements: a trial run would take
+// these locks.
 //
-// A table that does not exist yet is none that anybody could wait for. What triggers and called functions do is not
-// seen, and neither are partitions, which this schema does not have. Before the migrations Up runs roles.sql, which
-// locks no table.
+// A table that does not exist yet is left out: no session can wait for it. The locks of triggers and called functions
+// are not known, and neither are those of partitions, which this schema does not have. Before the migrations Up runs
+// roles.sql, which locks no table.
 func Plan(ctx context.Context, url string) ([]PlannedMigration, error) {
 	steps, err := Status(ctx, url)
 	if err != nil {
@@ -64,7 +64,7 @@ func Plan(ctx context.Context, url string) ([]PlannedMigration, error) {
 	return plan, nil
 }
 
-// PlanDown tells what Down would run, as Plan does of Up. It is an error if no migration is applied.
+// PlanDown answers the statements and locks of Down, as Plan does for Up. It is an error if no migration is applied.
 func PlanDown(ctx context.Context, url string) (PlannedMigration, error) {
 	steps, err := Status(ctx, url)
 	if err != nil {
@@ -104,9 +104,8 @@ func (known *catalogue) plan(step Step, way string) (PlannedMigration, error) {
 	return migration, nil
 }
 
-// split answers the statements of one way of a migration, up or down, by the rules of goose, which keeps its own parser
-// to itself: a statement ends with a line that ends with a semicolon, or stands between StatementBegin and
-// StatementEnd.
+// split answers the statements of one way of a migration, up or down, by the rules of goose, whose own parser is not
+// exported: a statement ends with a line that ends with a semicolon, or is between StatementBegin and StatementEnd.
 func split(content []byte, way string) (statements []string, inTransaction bool, err error) {
 	inTransaction = true
 	var wanted, whole bool
@@ -166,12 +165,12 @@ func endsStatement(line string) bool {
 	return strings.HasSuffix(last, ";")
 }
 
-// catalogue is what the rules must know of a database: what stands there, and what the statements read so far add to
-// it.
+// catalogue is the knowledge of the rules about a database: its tables and indexes, and those that the statements read
+// so far add.
 type catalogue struct {
 	serverVersion int               // as in server_version_num
-	tables        map[string]bool   // those that exist before the plan
-	made          map[string]bool   // those that the plan makes
+	tables        map[string]bool   // tables before the plan
+	made          map[string]bool   // tables that the plan makes
 	indexes       map[string]string // index → its table
 	keys          []foreignKey
 }
@@ -179,7 +178,7 @@ type catalogue struct {
 type foreignKey struct {
 	Name, Table, Referenced    string
 	Columns, ReferencedColumns []string
-	DeleteWrites, UpdateWrites bool // the referencing rows are changed, not only looked for
+	DeleteWrites, UpdateWrites bool // the referencing rows are changed, and not only read
 }
 
 func readCatalogue(ctx context.Context, url string) (*catalogue, error) {

@@ -191,12 +191,12 @@ func TestTheRolesHaveNothingButTheirGrants(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testdb.New(t).URL)
 	if all := column(t, conn, privileges, ""); len(all) != 0 {
-		t.Errorf("everybody has what this takes away: %v", all)
+		t.Errorf("PUBLIC has the rights that these would revoke: %v", all)
 	}
 	// The same holds for future functions.
 	exec(t, conn, `SET ROLE reiestr_owner; CREATE FUNCTION ops.newborn() RETURNS int LANGUAGE sql RETURN 1; RESET ROLE`)
 	if all := column(t, conn, privileges, ""); len(all) != 0 {
-		t.Errorf("everybody has what this takes away: %v", all)
+		t.Errorf("PUBLIC has the rights that these would revoke: %v", all)
 	}
 	for _, role := range []string{"reiestr_app", "reiestr_readonly"} {
 		for what, sql := range map[string]string{
@@ -292,7 +292,7 @@ func TestReadersSeeNoSecretAndNoPerson(t *testing.T) {
 			`EXECUTE ON ROUTINE ops.schema_version\(\)$)`).MatchString(revoke)
 	})
 	if len(others) != 0 {
-		t.Errorf("readers have what this takes away: %v", others)
+		t.Errorf("readers have the rights that these would revoke: %v", others)
 	}
 	column(t, conn, `SELECT ops.schema_version()::text`)
 }

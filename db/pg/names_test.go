@@ -64,7 +64,7 @@ func TestStatementsCarryTheTraceOnlyWhereItIsSampled(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
 	hold := s.hold(t, `LOCK TABLE ops.scratch`)
-	observers := map[string]Observer{"nobody": nil}
+	observers := map[string]Observer{"none": nil}
 	for _, trace := range []string{
 		"", sampledTrace, unsampledTrace, sampledTrace + " ", strings.ToUpper(sampledTrace), "01" + sampledTrace[2:],
 		strings.Replace(sampledTrace, "0e", "*/", 1), "00-*/;DROP TABLE ops.scratch;/*-01",

@@ -215,8 +215,8 @@ func parse(t *testing.T, fset *token.FileSet, dir string) map[string]*ast.File {
 	return files
 }
 
-// references finds, for each file of a package, the other files that it refers to, and one name that each of them
-// defines. Imports are not resolved: what they define lies in no file of the package.
+// references finds, for each file of a package, the other files that it refers to, each with one name that it defines.
+// Imports are not resolved: their definitions are in no file of the package.
 func references(t *testing.T, dir string) map[string]map[string]string {
 	t.Helper()
 	fset := token.NewFileSet()

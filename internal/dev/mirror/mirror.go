@@ -20,25 +20,25 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// debianFolder is where Debian has the binaries. PostgreSQL finds its other files from there: by the way from
-// lib/postgresql/N/bin to lib/postgresql/N/lib and share/postgresql/N, which the archive keeps.
+// debianFolder is the folder of the binaries in Debian. PostgreSQL finds its other files by relative paths, from
+// lib/postgresql/N/bin to lib/postgresql/N/lib and share/postgresql/N, so the archive keeps these folders.
 var debianFolder = regexp.MustCompile(`^/usr/(lib/postgresql/(\d+)/bin)$`)
 
 // CanPack tells whether the binaries lie where Debian puts them. Others cannot be moved.
 func CanPack(bin string) bool { return debianFolder.MatchString(bin) }
 
-// launcher stands in bin/ of the archive for the program of the same name.
+// launcher is a script in bin/ of the archive. It starts the program with the same name.
 const launcher = `#!/bin/sh
 root=$(cd "$(dirname "$0")/.." && pwd)
 LD_LIBRARY_PATH=$root/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$root/%s/%s" "$@"
 `
 
-// programs are what the published archives have in bin/.
+// programs are the programs that the published archives have in bin/.
 var programs = []string{"initdb", "pg_ctl", "postgres"}
 
-// Pack writes the jar with the server whose binaries are in the folder. With libraries, it holds the shared libraries
-// that the programs need, all but those of the C library: then it runs on a machine of the same release of Debian that
-// has nothing installed.
+// Pack writes the jar with the server whose binaries are in the folder bin. With libraries it also has the shared
+// libraries that the programs need, except those of the C library. It then runs on a machine of the same release of
+// Debian on which nothing is installed.
 func Pack(ctx context.Context, w io.Writer, bin string, libraries bool) error {
 	parts := debianFolder.FindStringSubmatch(bin)
 	if parts == nil {
@@ -49,7 +49,7 @@ func Pack(ctx context.Context, w io.Writer, bin string, libraries bool) error {
 	if err != nil {
 		return err
 	}
-	// A small dictionary: the archive may be large, but it has to be made quickly.
+	// A small dictionary makes the archive large, but it is made quickly.
 	compressed, err := xz.WriterConfig{DictCap: 1 << 16, BufSize: 1 << 16}.NewWriter(packed)
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func Pack(ctx context.Context, w io.Writer, bin string, libraries bool) error {
 // packer writes files into the archive.
 type packer struct{ *tar.Writer }
 
-// folder packs a folder of /usr under the same name. What only compiled queries need is left out.
+// folder packs a folder of /usr under the same name. Files that only compiled queries need are left out.
 func (p packer) folder(name string) error {
 	root := filepath.Join("/usr", name)
 	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -102,7 +102,7 @@ func (p packer) folder(name string) error {
 	})
 }
 
-// file packs a file, or what a link leads to; a link that leads nowhere is left out.
+// file packs a file, or the file to which a link leads. A dead link is left out.
 func (p packer) file(path, name string) error {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -129,7 +129,7 @@ func (p packer) write(name string, mode int64, content []byte) error {
 	return err
 }
 
-// libc are the libraries that every machine has, of its own release.
+// libc are the libraries that every machine has in the version of its own release.
 var libc = regexp.MustCompile(`/(ld-linux.*|lib(c|m|dl|rt|pthread|resolv)\.so.*)$`)
 
 // neededLibraries lists the paths of the shared libraries that the programs need.

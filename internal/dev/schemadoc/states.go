@@ -478,7 +478,7 @@ func (st *states) matrix() [][]string {
 		name := at.String()
 		if f := (frame{at.status, at.program}); len(kinds[f]) == 1 {
 			name = at.status + map[bool]string{false: ", no programme", true: ", with a programme"}[at.program] +
-				", whatever else"
+				", any other value"
 		}
 		same := slices.IndexFunc(rows, func(other []string) bool { return slices.Equal(other[1:], cells[at]) })
 		switch {

@@ -111,7 +111,7 @@ func (d *document) describe(p *page, r *relation) {
 	}
 
 	p.heading(3, "Rights on "+r.Name)
-	p.paragraph("Owner " + code(r.Owner) + ", who may do everything.")
+	p.paragraph("Owner " + code(r.Owner) + ", which has all rights.")
 	p.table([]string{"role", "SELECT", "INSERT", "UPDATE", "DELETE", "other"}, rights(r.grants))
 }
 

@@ -1,4 +1,4 @@
-// Serve is a mirror with one archive: PostgreSQL as it is installed on this Debian machine.
+// Serve is a mirror with one archive: the PostgreSQL that is installed on this Debian machine.
 //
 //	go run ./internal/dev/mirror/serve -archives COPY/internal/pgserver/archives.sha256
 //
@@ -6,8 +6,8 @@
 //
 //	go run ./internal/dev/mirror/serve -jar FILE
 //
-// It writes the archive's checksum into the line of this platform in the file, which should be that of a copy of the
-// repository, prints the URL of the mirror and serves it until it is interrupted.
+// It writes the checksum of the archive into the line of this platform in the file. The file should be in a copy of the
+// repository. It prints the URL of the mirror, and serves until it is interrupted.
 package main
 
 import (
@@ -80,7 +80,7 @@ func run(ctx context.Context, archives, file string) error {
 	return nil
 }
 
-// pin writes the jar's checksum into the line of this platform and returns the path in this line.
+// pin writes the checksum of the jar into the line of this platform, and answers the path in this line.
 func pin(archives string, jar []byte) (path string, err error) {
 	text, err := os.ReadFile(archives)
 	if err != nil {
