@@ -144,9 +144,9 @@ func TestAcceptBesideAFailure(t *testing.T) {
 	}
 }
 
-// TestAcceptGivenUp: a caller that leaves before its batch begins leaves no job behind. A caller that leaves while its
-// batch is under way gets the outcome.
-func TestAcceptGivenUp(t *testing.T) {
+// TestAcceptWhoseCallerLeaves: a caller that leaves before its batch begins leaves no job behind. A caller that leaves
+// while its batch is under way gets the outcome.
+func TestAcceptWhoseCallerLeaves(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	early, late := newUse(), newUse()

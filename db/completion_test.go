@@ -145,7 +145,7 @@ func TestCompleteNeedsAnActiveDictionary(t *testing.T) {
 	}
 }
 
-func TestProcessAndCompleteLeaveTheirTrace(t *testing.T) {
+func TestProcessAndCompleteStoreTheirChanges(t *testing.T) {
 	t.Parallel()
 	type object = map[string]any
 	changed := func(from, to any) object { return object{"old_value": from, "new_value": to} }

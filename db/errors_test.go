@@ -144,25 +144,25 @@ func TestRefusalsOfLicensesAreInTheOrderOfTheLadder(t *testing.T) {
 }
 
 // The tests have the same steps, in the same order, as the ladders of the queries.
-func TestTestsClimbEveryLadder(t *testing.T) {
+func TestEveryStepOfALadderIsTested(t *testing.T) {
 	t.Parallel()
-	climbed := map[string][]string{}
+	tested := map[string][]string{}
 	for _, s := range licenseLadder {
-		climbed["CreateLicenses"] = append(climbed["CreateLicenses"], string(s.refusal))
+		tested["CreateLicenses"] = append(tested["CreateLicenses"], string(s.refusal))
 	}
 	for _, s := range licenseUpdateLadder {
-		climbed["UpdateLicense"] = append(climbed["UpdateLicense"], string(s.refusal))
+		tested["UpdateLicense"] = append(tested["UpdateLicense"], string(s.refusal))
 	}
 	for name, steps := range map[string][]step{
 		"JudgeUse": useLadder, "JudgeRelease": releaseLadder, "JudgeProcess": processLadder, "JudgeComplete": completeLadder,
 	} {
 		for _, s := range steps {
-			climbed[name] = append(climbed[name], string(s.refusal))
+			tested[name] = append(tested[name], string(s.refusal))
 		}
 	}
 	for name, l := range ladders(t) {
-		if !slices.Equal(climbed[name], l.answered) {
-			t.Errorf("%s: tests climb\n%v, the query has\n%v", name, climbed[name], l.answered)
+		if !slices.Equal(tested[name], l.answered) {
+			t.Errorf("%s: tests have the steps\n%v, the query has\n%v", name, tested[name], l.answered)
 		}
 	}
 }

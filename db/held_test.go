@@ -187,9 +187,9 @@ func TestHeldRowIsGivenUp(t *testing.T) {
 	}
 }
 
-// TestHeldRowIsLeft: a caller that gives up while it waits for a held row takes no place any more, and has changed
-// nothing.
-func TestHeldRowIsLeft(t *testing.T) {
+// TestCallerMayLeaveAHeldRow: a caller that gives up while it waits for a held row takes no place any more, and has
+// changed nothing.
+func TestCallerMayLeaveAHeldRow(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	a := newApplication()
@@ -209,9 +209,9 @@ func TestHeldRowIsLeft(t *testing.T) {
 	}
 }
 
-// TestPublisherThatIsHeld: a publisher in another process, which is held, takes only one connection of this process,
-// however many readers wait for it.
-func TestPublisherThatIsHeld(t *testing.T) {
+// TestHeldPublisherTakesOneConnection: while a publisher in another process is held, this process waits for it on one
+// connection, however many readers wait.
+func TestHeldPublisherTakesOneConnection(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.DB = h.openWith(t, db.Config{MaxConns: 4, Patience: patience, AsOf: func() time.Time { return noon }})

@@ -202,7 +202,7 @@ func TestRunWithoutJobs(t *testing.T) {
 	}
 }
 
-func TestRunTwoRivalsMakeOneHolder(t *testing.T) {
+func TestRunTwoUsesMakeOneHolder(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	one := newUse()
@@ -443,7 +443,7 @@ func TestRunRepeatedWithoutHeldServiceRequests(t *testing.T) {
 	}
 }
 
-func TestRunFailedBefore(t *testing.T) {
+func TestRunJobsThatFailedBefore(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	const (

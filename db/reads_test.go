@@ -147,8 +147,8 @@ func TestReadBesideAFailure(t *testing.T) {
 	group.Wait()
 }
 
-// TestReadGivenUp: a caller that leaves while it waits for a connection waits no longer.
-func TestReadGivenUp(t *testing.T) {
+// TestReadWhoseCallerLeaves: a caller that leaves while it waits for a connection waits no longer.
+func TestReadWhoseCallerLeaves(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	statements, release := h.busy(t)

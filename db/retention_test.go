@@ -251,7 +251,7 @@ func TestPruneAtOnce(t *testing.T) {
 }
 
 // A reader that is overtaken by the removal gets an error: no reader ever skips an event unnoticed.
-func TestPruneIsNeverSilent(t *testing.T) {
+func TestPruneTellsReadersThatItOvertakes(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	client := uuid.New()

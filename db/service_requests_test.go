@@ -411,7 +411,7 @@ func TestUseByCategoryAndEmployeeType(t *testing.T) {
 	}
 }
 
-func TestUseAndReleaseLeaveTheirTrace(t *testing.T) {
+func TestUseAndReleaseStoreTheirChanges(t *testing.T) {
 	t.Parallel()
 	history := func(e *errand, element string, value any) map[string]any {
 		return map[string]any{element: value, "inserted_by": e.user.String()}

@@ -324,7 +324,7 @@ func TestDatabasesMigratedAtOnce(t *testing.T) {
 }
 
 // Another migrator makes the schema after this one has found that it does not exist.
-func TestRolesPreparedByAnotherMeanwhile(t *testing.T) {
+func TestRolesPreparedByAnotherMigratorMeanwhile(t *testing.T) {
 	t.Parallel()
 	const gate = 42
 	address := empty(t)

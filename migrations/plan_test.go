@@ -115,7 +115,7 @@ func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.Tr
 func (*recorder) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 // The plan has exactly the statements that goose runs, in their order and in the same transactions.
-func TestPlanIsWhatGooseCarriesOut(t *testing.T) {
+func TestPlanHasTheStatementsOfGoose(t *testing.T) {
 	t.Parallel()
 	address := empty(t)
 	plan, err := migrations.Plan(t.Context(), address)

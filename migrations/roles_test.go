@@ -249,7 +249,7 @@ var seenByReaders = map[string][2]string{
 	"ops.schema_versions":     {"id version_id is_applied tstamp", ""},
 }
 
-func TestReadersSeeNoSecretAndNoPerson(t *testing.T) {
+func TestReadersSeeNoSecretsAndNoPersonalData(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testdb.New(t).URL)
 	columns := column(t, conn, `

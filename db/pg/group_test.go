@@ -281,7 +281,7 @@ func TestGroupKeepsTheStackOfAPanic(t *testing.T) {
 	}
 }
 
-func TestGroupTellsOfABatchWithoutOutcome(t *testing.T) {
+func TestGroupReportsABatchWithoutOutcome(t *testing.T) {
 	t.Parallel()
 	g := &Group[int, int]{room: newWaitingRoom(1, lockPatience), lanes: 1,
 		run: func(context.Context, []*Member[int, int]) error { return nil }}

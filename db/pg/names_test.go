@@ -43,7 +43,7 @@ func TestTransactionsOfASampledTrace(t *testing.T) {
 		"repeats an undone transaction":           TestTransactRepeatsUndoneTransactions,
 		"survives a deadlock":                     TestTransactSurvivesADeadlock,
 		"read committed whatever the defaults":    TestTransactIsReadCommittedWhateverTheDefaults,
-		"looks after it has the lock":             TestTransactLooksAfterItHasTheLock,
+		"looks after it has the lock":             TestTransactReadsAfterTheLock,
 		"rolls back after a panic":                TestTransactRollsBackAfterAPanic,
 		"leaves rows unread":                      TestTransactLeavesRowsUnread,
 	} {

@@ -683,7 +683,7 @@ func TestTransactIsReadCommittedWhateverTheDefaults(t *testing.T) {
 
 // A statement behind a lock in the same round trip sees the rows that were committed while the transaction waited for
 // the lock.
-func TestTransactLooksAfterItHasTheLock(t *testing.T) {
+func TestTransactReadsAfterTheLock(t *testing.T) {
 	t.Parallel()
 	s := newScratch(t)
 	holder := s.hold(t, `UPDATE ops.scratch SET note = 'held' WHERE id = 1`, `INSERT INTO ops.scratch VALUES (3)`)

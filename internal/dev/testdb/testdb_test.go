@@ -95,7 +95,7 @@ func TestServerCanCountStatements(t *testing.T) {
 	}
 }
 
-func TestDatabaseEndsWithItsTest(t *testing.T) {
+func TestDatabaseIsDroppedAfterItsTest(t *testing.T) {
 	t.Parallel()
 	var db *Database
 	t.Run("test", func(t *testing.T) {
