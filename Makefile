@@ -1,7 +1,7 @@
 # Everything a developer does. `make` alone explains itself.
 GO ?= go
 BIN := bin
-# What `make test` runs, and with which further flags of go test.
+# The packages that `make test` runs, and further flags for go test.
 PACKAGES ?= ./...
 TESTFLAGS ?=
 
@@ -49,7 +49,7 @@ lint: $(BIN)/staticcheck ## Check formatting, go vet and staticcheck
 clean: ## Remove what was built and the data of make run and make bench
 	rm -rf $(BIN) .reiestr .bench
 
-# The tools have a go.mod of their own: their dependencies are many and not the program's. The first build takes some minutes.
+# The tools have a go.mod of their own, because the program does not need their many dependencies. The first build takes some minutes.
 $(BIN)/sqlc $(BIN)/staticcheck $(BIN)/oapi-codegen: tools/go.mod tools/go.sum
 	mkdir -p $(BIN)
 	$(GO) -C tools build -o $(CURDIR)/$(BIN)/ tool

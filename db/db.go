@@ -1,5 +1,5 @@
 // Package db decides about state and changes it. It has one type for each aggregate. Each method is one transaction of
-// the queries of sql/, which sqlc makes callable.
+// queries in sql/, for which sqlc generates the Go code.
 package db
 
 import (
