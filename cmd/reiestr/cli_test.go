@@ -174,7 +174,8 @@ func TestLoad(t *testing.T) {
 	t.Parallel()
 	url := testdb.New(t).URL
 	file := filepath.Join(t.TempDir(), "clinic.json")
-	must(t, os.WriteFile(file, []byte(`{"legal_entities": [{"id": "8be63914-a278-470b-b868-1af5b9087332", "edrpou": "1", "name": "n", "type": "OUTPATIENT", "status": "ACTIVE"}]}`), 0o600))
+	must(t, os.WriteFile(file, []byte(`{"legal_entities": [{"id": "8be63914-a278-470b-b868-1af5b9087332",
+		"edrpou": "1", "name": "n", "type": "OUTPATIENT", "status": "ACTIVE"}]}`), 0o600))
 	if got := done(t, "load", "--dry-run", file, "--database-url",
 		url); got != file+": 1 legal_entities checked, nothing loaded" {
 		t.Error(got)
@@ -183,7 +184,8 @@ func TestLoad(t *testing.T) {
 		t.Error(got)
 	}
 	faulty := filepath.Join(t.TempDir(), "faulty.json")
-	must(t, os.WriteFile(faulty, []byte(`{"legal_entities": [{"id": "8be63914-a278-470b-b868-1af5b9087332", "edrpou": "1", "name": "n", "type": "OUTPATIENT", "status": "SLEEPING"}]}`), 0o600))
+	must(t, os.WriteFile(faulty, []byte(`{"legal_entities": [{"id": "8be63914-a278-470b-b868-1af5b9087332",
+		"edrpou": "1", "name": "n", "type": "OUTPATIENT", "status": "SLEEPING"}]}`), 0o600))
 	if code, _, errs := command(t, "", "load", faulty, "--database-url", url); code != 1 ||
 		!strings.Contains(errs, "legal_entities[0].status") {
 		t.Errorf("exit code %d: %s", code, errs)

@@ -14,8 +14,10 @@ import (
 func TestExpire(t *testing.T) {
 	t.Parallel()
 	url := testdb.New(t).URL
-	const request = `{"id": "8be63914-a278-470b-b868-1af5b908733%d", "subject": {"identifier": {"value": "8be63914-a278-470b-b868-1af5b9087330"}},
-		"status": "active", "requisition": "R", "category": {"coding": [{"system": "eHealth/SNOMED/service_request_categories", "code": "counselling"}]},
+	const request = `{"id": "8be63914-a278-470b-b868-1af5b908733%d", 
+		"subject": {"identifier": {"value": "8be63914-a278-470b-b868-1af5b9087330"}},
+		"status": "active", "requisition": "R",
+		"category": {"coding": [{"system": "eHealth/SNOMED/service_request_categories", "code": "counselling"}]},
 		"expiration_date": "%s"}`
 	file := filepath.Join(t.TempDir(), "requests.json")
 	requests := []string{

@@ -345,7 +345,8 @@ func (b *bench) furnish() {
 // release calls the release of the n-th service request, and returns the answer.
 func (b *bench) release(url string, n int, wait string) string {
 	b.t.Helper()
-	return b.sh(fmt.Sprintf(`curl --silent --show-error --fail -X PATCH -H "Authorization: Bearer $TOKEN" -H "api-key: $KEY" -H "Idempotency-Key: %d" -H "Prefer: wait=%s" \
+	return b.sh(fmt.Sprintf(`curl --silent --show-error --fail -X PATCH -H "Authorization: Bearer $TOKEN" \
+		-H "api-key: $KEY" -H "Idempotency-Key: %d" -H "Prefer: wait=%s" \
 		%s/api/service_requests/00000000-0000-0000-0000-%012d/actions/release`, n, wait, url, n))
 }
 
@@ -353,7 +354,9 @@ func (b *bench) release(url string, n int, wait string) string {
 func (b *bench) counts() string {
 	b.t.Helper()
 	return b.sql(`
-		SELECT format('SELECT %L AS table, count(*), min(t::text) IS NOT NULL AS filled, md5(string_agg(t::text, E''\n'' ORDER BY t::text)) FROM %I.%I t', schemaname || '.' || tablename, schemaname, tablename)
+		SELECT format('SELECT %L AS table, count(*), min(t::text) IS NOT NULL AS filled,
+				md5(string_agg(t::text, E''\n'' ORDER BY t::text)) FROM %I.%I t',
+			schemaname || '.' || tablename, schemaname, tablename)
 		FROM pg_tables WHERE schemaname IN ('prm', 'medical_events', 'ops') ORDER BY schemaname, tablename \gexec`)
 }
 
@@ -422,17 +425,23 @@ func TestPlaybookBackupByBaseBackup(t *testing.T) {
 	b.release(url, 1, "10")
 	events := `curl --silent --show-error --fail -H "Authorization: Bearer $TOKEN" -H "api-key: $KEY" `
 	b.sh(events + url + "/api/events")
-	b.set("MOMENT", b.value(`sleep 0.1; psql --no-psqlrc --tuples-only --no-align --dbname="$REIESTR_DATABASE_URL" --command="SELECT clock_timestamp()"; sleep 0.1`))
+	b.set("MOMENT", b.value(`sleep 0.1
+		psql --no-psqlrc --tuples-only --no-align --dbname="$REIESTR_DATABASE_URL" --command="SELECT clock_timestamp()"
+		sleep 0.1`))
 	// The accident: changes after the moment of the restore are lost, and the service requests are deleted. There are more
 	// than 32 lost events, because a sequence skips up to 32 numbers after a recovery.
 	b.release(url, 2, "10")
 	b.sql(`INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
-		SELECT 'License', gen_random_uuid(), '{"status": {"new_value": "active", "old_value": null}}', gen_random_uuid(), '{` + clinicID + `}' FROM generate_series(1, 40)`)
-	lost := regexp.MustCompile(`"cursor":"([0-9a-f]+)"`).FindStringSubmatch(b.sh(events + url + "/api/events?limit=300"))[1]
+		SELECT 'License', gen_random_uuid(), '{"status": {"new_value": "active", "old_value": null}}', gen_random_uuid(),
+			'{` + clinicID + `}'
+		FROM generate_series(1, 40)`)
+	page := b.sh(events + url + "/api/events?limit=300")
+	lost := regexp.MustCompile(`"cursor":"([0-9a-f]+)"`).FindStringSubmatch(page)[1]
 	b.sql(`DELETE FROM medical_events.service_request_history; DELETE FROM medical_events.service_requests`)
 	p.try(b, "last wal")
 	eventually(t, "the last WAL is archived", func() bool {
-		return strings.Contains(b.sql(`SELECT last_archived_wal >= pg_walfile_name(pg_current_wal_lsn() - 1) OR last_archived_time > now() - interval '1 minute' AND archived_count > 2 AS done FROM pg_stat_archiver`), " t\n")
+		return strings.Contains(b.sql(`SELECT last_archived_wal >= pg_walfile_name(pg_current_wal_lsn() - 1)
+			OR last_archived_time > now() - interval '1 minute' AND archived_count > 2 AS done FROM pg_stat_archiver`), " t\n")
 	})
 	p.try(b, "archiver", " 0 |")
 
@@ -442,7 +451,8 @@ func TestPlaybookBackupByBaseBackup(t *testing.T) {
 	b.stopAtEnd("restored")
 	p.try(b, "point in time", "server started", "recovery stopping before commit")
 	b.set("REIESTR_DATABASE_URL", b.environment["RESTORED_URL"])
-	said := b.sql(`SELECT count(*), count(*) FILTER (WHERE program_processing_status = 'new') AS released FROM medical_events.service_requests`)
+	said := b.sql(`SELECT count(*), count(*) FILTER (WHERE program_processing_status = 'new') AS released
+		FROM medical_events.service_requests`)
 	if !regexp.MustCompile(`(?m)^ +9 \| +1$`).MatchString(said) {
 		t.Errorf("restored:\n%s", said)
 	}
@@ -491,7 +501,8 @@ func TestPlaybookRollOut(t *testing.T) {
 	interrupted := make(chan error, 1)
 	go func() { interrupted <- b.command(t.Context(), "reiestr migrate up").Run() }()
 	eventually(t, "the migration waits and is ended", func() bool {
-		return strings.Contains(b.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'reiestr migrate' AND wait_event = 'virtualxid'`), " t\n")
+		return strings.Contains(b.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE application_name = 'reiestr migrate' AND wait_event = 'virtualxid'`), " t\n")
 	})
 	if err := <-interrupted; err == nil {
 		t.Error("the migration did not wait")
@@ -549,7 +560,9 @@ func TestPlaybookUpgrade(t *testing.T) {
 	}
 	p.try(b, "connected sessions", "reiestr all")
 	p.try(b, "statistics")
-	if said := b.sql(`SELECT count(*) AS n FROM pg_stats WHERE schemaname = 'medical_events' AND tablename = 'service_requests'`); strings.Contains(said, " 0\n") {
+	said := b.sql(`SELECT count(*) AS n FROM pg_stats
+		WHERE schemaname = 'medical_events' AND tablename = 'service_requests'`)
+	if strings.Contains(said, " 0\n") {
 		t.Errorf("no statistics:\n%s", said)
 	}
 	p.try(b, "collation", "reiestr")
@@ -569,7 +582,8 @@ func TestPlaybookQueueGrows(t *testing.T) {
 	// A session does not commit. It holds a lock on a service request, whose job the workers skip, and on a table, for
 	// which the workers wait.
 	idler := b.connect("forgotten")
-	_, err := idler.Exec(t.Context(), `BEGIN; SELECT FROM medical_events.service_requests WHERE id = '00000000-0000-0000-0000-000000000001' FOR UPDATE`)
+	_, err := idler.Exec(t.Context(), `BEGIN;
+		SELECT FROM medical_events.service_requests WHERE id = '00000000-0000-0000-0000-000000000001' FOR UPDATE`)
 	must(t, err)
 	b.release(url, 1, "0")
 	p.try(b, "look", "release", "(1 row)", " 1 |")
@@ -600,7 +614,8 @@ func TestPlaybookQueueGrows(t *testing.T) {
 
 	// A job that fails at each attempt, until its cause is removed.
 	b.sql(`CREATE FUNCTION ops.fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''cause''; END';
-		CREATE TRIGGER fails BEFORE UPDATE ON medical_events.service_requests FOR EACH ROW WHEN (OLD.id = '00000000-0000-0000-0000-000000000002') EXECUTE FUNCTION ops.fail();
+		CREATE TRIGGER fails BEFORE UPDATE ON medical_events.service_requests 
+			FOR EACH ROW WHEN (OLD.id = '00000000-0000-0000-0000-000000000002') EXECUTE FUNCTION ops.fail();
 		GRANT EXECUTE ON FUNCTION ops.fail() TO PUBLIC`)
 	accepted := b.release(url, 2, "0")
 	eventually(t, "the job has failed for good", drained)

@@ -158,7 +158,7 @@ func eventually(t testing.TB, what string, is func() bool) {
 func within(t testing.TB, limit time.Duration, what string, is func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
-	// The pause grows: many questions start a process, which takes the processors from what is waited for.
+	// The pause grows, because a check may start a process, which takes CPU time from the awaited work.
 	for pause := 10 * time.Millisecond; !is(); pause = min(2*pause, 250*time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited %s in vain: %s", limit, what)

@@ -12,8 +12,10 @@ func (r *registry) outdated(days ...int) {
 	r.t.Helper()
 	for _, ago := range days {
 		for _, sql := range []string{
-			`INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status, inserted_at, ended_at)
-				VALUES (gen_random_uuid(), 'use', gen_random_uuid(), gen_random_uuid(), $2, $2, '{}', sha256('1'), 'processed', now() - make_interval(days => $1), now() - make_interval(days => $1))`,
+			`INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest, status,
+					inserted_at, ended_at)
+				VALUES (gen_random_uuid(), 'use', gen_random_uuid(), gen_random_uuid(), $2, $2, '{}', sha256('1'), 'processed',
+					now() - make_interval(days => $1), now() - make_interval(days => $1))`,
 			`INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, event_time, legal_entity_ids)
 				VALUES ('License', gen_random_uuid(), '{"status": {}}', $2, now() - make_interval(days => $1), ARRAY[$2::uuid])`,
 			`INSERT INTO ops.idempotency_records (client_id, key, request_digest, lease_id, locked_until, inserted_at)

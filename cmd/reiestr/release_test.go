@@ -146,7 +146,8 @@ func expandFurther(t *testing.T, url string) {
 			FOR t IN SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 				WHERE c.relkind = 'r' AND n.nspname IN ('prm', 'medical_events', 'ops') AND c.relname <> 'schema_versions'
 			LOOP
-				EXECUTE format('ALTER TABLE %s ADD COLUMN of_tomorrow uuid, ADD COLUMN kind_of_tomorrow text NOT NULL DEFAULT ''usual''', t);
+				EXECUTE format('ALTER TABLE %s ADD COLUMN of_tomorrow uuid,
+					ADD COLUMN kind_of_tomorrow text NOT NULL DEFAULT ''usual''', t);
 			END LOOP;
 		END
 		$$;
@@ -172,8 +173,10 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 		uuid.New()
 	requisition := uuid.NewString()
 	serviceRequest := func(id uuid.UUID, expires string) string {
-		return fmt.Sprintf(`{"id": %q, "subject": {"identifier": {"value": %q}}, "status": "active", "category": "counselling", "requisition": %q, "expiration_date": %q,
-			"program": {"identifier": {"value": %q}}, "program_processing_status": "new", "note": "a note", "requester_legal_entity": {"identifier": {"value": %q}}}`,
+		return fmt.Sprintf(`{"id": %q, "subject": {"identifier": {"value": %q}}, "status": "active", "category": "counselling",
+			"requisition": %q, "expiration_date": %q,
+			"program": {"identifier": {"value": %q}}, "program_processing_status": "new", "note": "a note",
+			"requester_legal_entity": {"identifier": {"value": %q}}}`,
 			id, patient, requisition, expires, uuid.New(), clinic)
 	}
 	file := filepath.Join(t.TempDir(), "clinic.json")
@@ -183,7 +186,8 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 		"legal_entities": [{"id": %[1]q, "edrpou": "12345678", "name": "Clinic", "type": "OUTPATIENT", "status": "ACTIVE"}],
 		"divisions": [{"id": %[2]q, "legal_entity_id": %[1]q, "name": "Division", "status": "ACTIVE"}],
 		"employees": [{"id": %[3]q, "legal_entity_id": %[1]q, "employee_type": "SPECIALIST", "status": "APPROVED"}],
-		"licenses": [{"id": %[2]q, "legal_entity_id": %[1]q, "type": "MSP", "is_primary": true, "issued_by": "Ministry", "issued_date": "2020-01-01", "active_from_date": "2020-01-01"}],
+		"licenses": [{"id": %[2]q, "legal_entity_id": %[1]q, "type": "MSP", "is_primary": true, "issued_by": "Ministry",
+			"issued_date": "2020-01-01", "active_from_date": "2020-01-01"}],
 		"service_requests": [%[4]s, %[5]s, %[6]s]
 	}`, clinic, uuid.New(), employee, serviceRequest(first, "2099-01-01T00:00:00Z"),
 		serviceRequest(second, "2099-01-01T00:00:00Z"), serviceRequest(expired, "2020-01-01T00:00:00Z")), 0o600))
@@ -249,22 +253,26 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 	}
 
 	license, _ := call(201, "POST /api/licenses",
-		`{"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "Issuer", "issued_date": "2026-01-15", "active_from_date": "2026-02-01"}`)
+		`{"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "Issuer",
+			"issued_date": "2026-01-15", "active_from_date": "2026-02-01"}`)
 	call(200, "PATCH /api/licenses/{id}", `{"type": "PHARMACY_DRUGS", "is_primary": false, "order_no": "K-2"}`,
 		license["id"])
 	_, list := call(200, "GET /api/licenses", "")
 	contains(list, `"K-2"`, fmt.Sprint(license["id"]))
 
 	const actions = "PATCH /api/service_requests/{service_request_id}/actions/"
-	hold := fmt.Sprintf(`{"used_by_legal_entity": {"identifier": {"value": %q}}, "used_by_employee": {"identifier": {"value": %q}}}`, clinic, employee)
+	hold := fmt.Sprintf(`{"used_by_legal_entity": {"identifier": {"value": %q}},
+		"used_by_employee": {"identifier": {"value": %q}}}`, clinic, employee)
 	_, ended := call(200, actions+"use", hold, first)
 	contains(ended, `"processed"`)
 	call(200, actions+"release", "", first)
 	call(200, actions+"use", hold, second)
 	call(200, actions+"process", "", second)
-	call(200, actions+"complete", `{"completed_with": {"identifier": {"type": {"coding": [{"system": "eHealth/resources", "code": "procedure"}]}, "value": "c5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"}},
+	call(200, actions+"complete", `{"completed_with": {"identifier": {
+			"type": {"coding": [{"system": "eHealth/resources", "code": "procedure"}]}, "value": "c5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"}},
 		"program_service": {"identifier": {"value": "d5a1d9f0-7b2e-4c63-8d4f-1e0a9b8c7d65"}},
-		"status_reason": {"coding": [{"system": "eHealth/service_request_complete_reasons", "code": "default"}], "text": "done"}}`, second)
+		"status_reason": {"coding": [{"system": "eHealth/service_request_complete_reasons", "code": "default"}],
+			"text": "done"}}`, second)
 	var jobs []db.JobRecord
 	must(t, json.Unmarshal([]byte(operator.run(t, env, "jobs", "list", "--json")), &jobs))
 	last := slices.IndexFunc(jobs, func(j db.JobRecord) bool { return j.ServiceRequestID == first })

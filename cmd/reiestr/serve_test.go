@@ -143,7 +143,8 @@ func newRegistry(t testing.TB) *registry {
 	r.conn, err = testdb.Connect(t.Context(), r.url)
 	must(t, err)
 	t.Cleanup(func() { r.conn.Close(context.Background()) })
-	bundle := fmt.Sprintf(`{"legal_entities": [{"id": %q, "edrpou": "12345678", "name": "Clinic", "type": "OUTPATIENT", "status": "ACTIVE"}]}`, r.clinic)
+	bundle := fmt.Sprintf(`{"legal_entities": [{"id": %q, "edrpou": "12345678",
+		"name": "Clinic", "type": "OUTPATIENT", "status": "ACTIVE"}]}`, r.clinic)
 	file := filepath.Join(t.TempDir(), "clinic.json")
 	must(t, os.WriteFile(file, []byte(bundle), 0o600))
 	done(t, "load", file, "--database-url", r.url)
@@ -167,8 +168,10 @@ func (r *registry) env() []string { return []string{"REIESTR_DATABASE_URL=" + r.
 func (r *registry) reserved(n int) []uuid.UUID {
 	r.t.Helper()
 	rows, err := r.conn.Query(r.t.Context(), `INSERT INTO medical_events.service_requests
-		(id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, category, expiration_date, inserted_by, updated_by)
-		SELECT gen_random_uuid(), 'R', gen_random_uuid(), 'active', gen_random_uuid(), 'in_queue', $1, 'counselling', now() + interval '1 year', $2, $2
+		(id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, category,
+		 expiration_date, inserted_by, updated_by)
+		SELECT gen_random_uuid(), 'R', gen_random_uuid(), 'active', gen_random_uuid(), 'in_queue', $1, 'counselling',
+			now() + interval '1 year', $2, $2
 		FROM generate_series(1, $3) RETURNING id`, r.clinic, r.user, n)
 	must(r.t, err)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
@@ -259,7 +262,8 @@ func TestKill(t *testing.T) {
 	r.processed(p, jobs)
 	var free, histories, events int
 	must(t, watcher.QueryRow(t.Context(), `SELECT
-		(SELECT count(*) FROM medical_events.service_requests WHERE program_processing_status = 'new' AND used_by_legal_entity_id IS NULL),
+		(SELECT count(*) FROM medical_events.service_requests
+			WHERE program_processing_status = 'new' AND used_by_legal_entity_id IS NULL),
 		(SELECT count(*) FROM medical_events.service_request_history),
 		(SELECT count(*) FROM ops.events)`).Scan(&free, &histories, &events))
 	if free != len(ids) || histories != len(ids) || events != len(ids) {
@@ -277,7 +281,8 @@ func TestReadinessTellsThatJobsAreNotCarriedOut(t *testing.T) {
 	_, err := r.conn.Exec(t.Context(), `
 		CREATE FUNCTION medical_events.sick() RETURNS trigger LANGUAGE plpgsql AS
 		$$ BEGIN RAISE EXCEPTION 'could not access file' USING ERRCODE = '58P01'; END $$;
-		CREATE TRIGGER sick BEFORE UPDATE ON medical_events.service_requests FOR EACH ROW EXECUTE FUNCTION medical_events.sick()`)
+		CREATE TRIGGER sick BEFORE UPDATE ON medical_events.service_requests
+			FOR EACH ROW EXECUTE FUNCTION medical_events.sick()`)
 	must(t, err)
 	var jobs []string
 	for _, id := range r.reserved(3) {
@@ -356,7 +361,8 @@ func TestSessionsNameTheirCommand(t *testing.T) {
 	} {
 		held, err := r.conn.Begin(t.Context())
 		must(t, err)
-		_, err = held.Exec(t.Context(), `LOCK TABLE ops.access_tokens, ops.api_keys, ops.jobs, prm.parameters, medical_events.service_requests IN ACCESS EXCLUSIVE MODE`)
+		_, err = held.Exec(t.Context(), `LOCK TABLE ops.access_tokens, ops.api_keys, ops.jobs, prm.parameters,
+			medical_events.service_requests IN ACCESS EXCLUSIVE MODE`)
 		must(t, err)
 		ended := make(chan struct{})
 		go func() {
@@ -368,7 +374,8 @@ func TestSessionsNameTheirCommand(t *testing.T) {
 		eventually(t, want+" is seen", func() bool {
 			var seen bool
 			must(t, looking.QueryRow(t.Context(),
-				`SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1)`, want).Scan(&seen))
+				`SELECT EXISTS (SELECT FROM pg_stat_activity
+				WHERE datname = current_database() AND application_name = $1)`, want).Scan(&seen))
 			return seen
 		})
 		must(t, held.Rollback(t.Context()))

@@ -103,7 +103,8 @@ func (s *service) sql(query string, args ...any) {
 func (s *service) reserved() (patient, id uuid.UUID) {
 	patient, id = uuid.New(), uuid.New()
 	s.sql(`INSERT INTO medical_events.service_requests
-		(id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, category, expiration_date, inserted_by, updated_by)
+		(id, requisition, patient_id, status, program_id, program_processing_status, used_by_legal_entity_id, category,
+		 expiration_date, inserted_by, updated_by)
 		VALUES ($1, 'R-SECRET-1', $2, 'active', gen_random_uuid(), 'in_queue', $3, 'counselling', now() + interval '1 year',
 			$4, $4)`, id, patient, s.clinic, s.user)
 	return patient, id
@@ -162,7 +163,8 @@ func TestStatementsLeadToTheirTrace(t *testing.T) {
 	holder, err := pgx.ConnectConfig(t.Context(), s.owner.Config())
 	must(t, err)
 	t.Cleanup(func() { holder.Close(context.Background()) })
-	const body = `{"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "MOZ", "issued_date": "2020-01-01", "active_from_date": "2020-01-01"}`
+	const body = `{"type": "PHARMACY_DRUGS", "is_primary": false, "issued_by": "MOZ",
+		"issued_date": "2020-01-01", "active_from_date": "2020-01-01"}`
 	for flags, want := range map[string]string{
 		"01": "/*traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-________________-01'*/;SELECT /* LockLegalEntities */ %",
 		"00": "SELECT /* LockLegalEntities */ %",
@@ -179,8 +181,9 @@ func TestStatementsLeadToTheirTrace(t *testing.T) {
 		}()
 		var query string
 		s.until("the request waits", func() bool {
+			// PostgreSQL reads the query before the wait event: without its name it could be the statement before.
 			err := s.owner.QueryRow(t.Context(), `SELECT query FROM pg_stat_activity WHERE datname = current_database()
-				AND wait_event_type = 'Lock'`).Scan(&query)
+				AND wait_event_type = 'Lock' AND query LIKE '%LockLegalEntities%'`).Scan(&query)
 			return err == nil
 		})
 		var like bool
@@ -401,7 +404,8 @@ func TestMetrics(t *testing.T) {
 	if code, _ := s.call("PATCH", "/api/service_requests/"+id.String()+"/actions/release", ""); code != 409 {
 		t.Errorf("second release: %d", code)
 	}
-	s.call("POST", "/api/licenses", `{"type": "MSP", "is_primary": false, "issued_by": "I", "issued_date": "2020-01-01", "active_from_date": "2020-01-01"}`)
+	s.call("POST", "/api/licenses", `{"type": "MSP", "is_primary": false, "issued_by": "I",
+		"issued_date": "2020-01-01", "active_from_date": "2020-01-01"}`)
 	s.call("GET", "/nothing", "")
 	// A pending job: its service request is locked.
 	_, held := s.reserved()
@@ -470,7 +474,8 @@ func TestLogIsDiscreet(t *testing.T) {
 		{"DELETE", read, ""},
 		{"GET", "/api//" + patient.String(), ""},
 		{"POST", "/api/licenses", `{"issued_by": "NAME-SECRET"`},
-		{"POST", "/api/licenses", `{"type": "X", "is_primary": false, "issued_by": "NAME-SECRET", "issued_date": "2020-01-01", "active_from_date": "2020-01-01"}`},
+		{"POST", "/api/licenses", `{"type": "X", "is_primary": false, "issued_by": "NAME-SECRET",
+			"issued_date": "2020-01-01", "active_from_date": "2020-01-01"}`},
 		{"PATCH", "/api/service_requests/" + id.String() + "/actions/release", ""},
 		{"PATCH", "/api/service_requests/" + id.String() + "/actions/use",
 			`{"used_by_legal_entity": {"identifier": {"value": "NAME-SECRET"}}}`},
