@@ -132,7 +132,7 @@ func (h *home) announced() (a announcement, err error) {
 // forgetServer removes the announcement.
 func (h *home) forgetServer() error {
 	if err := h.Remove(serverFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot take the announcement of a server back: %w", err)
+		return fmt.Errorf("cannot remove the announcement of a server: %w", err)
 	}
 	return nil
 }
