@@ -57,7 +57,10 @@ func (c Cursor) position() int64 {
 	return n
 }
 
-const eventsRemoved = "Events after this cursor are no longer kept"
+const (
+	eventsRemoved = "Events after this cursor are no longer kept"
+	cursorUnknown = "This cursor is not in the feed of the legal entity: it is of another one, or the database was restored"
+)
 
 // EventFeed is a stretch of the feed.
 type EventFeed struct {
@@ -122,8 +125,11 @@ func (e events) list(ctx context.Context, caller db.Caller, in *listEventsInput)
 	} else {
 		found, last, err = e.DB.Events.After(ctx, caller.ClientID, in.After.position(), in.Limit)
 	}
-	if errors.Is(err, db.ErrEventsRemoved) {
+	switch {
+	case errors.Is(err, db.ErrEventsRemoved):
 		return nil, rest.Fail(ctx, http.StatusConflict, rest.Fault{Type: typeOf[http.StatusConflict], Message: eventsRemoved})
+	case errors.Is(err, db.ErrUnknownPosition):
+		return nil, rest.Fail(ctx, http.StatusConflict, rest.Fault{Type: typeOf[http.StatusConflict], Message: cursorUnknown})
 	}
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -175,5 +176,33 @@ func TestEventsOfEveryEffect(t *testing.T) {
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s\n got %v\nwant %v", c.name, got, c.want)
 		}
+	}
+}
+
+// TestCursorAfterARestore: a cursor of a state that a restore has lost is answered 409, whether the request waits or not.
+func TestCursorAfterARestore(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	write := func() {
+		s.sql(`INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
+			VALUES ('License', gen_random_uuid(), '{"status": {"old_value": null, "new_value": "active"}}', gen_random_uuid(),
+				ARRAY[$1::uuid])`, s.clinic)
+	}
+	write()
+	before, _ := s.events("", "")
+	write()
+	lost, _ := s.events("?after="+before.Cursor, "")
+	s.sql(`DELETE FROM ops.event_feed WHERE event_id = $1`, lost.Data[0].ID) // as a restore of the earlier state does
+	for range 2 {
+		for _, prefer := range []string{"", "wait=30"} {
+			a := s.do(call{method: "GET", path: "/api/events?after=" + lost.Cursor, header: map[string]string{"Prefer": prefer}})
+			if a.code != 409 || a.body.Error.Type != "request_conflict" || !strings.Contains(a.body.Error.Message, "restored") {
+				t.Errorf("%d %s", a.code, a.raw)
+			}
+		}
+		write()
+	}
+	if f, _ := s.events("?after="+before.Cursor, ""); len(f.Data) != 2 {
+		t.Errorf("the reader from before: %+v", f)
 	}
 }

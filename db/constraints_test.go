@@ -205,6 +205,11 @@ var illegal = map[string]struct {
 		insertKey + `'', sha256('1'), NULL, NULL, NULL)`,
 		insertKey + `repeat('k', 256), sha256('1'), NULL, NULL, NULL)`,
 	}},
+	"ops.idempotency_records_user_key": {true, []string{
+		`INSERT INTO ops.idempotency_records (client_id, lease_id, locked_until, key, user_key, request_digest)
+			SELECT '00000000-0000-0000-0000-0000000000a1', gen_random_uuid(), now(), k, 'user key', sha256('1')
+			FROM unnest('{a,b}'::text[]) k`,
+	}},
 	"ops.idempotency_records_digest_is_sha256": {true, []string{insertKey + `'k', 'digest', NULL, NULL, NULL)`}},
 	"ops.idempotency_records_answer_is_decision": {true, []string{
 		insertKey + `'k', sha256('1'), 500, '{}', '')`,

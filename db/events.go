@@ -18,8 +18,13 @@ const publishedAtOnce = 1000
 // Beginning is the position in front of the oldest event of a feed that is kept.
 const Beginning int64 = -1
 
-// ErrEventsRemoved: the reader has missed events, as some behind its position have been removed (see Events.Prune).
-var ErrEventsRemoved = errors.New("events behind this position have been removed")
+var (
+	// ErrEventsRemoved: the reader has missed events, as some behind its position have been removed (see Events.Prune).
+	ErrEventsRemoved = errors.New("events behind this position have been removed")
+	// ErrUnknownPosition: the feed has no such place. The position comes from a state of the database that was lost when
+	// an earlier one was restored, or from the feed of another legal entity.
+	ErrUnknownPosition = errors.New("this position is not in the feed")
+)
 
 // Event tells of a change (contract, section 6).
 type Event struct {
@@ -45,32 +50,46 @@ func newEvents(s *statements, n *news) *Events {
 	return e
 }
 
-// After lists the events of a legal entity behind a position of its feed, oldest first, at most so many, and the position of the last, from
-// which to go on. Events that were committed before the call are among them. ErrEventsRemoved: not all that were behind the position are
-// there still.
-func (e *Events) After(ctx context.Context, clientID uuid.UUID, position int64, limit int) (found []Event, last int64, err error) {
+// After lists the events of a legal entity behind a position of its feed, oldest first, at most limit, and the position
+// of the last one, from which to go on. Events that were committed before the call are among them. Errors:
+// ErrEventsRemoved, ErrUnknownPosition.
+//
+// A restored database cannot know that it was restored. But positions follow the clock, and are given out once only, also
+// across a restore (migration 16). So a reader's position is the horizon, or a place that its feed has, or it is of a
+// state of the database that is lost.
+func (e *Events) After(
+	ctx context.Context, clientID uuid.UUID, position int64, limit int,
+) (found []Event, last int64, err error) {
 	if err := e.Publish(ctx); err != nil {
 		return nil, position, err
 	}
-	rows, err := e.db.read().ListEvents(ctx, sqlc.ListEventsParams{LegalEntityID: clientID, After: position, PageSize: int32(limit)})
+	rows, err := e.db.read().ListEvents(ctx, sqlc.ListEventsParams{
+		LegalEntityID: clientID, After: position, PageSize: int32(limit),
+	})
 	if err != nil {
 		return nil, position, err
 	}
-	var horizon int64
+	var feed sqlc.GetEventHorizonRow
 	if len(rows) > 0 {
-		horizon = rows[0].Horizon
-	} else if horizon, err = e.db.read().GetEventHorizon(ctx, clientID); err != nil {
-		return nil, position, err
+		feed = sqlc.GetEventHorizonRow{Position: rows[0].Horizon, HasPlace: rows[0].HasPlace}
+	} else {
+		feed, err = e.db.read().GetEventHorizon(ctx, sqlc.GetEventHorizonParams{LegalEntityID: clientID, After: position})
+		if err != nil {
+			return nil, position, err
+		}
 	}
 	switch {
 	case position < 0:
-		position = horizon
-	case position < horizon:
+		position = feed.Position
+	case position < feed.Position:
 		return nil, position, ErrEventsRemoved
+	case position > feed.Position && !feed.HasPlace:
+		return nil, position, ErrUnknownPosition
 	}
 	for _, r := range rows {
 		found = append(found, Event{
-			ID: r.ID, Type: r.EventType, EntityType: r.EntityType, EntityID: r.EntityID, Properties: r.Properties, ChangedBy: r.ChangedBy, Time: r.EventTime,
+			ID: r.ID, Type: r.EventType, EntityType: r.EntityType, EntityID: r.EntityID,
+			Properties: r.Properties, ChangedBy: r.ChangedBy, Time: r.EventTime,
 		})
 		position = r.Position
 	}

@@ -246,8 +246,70 @@ func TestAwaitEventsUntilEnough(t *testing.T) {
 	h := newHouse(t)
 	enough, stop := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer stop()
-	events, position, err := h.Events.Await(t.Context(), uuid.New(), 7, 10, enough.Done())
-	if len(events) != 0 || position != 7 || err != nil {
+	events, position, err := h.Events.Await(t.Context(), uuid.New(), 0, 10, enough.Done())
+	if len(events) != 0 || position != 0 || err != nil {
 		t.Errorf("%v, %d, %v", events, position, err)
+	}
+}
+
+// After a restore of an earlier state, a cursor from the lost state is refused, at once and for ever: the events that come
+// after the restore get no position of a lost one. Cursors from before the restored state go on.
+func TestEventsAfterARestore(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client, other := uuid.New(), uuid.New()
+	kept, lost := uuid.New(), uuid.New()
+	h.exec(t, insertEventFor, kept, client, "")
+	_, before := follow(t, h.DB, client, db.Beginning, 10)
+	sequence := value[int64](t, h, `SELECT last_value FROM ops.event_feed_position_seq`)
+	for range 3 {
+		h.exec(t, insertEventFor, lost, client, "")
+	}
+	_, after := follow(t, h.DB, client, before, 10)
+	h.exec(t, insertEventFor, uuid.New(), other, "")
+	_, ofAnother := follow(t, h.DB, other, 0, 10)
+
+	// What a restore does: the rows and the sequence are those of the earlier state.
+	h.exec(t, `DELETE FROM ops.event_feed WHERE position > $1`, before)
+	h.exec(t, `DELETE FROM ops.events WHERE entity_id = $1`, lost)
+	h.exec(t, `SELECT setval('ops.event_feed_position_seq', $1)`, sequence)
+
+	refused := func(when string, client uuid.UUID, position int64) {
+		t.Helper()
+		if found, _, err := h.Events.After(t.Context(), client, position, 10); err != db.ErrUnknownPosition {
+			t.Errorf("%s: %v, %v", when, found, err)
+		}
+		if found, _, err := h.Events.Await(t.Context(), client, position, 10, nil); err != db.ErrUnknownPosition {
+			t.Errorf("%s, waiting: %v, %v", when, found, err)
+		}
+	}
+	refused("nothing new", client, after)
+	var fresh []uuid.UUID
+	for range 5 {
+		fresh = append(fresh, uuid.New())
+		h.exec(t, insertEventFor, fresh[len(fresh)-1], client, "")
+		refused("something new", client, after)
+	}
+	refused("of another feed", client, ofAnother)
+	if events, _ := follow(t, h.DB, client, before, 10); !slices.Equal(entities(events), fresh) {
+		t.Errorf("the reader from before is told of %v, want %v", entities(events), fresh)
+	}
+	if events, _ := follow(t, h.DB, client, db.Beginning, 10); !slices.Equal(entities(events), append([]uuid.UUID{kept}, fresh...)) {
+		t.Errorf("from the beginning: %v", entities(events))
+	}
+}
+
+// Positions grow also when the clock goes back, and from those of the release before on.
+func TestPositionsGrowWithoutTheClock(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client := uuid.New()
+	future := value[int64](t, h, `SELECT setval('ops.event_feed_position_seq', (extract(epoch FROM now() + interval '1 day') * 1000000)::bigint)`)
+	h.exec(t, insertEventFor, uuid.New(), client, "")
+	_, first := follow(t, h.DB, client, 0, 10)
+	h.exec(t, insertEventFor, uuid.New(), client, "")
+	events, second := follow(t, h.DB, client, first, 10)
+	if first <= future || second <= first || len(events) != 1 {
+		t.Errorf("%d, %d, %d", future, first, second)
 	}
 }

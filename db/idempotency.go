@@ -3,8 +3,10 @@ package db
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -14,8 +16,8 @@ import (
 )
 
 const (
-	// keyLease is how long a request with a key may take until another one may believe that its process has died: longer than any answer
-	// takes, waiting for a job included.
+	// keyLease is how long a request with a key may take. After it, an equal request takes the process for dead. It is
+	// longer than any answer takes, waiting for a job included.
 	keyLease = 60 * time.Second
 	// keyKept is how long an answer is kept for repetitions.
 	keyKept = 24 * time.Hour
@@ -44,22 +46,27 @@ type Idempotency struct{ db *statements }
 type IdempotencyLease struct {
 	db           *statements
 	clientID, id uuid.UUID
-	key          string
+	userKey      string
 }
 
-// Claim asks for the right to carry out a request, known by its digest, with a key of a client. Either there is a lease, or the answer that
-// the request was given before, or an error: ErrKeyRunning, ErrKeyOfAnother.
-func (i *Idempotency) Claim(ctx context.Context, clientID uuid.UUID, key string, digest [32]byte) (*IdempotencyLease, *Answer, error) {
-	lease := &IdempotencyLease{db: i.db, clientID: clientID, id: uuid.New(), key: key}
+// Claim asks for the right to carry out a request, known by its digest, with a key of the caller: client and user. It
+// returns a lease, or the answer that the request was given before, or an error: ErrKeyRunning, ErrKeyOfAnother.
+func (i *Idempotency) Claim(
+	ctx context.Context, caller Caller, key string, digest [32]byte,
+) (*IdempotencyLease, *Answer, error) {
+	lease := &IdempotencyLease{db: i.db, clientID: caller.ClientID, id: uuid.New(), userKey: caller.UserID.String() + " " + key}
+	// No caller's key has a control character. A digest, as the column holds at most 255 characters.
+	standIn := fmt.Sprintf("\x1f%x", sha256.Sum256([]byte(lease.userKey)))
 	for {
 		rows, err := i.db.read().ClaimIdempotencyKey(ctx, sqlc.ClaimIdempotencyKeyParams{
-			ClientID: clientID, Key: key, RequestDigest: digest[:], LeaseID: lease.id, LeaseSeconds: keyLease.Seconds(), KeptSeconds: keyKept.Seconds(),
+			ClientID: caller.ClientID, Key: key, UserKey: lease.userKey, StandInKey: standIn, RequestDigest: digest[:],
+			LeaseID: lease.id, LeaseSeconds: keyLease.Seconds(), KeptSeconds: keyKept.Seconds(),
 		})
 		if err != nil {
 			return nil, nil, err
 		}
 		if len(rows) == 0 {
-			continue // it was taken or freed at this moment
+			continue // another request took or freed it at this moment
 		}
 		found := rows[0]
 		switch {
@@ -75,26 +82,31 @@ func (i *Idempotency) Claim(ctx context.Context, clientID uuid.UUID, key string,
 	}
 }
 
-// Keep writes down the answer, for repetitions of the request. ErrNotFound: the lease has ended and somebody else has it.
+// Keep writes down the answer, for repetitions of the request. The answer that follows a 202 replaces it. ErrNotFound:
+// the lease has ended and another request has it.
 func (l *IdempotencyLease) Keep(ctx context.Context, a Answer) error {
 	header, err := json.Marshal(a.Header)
 	if err != nil {
 		return err
 	}
 	return oneRow(l.db.read().KeepIdempotentAnswer(ctx, sqlc.KeepIdempotentAnswerParams{
-		ClientID: l.clientID, Key: l.key, LeaseID: l.id, Code: int16(a.Code), Header: header, Body: a.Body,
+		ClientID: l.clientID, UserKey: l.userKey, LeaseID: l.id, Code: int16(a.Code), Header: header, Body: a.Body,
 	}))
 }
 
-// Free gives the key back: the request came to no decision and may be tried again.
+// Free gives the key back: the request came to no decision and may be tried again. A kept answer stays.
 func (l *IdempotencyLease) Free(ctx context.Context) error {
-	return l.db.read().FreeIdempotencyKey(ctx, sqlc.FreeIdempotencyKeyParams{ClientID: l.clientID, Key: l.key, LeaseID: l.id})
+	return l.db.read().FreeIdempotencyKey(ctx, sqlc.FreeIdempotencyKeyParams{
+		ClientID: l.clientID, UserKey: l.userKey, LeaseID: l.id,
+	})
 }
 
-// Forget removes the keys that are older than a day, in batches, and tells how many.
+// Forget removes the keys that are older than a day, in batches, and returns their number.
 func (i *Idempotency) Forget(ctx context.Context) (forgotten int64, err error) {
 	for {
-		n, err := i.db.read().ForgetIdempotencyKeys(ctx, sqlc.ForgetIdempotencyKeysParams{KeptSeconds: keyKept.Seconds(), BatchSize: keysForgottenAtOnce})
+		n, err := i.db.read().ForgetIdempotencyKeys(ctx, sqlc.ForgetIdempotencyKeysParams{
+			KeptSeconds: keyKept.Seconds(), BatchSize: keysForgottenAtOnce,
+		})
 		if err != nil {
 			return forgotten, err
 		}

@@ -19,7 +19,7 @@ var (
 	someAnswer     = db.Answer{Code: 201, Header: http.Header{"Location": {"/x"}}, Body: []byte("{\"a\": \"\\u0000\"}\n")}
 )
 
-func (h *house) lease(t testing.TB, client uuid.UUID, key string) *db.IdempotencyLease {
+func (h *house) lease(t testing.TB, client db.Caller, key string) *db.IdempotencyLease {
 	t.Helper()
 	lease, answer, err := h.Idempotency.Claim(t.Context(), client, key, oneRequest)
 	if lease == nil || answer != nil || err != nil {
@@ -28,17 +28,106 @@ func (h *house) lease(t testing.TB, client uuid.UUID, key string) *db.Idempotenc
 	return lease
 }
 
-func (h *house) noLease(t testing.TB, client uuid.UUID, key string, request [32]byte, want error) {
+func (h *house) noLease(t testing.TB, client db.Caller, key string, request [32]byte, want error) {
 	t.Helper()
 	if lease, answer, err := h.Idempotency.Claim(t.Context(), client, key, request); lease != nil || answer != nil || !errors.Is(err, want) {
 		t.Errorf("%v, %v, %v; want %v", lease, answer, err, want)
 	}
 }
 
+func callerOf(client uuid.UUID) db.Caller { return db.Caller{ClientID: client, UserID: uuid.New()} }
+
+// The same key of two users of one client is two keys, also when all claim it at once, and after one of them was freed.
+func TestIdempotencyKeyOfTwoUsers(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client := uuid.New()
+	first, second, third := callerOf(client), callerOf(client), callerOf(client)
+	lease := h.lease(t, first, "k")
+	other, answer, err := h.Idempotency.Claim(t.Context(), second, "k", anotherRequest)
+	if other == nil || answer != nil || err != nil {
+		t.Fatalf("%v, %v, %v", other, answer, err)
+	}
+	h.noLease(t, first, "k", oneRequest, db.ErrKeyRunning)
+	h.noLease(t, second, "k", anotherRequest, db.ErrKeyRunning)
+	h.noLease(t, second, "k", oneRequest, db.ErrKeyOfAnother)
+	must(t, other.Keep(t.Context(), someAnswer))
+	must(t, lease.Free(t.Context()))
+	// The key as such is free again, and the second user still has the answer.
+	if again, answer, err := h.Idempotency.Claim(t.Context(), second, "k", anotherRequest); again != nil || err != nil || !reflect.DeepEqual(*answer, someAnswer) {
+		t.Errorf("%v, %+v, %v", again, answer, err)
+	}
+	h.lease(t, third, "k")
+	h.lease(t, first, "k")
+
+	users := []db.Caller{callerOf(client), callerOf(client), callerOf(client)}
+	var leases [3]atomic.Int32
+	atOnce(60, func(n int) {
+		switch lease, _, err := h.Idempotency.Claim(t.Context(), users[n%3], "k2", oneRequest); {
+		case lease != nil:
+			leases[n%3].Add(1)
+		case err != db.ErrKeyRunning:
+			t.Error(err)
+		}
+	})
+	for i := range leases {
+		if n := leases[i].Load(); n != 1 {
+			t.Errorf("user %d has %d leases", i, n)
+		}
+	}
+}
+
+// A key that the release before has claimed counts for the same request, of whichever user; and that release, which looks
+// for the key of the client, finds the keys of this one.
+func TestIdempotencyKeyOfTheReleaseBefore(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	caller := callerOf(uuid.New())
+	before := `INSERT INTO ops.idempotency_records (client_id, key, request_digest, lease_id, locked_until, code, header, body)
+		VALUES ($1, $2, $3, gen_random_uuid(), now() + make_interval(secs => $4), $5, $6, $7)`
+	h.exec(t, before, caller.ClientID, "running", oneRequest[:], 60, nil, nil, nil)
+	h.exec(t, before, caller.ClientID, "dead", oneRequest[:], -1, nil, nil, nil)
+	h.exec(t, before, caller.ClientID, "answered", oneRequest[:], -1, 201, `{"Location": ["/x"]}`, someAnswer.Body)
+	h.noLease(t, caller, "running", oneRequest, db.ErrKeyRunning)
+	h.lease(t, caller, "dead")
+	if _, answer, err := h.Idempotency.Claim(t.Context(), caller, "answered", oneRequest); err != nil || !reflect.DeepEqual(*answer, someAnswer) {
+		t.Errorf("%+v, %v", answer, err)
+	}
+	// Another request: that key may be another user's.
+	if lease, _, err := h.Idempotency.Claim(t.Context(), caller, "answered", anotherRequest); lease == nil || err != nil {
+		t.Errorf("%v, %v", lease, err)
+	}
+	h.lease(t, caller, "new")
+	if n := value[int](t, h, `SELECT count(*) FROM ops.idempotency_records WHERE client_id = $1 AND key = 'new'`, caller.ClientID); n != 1 {
+		t.Errorf("the release before finds %d rows", n)
+	}
+}
+
+// The answer with the outcome replaces a 202, and nothing else.
+func TestIdempotentAnswerAfterAccepted(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	caller := callerOf(uuid.New())
+	lease := h.lease(t, caller, "k")
+	accepted := db.Answer{Code: 202, Header: http.Header{"Location": {"/job"}}, Body: []byte("pending")}
+	must(t, lease.Keep(t.Context(), accepted))
+	must(t, lease.Free(t.Context()))
+	if _, answer, err := h.Idempotency.Claim(t.Context(), caller, "k", oneRequest); err != nil || !reflect.DeepEqual(*answer, accepted) {
+		t.Errorf("%+v, %v", answer, err)
+	}
+	must(t, lease.Keep(t.Context(), someAnswer))
+	if err := lease.Keep(t.Context(), accepted); err != db.ErrNotFound {
+		t.Errorf("after the outcome: %v", err)
+	}
+	if _, answer, err := h.Idempotency.Claim(t.Context(), caller, "k", oneRequest); err != nil || !reflect.DeepEqual(*answer, someAnswer) {
+		t.Errorf("%+v, %v", answer, err)
+	}
+}
+
 func TestIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	client, other := uuid.New(), uuid.New()
+	client, other := callerOf(uuid.New()), callerOf(uuid.New())
 	lease := h.lease(t, client, "k")
 	h.lease(t, other, "k")
 	h.lease(t, client, "K")
@@ -68,7 +157,7 @@ func TestIdempotencyKey(t *testing.T) {
 func TestIdempotencyLeaseEnds(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	client := uuid.New()
+	client := callerOf(uuid.New())
 	slow := h.lease(t, client, "k")
 	h.exec(t, `UPDATE ops.idempotency_records SET locked_until = statement_timestamp()`)
 	h.noLease(t, client, "k", anotherRequest, db.ErrKeyOfAnother)
@@ -92,7 +181,7 @@ func TestIdempotencyLeaseEnds(t *testing.T) {
 func TestIdempotencyKeyIsForgottenAfterADay(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	client := uuid.New()
+	client := callerOf(uuid.New())
 	for _, key := range []string{"young", "old", "older"} {
 		if err := h.lease(t, client, key).Keep(t.Context(), someAnswer); err != nil {
 			t.Fatal(err)
@@ -120,7 +209,7 @@ func TestIdempotencyKeyIsForgottenAfterADay(t *testing.T) {
 func TestIdempotencyKeyClaimedAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	client := uuid.New()
+	client := callerOf(uuid.New())
 	var leases atomic.Int32
 	atOnce(50, func(int) {
 		switch lease, _, err := h.Idempotency.Claim(t.Context(), client, "k", oneRequest); {

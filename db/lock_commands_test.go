@@ -221,7 +221,7 @@ func acceptedJob(t *testing.T, h *recordedHouse) uuid.UUID {
 
 // claimed is the lease of an idempotency key.
 func claimed(t *testing.T, h *recordedHouse, d *db.DB) *db.IdempotencyLease {
-	lease, _, err := d.Idempotency.Claim(t.Context(), h.clinic.id, "key", [32]byte{})
+	lease, _, err := d.Idempotency.Claim(t.Context(), db.Caller{ClientID: h.clinic.id}, "key", [32]byte{})
 	must(t, err)
 	return lease
 }
@@ -318,7 +318,7 @@ var lockAggregates = []lockAggregate{
 			must(t, err)
 		}},
 		{name: "list events", reads: true, does: func(t *testing.T, h *recordedHouse, d *db.DB) {
-			_, _, err := d.Events.After(t.Context(), h.clinic.id, 0, 9)
+			_, _, err := d.Events.After(t.Context(), h.clinic.id, db.Beginning, 9)
 			must(t, err)
 		}},
 	}, true},

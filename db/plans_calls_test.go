@@ -163,7 +163,9 @@ func calls() []call {
 		{reads: 100, do: func(ctx context.Context, q *sqlc.Queries) { q.ListActiveCodes(ctx, "LICENSE_TYPE") }},
 
 		// events.sql
-		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.GetEventHorizon(ctx, one) }},
+		{reads: 2, do: func(ctx context.Context, q *sqlc.Queries) {
+			q.GetEventHorizon(ctx, sqlc.GetEventHorizonParams{LegalEntityID: one, After: 1})
+		}},
 		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.HasUnpublishedEvents(ctx) }},
 		{reads: 50, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.ListEvents(ctx, sqlc.ListEventsParams{LegalEntityID: one, PageSize: 50})
@@ -179,17 +181,19 @@ func calls() []call {
 		{reads: 3 * 1000, writes: 2 * 1000, batch: 1000, do: func(ctx context.Context, q *sqlc.Queries) { q.PublishEvents(ctx, 1000) }},
 
 		// idempotency.sql
-		{reads: 2, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
-			q.ClaimIdempotencyKey(ctx, sqlc.ClaimIdempotencyKeyParams{ClientID: one, Key: "new", RequestDigest: hash("new"), LeaseSeconds: 60, KeptSeconds: 86400})
+		{reads: 3, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
+			q.ClaimIdempotencyKey(ctx, sqlc.ClaimIdempotencyKeyParams{
+				ClientID: one, Key: "new", UserKey: "user new", StandInKey: "new", RequestDigest: hash("new"), LeaseSeconds: 60, KeptSeconds: 86400,
+			})
 		}},
 		{reads: 2 * 1000, writes: 1000, batch: 1000, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.ForgetIdempotencyKeys(ctx, sqlc.ForgetIdempotencyKeysParams{KeptSeconds: 43200, BatchSize: 1000})
 		}},
 		{reads: 1, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
-			q.FreeIdempotencyKey(ctx, sqlc.FreeIdempotencyKeyParams{ClientID: one, Key: "key-1"})
+			q.FreeIdempotencyKey(ctx, sqlc.FreeIdempotencyKeyParams{ClientID: one, UserKey: "user key-1"})
 		}},
 		{reads: 1, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
-			q.KeepIdempotentAnswer(ctx, sqlc.KeepIdempotentAnswerParams{ClientID: one, Key: "key-1", Code: 200, Header: []byte("{}"), Body: []byte("{}")})
+			q.KeepIdempotentAnswer(ctx, sqlc.KeepIdempotentAnswerParams{ClientID: one, UserKey: "user key-1", Code: 200, Header: []byte("{}"), Body: []byte("{}")})
 		}},
 
 		// jobs.sql

@@ -200,8 +200,8 @@ func (h *house) useAll(t *testing.T, looks func() int64) {
 	close(at)
 	_, _, err = h.Events.Await(ctx, a.entity.id, 0, 10, at)
 	may(err)
-	client := uuid.New()
-	_, _, err = h.Events.After(ctx, client, 0, 10) // of whom there is none
+	client := callerOf(uuid.New())
+	_, _, err = h.Events.After(ctx, client.ClientID, 0, 10) // of whom there is none
 	may(err)
 	_, err = h.Prune(ctx, db.Retention{Jobs: 24 * time.Hour, Events: 24 * time.Hour})
 	may(err)

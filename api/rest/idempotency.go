@@ -87,7 +87,7 @@ func (i idempotency) once(ctx huma.Context, caller db.Caller, next func(huma.Con
 		i.errors.answer(ctx.Context(), ctx.Operation().OperationID, err).write(w)
 		return
 	}
-	lease, before, err := i.DB.Idempotency.Claim(ctx.Context(), caller.ClientID, key, sum)
+	lease, before, err := i.DB.Idempotency.Claim(ctx.Context(), caller, key, sum)
 	switch {
 	case errors.Is(err, db.ErrKeyRunning):
 		fault := Fault{Type: "request_conflict", Message: "A request with this Idempotency-Key is being carried out"}

@@ -14,21 +14,33 @@ import (
 
 const getEventHorizon = `-- name: GetEventHorizon :one
 
-SELECT coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = $1), 0)::bigint AS position
+SELECT
+    coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = $1), 0)::bigint AS position,
+    EXISTS (SELECT FROM ops.event_feed f WHERE f.legal_entity_id = $1 AND f.position = $2::bigint) AS has_place
 `
+
+type GetEventHorizonParams struct {
+	LegalEntityID uuid.UUID
+	After         int64
+}
+
+type GetEventHorizonRow struct {
+	Position int64
+	HasPlace bool
+}
 
 // Events: written by the effects with the change itself, put into the feed by one publisher at a time, read by position. Why a consumer
 // misses nothing: docs/decisions/0011-waiting-repeating-following.md.
-// Up to which position the feed of a legal entity has been removed; 0: it is whole. Asked after ListEvents where that finds nothing: what has
-// not been removed by then was there to be found.
+// Up to which position the feed of a legal entity has been removed (0: it is whole), and whether the feed has a place at a position. Sent
+// after ListEvents if that finds nothing: an event that has not been removed by then would have been found.
 // Locks: none.
-// Index: event_horizons_pkey.
+// Index: event_horizons_pkey, event_feed_pkey.
 // Refusals: none.
-func (q *Queries) GetEventHorizon(ctx context.Context, legalEntityID uuid.UUID) (int64, error) {
-	row := q.db.QueryRow(ctx, getEventHorizon, legalEntityID)
-	var position int64
-	err := row.Scan(&position)
-	return position, err
+func (q *Queries) GetEventHorizon(ctx context.Context, arg GetEventHorizonParams) (GetEventHorizonRow, error) {
+	row := q.db.QueryRow(ctx, getEventHorizon, arg.LegalEntityID, arg.After)
+	var i GetEventHorizonRow
+	err := row.Scan(&i.Position, &i.HasPlace)
+	return i, err
 }
 
 const hasUnpublishedEvents = `-- name: HasUnpublishedEvents :one
@@ -48,9 +60,12 @@ func (q *Queries) HasUnpublishedEvents(ctx context.Context) (bool, error) {
 }
 
 const listEvents = `-- name: ListEvents :many
-SELECT f.position, e.id, e.event_type, e.entity_type, e.entity_id, e.properties, e.changed_by, e.event_time, horizon.position AS horizon
+SELECT f.position, e.id, e.event_type, e.entity_type, e.entity_id, e.properties, e.changed_by, e.event_time, horizon.position AS horizon,
+    horizon.has_place
 FROM (
-    SELECT coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = $1), 0)::bigint AS position
+    SELECT
+        coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = $1), 0)::bigint AS position,
+        EXISTS (SELECT FROM ops.event_feed p WHERE p.legal_entity_id = $1 AND p.position = $2::bigint) AS has_place
 ) AS horizon
 JOIN ops.event_feed f ON f.legal_entity_id = $1 AND f.position > CASE WHEN $2::bigint < 0 THEN horizon.position ELSE $2 END
 JOIN ops.events e ON e.id = f.event_id
@@ -74,10 +89,12 @@ type ListEventsRow struct {
 	ChangedBy  uuid.UUID
 	EventTime  time.Time
 	Horizon    int64
+	HasPlace   bool
 }
 
-// The events that a legal entity is told of, behind a position, and with each the horizon, up to which the feed has been removed, as of the
-// same moment: one above the position means that the reader has missed events. A negative position stands for the horizon.
+// The events of a legal entity's feed behind a position. Each row has the horizon, up to which the feed has been removed (above the
+// position: the reader has missed events), and whether the feed has a place at the position (no, and it is not the horizon: the position is
+// of another state of the database), both of the same snapshot. A negative position stands for the horizon.
 // Locks: none.
 // Index: event_horizons_pkey, event_feed_pkey, events_pkey.
 // Refusals: none.
@@ -100,6 +117,7 @@ func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]ListE
 			&i.ChangedBy,
 			&i.EventTime,
 			&i.Horizon,
+			&i.HasPlace,
 		); err != nil {
 			return nil, err
 		}

@@ -13,37 +13,69 @@ import (
 
 const claimIdempotencyKey = `-- name: ClaimIdempotencyKey :many
 
-WITH claimed AS (
-    INSERT INTO ops.idempotency_records AS r (client_id, key, request_digest, lease_id, locked_until)
-    VALUES ($1, $2, $3, $4, statement_timestamp() + make_interval(secs => $5))
-    ON CONFLICT (client_id, key) DO UPDATE SET
-        request_digest = excluded.request_digest,
-        lease_id = excluded.lease_id,
-        locked_until = excluded.locked_until,
-        inserted_at = excluded.inserted_at,
+WITH found AS (
+    SELECT f.client_id, f.key, f.request_digest, f.lease_id, f.locked_until, f.inserted_at, f.code, f.header, f.body, f.user_key
+    FROM (
+        SELECT own.client_id, own.key, own.request_digest, own.lease_id, own.locked_until, own.inserted_at, own.code, own.header, own.body, own.user_key FROM ops.idempotency_records own WHERE own.client_id = $1 AND own.user_key = $2::text
+        UNION ALL
+        SELECT before.client_id, before.key, before.request_digest, before.lease_id, before.locked_until, before.inserted_at, before.code, before.header, before.body, before.user_key
+        FROM ops.idempotency_records before
+        WHERE before.client_id = $1 AND before.key = $3 AND before.user_key IS NULL AND (
+            before.request_digest = $4
+            OR before.inserted_at <= statement_timestamp() - make_interval(secs => $5))
+    ) AS f
+    ORDER BY f.user_key NULLS LAST
+    LIMIT 1
+), renewed AS (
+    UPDATE ops.idempotency_records r SET
+        user_key = $2::text,
+        request_digest = $4,
+        lease_id = $6,
+        locked_until = statement_timestamp() + make_interval(secs => $7),
+        inserted_at = statement_timestamp(),
         code = NULL,
         header = NULL,
         body = NULL
-    WHERE r.locked_until <= statement_timestamp() AND (
-        r.inserted_at <= statement_timestamp() - make_interval(secs => $6)
-        OR r.code IS NULL AND r.request_digest = excluded.request_digest)
+    FROM found
+    WHERE r.client_id = $1 AND r.key = found.key AND r.user_key IS NOT DISTINCT FROM found.user_key
+        AND r.locked_until <= statement_timestamp() AND (
+            r.inserted_at <= statement_timestamp() - make_interval(secs => $5)
+            OR r.code IS NULL AND r.request_digest = $4)
     RETURNING r.request_digest, r.lease_id
+), added AS (
+    INSERT INTO ops.idempotency_records AS r (client_id, key, user_key, request_digest, lease_id, locked_until)
+    SELECT
+        $1,
+        CASE
+            WHEN EXISTS (SELECT FROM ops.idempotency_records o WHERE o.client_id = $1 AND o.key = $3) THEN $8::text
+            ELSE $3
+        END,
+        $2::text, $4, $6, statement_timestamp() + make_interval(secs => $7)
+    WHERE NOT EXISTS (SELECT FROM found)
+    ON CONFLICT DO NOTHING
+    RETURNING r.request_digest, r.lease_id
+), claimed AS (
+    SELECT renewed.request_digest, renewed.lease_id FROM renewed
+    UNION ALL
+    SELECT added.request_digest, added.lease_id FROM added
 )
 SELECT claimed.request_digest, claimed.lease_id, 0::smallint AS code, NULL::jsonb AS header, NULL::bytea AS body
 FROM claimed
 UNION ALL
-SELECT r.request_digest, r.lease_id, coalesce(r.code, 0)::smallint, r.header, r.body
-FROM ops.idempotency_records r
-WHERE r.client_id = $1 AND r.key = $2 AND NOT EXISTS (SELECT FROM claimed)
+SELECT found.request_digest, found.lease_id, coalesce(found.code, 0)::smallint, found.header, found.body
+FROM found
+WHERE NOT EXISTS (SELECT FROM claimed)
 `
 
 type ClaimIdempotencyKeyParams struct {
 	ClientID      uuid.UUID
+	UserKey       string
 	Key           string
 	RequestDigest []byte
+	KeptSeconds   float64
 	LeaseID       uuid.UUID
 	LeaseSeconds  float64
-	KeptSeconds   float64
+	StandInKey    string
 }
 
 type ClaimIdempotencyKeyRow struct {
@@ -55,20 +87,24 @@ type ClaimIdempotencyKeyRow struct {
 }
 
 // Idempotency keys: a request that is repeated with its key is carried out once.
-// Takes a key for a request: a new one, one that is older than a day, or one whose holder died with the same request. Answers the key as it
-// is now (code 0: without an answer): with the lease asked for, this request is to be carried out; with another one, somebody else's holds. No row: the key was taken
-// or freed at this moment, ask again.
+// Takes a key of a user for a request: a new key, one that is older than a day, or one whose process died with the same request. Answers the
+// row as it is now (code 0: without an answer). With the lease asked for, this request is to be carried out; with another lease, it is not.
+// No row: another request took or freed the key at this moment, ask again.
+// A row that the release before wrote belongs to all users of the client: it counts for the same request, and after a day for any.
+// stand_in_key is stored as key if another user of the client has the key: (client_id, key) is unique for the release before.
 // Locks: the row, FOR NO KEY UPDATE; waits for an equal key that is being claimed at the same time.
-// Index: idempotency_records_pkey.
+// Index: idempotency_records_user_key, idempotency_records_pkey.
 // Refusals: none; what a key of another lease means follows from its digest and its answer.
 func (q *Queries) ClaimIdempotencyKey(ctx context.Context, arg ClaimIdempotencyKeyParams) ([]ClaimIdempotencyKeyRow, error) {
 	rows, err := q.db.Query(ctx, claimIdempotencyKey,
 		arg.ClientID,
+		arg.UserKey,
 		arg.Key,
 		arg.RequestDigest,
+		arg.KeptSeconds,
 		arg.LeaseID,
 		arg.LeaseSeconds,
-		arg.KeptSeconds,
+		arg.StandInKey,
 	)
 	if err != nil {
 		return nil, err
@@ -111,9 +147,9 @@ type ForgetIdempotencyKeysParams struct {
 	BatchSize   int32
 }
 
-// Removes a batch of keys that are older than a day, oldest first. They are found again by their place, which the lock keeps: a join would
+// Removes a batch of keys that are older than a day, oldest first. The rows are found again by their ctid, which the lock keeps: a join would
 // read the whole table as soon as the batch is a tenth of it.
-// Locks: the rows; those that somebody claims at this moment are skipped.
+// Locks: the rows; rows that are being claimed are skipped.
 // Index: idempotency_records_inserted_at_idx.
 // Refusals: none.
 func (q *Queries) ForgetIdempotencyKeys(ctx context.Context, arg ForgetIdempotencyKeysParams) (int64, error) {
@@ -125,27 +161,28 @@ func (q *Queries) ForgetIdempotencyKeys(ctx context.Context, arg ForgetIdempoten
 }
 
 const freeIdempotencyKey = `-- name: FreeIdempotencyKey :exec
-DELETE FROM ops.idempotency_records WHERE client_id = $1 AND key = $2 AND lease_id = $3 AND code IS NULL
+DELETE FROM ops.idempotency_records WHERE client_id = $1 AND user_key = $2::text AND lease_id = $3 AND code IS NULL
 `
 
 type FreeIdempotencyKeyParams struct {
 	ClientID uuid.UUID
-	Key      string
+	UserKey  string
 	LeaseID  uuid.UUID
 }
 
-// Gives a key back whose request came to no decision. A lease that somebody has taken over changes nothing.
+// Gives a key back whose request came to no decision. A lease that another request has taken over changes nothing, and neither does one that
+// has an answer.
 // Locks: the row.
-// Index: idempotency_records_pkey.
+// Index: idempotency_records_user_key.
 // Refusals: none.
 func (q *Queries) FreeIdempotencyKey(ctx context.Context, arg FreeIdempotencyKeyParams) error {
-	_, err := q.db.Exec(ctx, freeIdempotencyKey, arg.ClientID, arg.Key, arg.LeaseID)
+	_, err := q.db.Exec(ctx, freeIdempotencyKey, arg.ClientID, arg.UserKey, arg.LeaseID)
 	return err
 }
 
 const keepIdempotentAnswer = `-- name: KeepIdempotentAnswer :execrows
 UPDATE ops.idempotency_records SET code = $1::smallint, header = $2::jsonb, body = $3::bytea
-WHERE client_id = $4 AND key = $5 AND lease_id = $6 AND code IS NULL
+WHERE client_id = $4 AND user_key = $5::text AND lease_id = $6 AND (code IS NULL OR code = 202)
 `
 
 type KeepIdempotentAnswerParams struct {
@@ -153,13 +190,14 @@ type KeepIdempotentAnswerParams struct {
 	Header   []byte
 	Body     []byte
 	ClientID uuid.UUID
-	Key      string
+	UserKey  string
 	LeaseID  uuid.UUID
 }
 
-// Writes down the answer that a request was given. No row changed: the lease has ended and somebody else has it.
+// Writes down the answer that a request was given. A 202 may be followed by the answer with the outcome. No row changed: the lease has ended
+// and another request has it.
 // Locks: the row, FOR NO KEY UPDATE.
-// Index: idempotency_records_pkey.
+// Index: idempotency_records_user_key.
 // Refusals: none.
 func (q *Queries) KeepIdempotentAnswer(ctx context.Context, arg KeepIdempotentAnswerParams) (int64, error) {
 	result, err := q.db.Exec(ctx, keepIdempotentAnswer,
@@ -167,7 +205,7 @@ func (q *Queries) KeepIdempotentAnswer(ctx context.Context, arg KeepIdempotentAn
 		arg.Header,
 		arg.Body,
 		arg.ClientID,
-		arg.Key,
+		arg.UserKey,
 		arg.LeaseID,
 	)
 	if err != nil {

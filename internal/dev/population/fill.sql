@@ -225,16 +225,19 @@ SELECT
 FROM generate_series(1, {jobs}::bigint) n;
 ALTER TABLE ops.events ENABLE TRIGGER events_are_published;
 
+-- Positions from 1 on, so that calls know where in the feed they read.
+ALTER TABLE ops.event_feed DISABLE TRIGGER event_feed_follows_the_clock;
 INSERT INTO ops.event_feed (legal_entity_id, event_id)
 SELECT unnest(e.legal_entity_ids), e.id FROM ops.events e ORDER BY e.sequence_number;
+ALTER TABLE ops.event_feed ENABLE TRIGGER event_feed_follows_the_clock;
 
 -- The events in front of the oldest place of each feed have been removed.
 INSERT INTO ops.event_horizons (legal_entity_id, position)
 SELECT f.legal_entity_id, min(f.position) - 1 FROM ops.event_feed f GROUP BY f.legal_entity_id;
 
-INSERT INTO ops.idempotency_records (client_id, key, request_digest, lease_id, locked_until, inserted_at, code, header, body)
+INSERT INTO ops.idempotency_records (client_id, key, user_key, request_digest, lease_id, locked_until, inserted_at, code, header, body)
 SELECT
-    pg_temp.id({legal_entity}, pg_temp.caller(n)), 'key-' || n, sha256(convert_to('request' || n, 'UTF8')), pg_temp.id({lease}, n),
+    pg_temp.id({legal_entity}, pg_temp.caller(n)), 'key-' || n, 'user key-' || n, sha256(convert_to('request' || n, 'UTF8')), pg_temp.id({lease}, n),
     now() - interval '1 day' * (1 - n / {keys}::float8) + interval '1 minute', now() - interval '1 day' * (1 - n / {keys}::float8),
     202, '{"Content-Type": ["application/json"]}', convert_to(repeat('{"status": "pending"}', 10), 'UTF8')
 FROM generate_series(1, {keys}::bigint) n;

@@ -339,7 +339,7 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 	begin("Answer a request with an Idempotency-Key", "The transactions of the request itself come between the two.")
 	claimed := func(key string, end func(*db.IdempotencyLease) error) func(*db.DB) error {
 		return func(b *db.DB) error {
-			lease, _, err := b.Idempotency.Claim(ctx, s.caller.ClientID, key, [32]byte{})
+			lease, _, err := b.Idempotency.Claim(ctx, s.caller, key, [32]byte{})
 			if err != nil {
 				return err
 			}
