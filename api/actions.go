@@ -205,34 +205,47 @@ func (row action[B]) register(a actions) {
 }
 
 // accept makes an action a job and answers the job. With Prefer: wait it answers when the job has ended, or when the
-// wait is over.
+// wait is over. The answer of before the wait is kept for repetitions: the process may die while the request waits.
 func (a actions) accept(ctx context.Context, o db.Order) (*acceptedOutput, error) {
 	job, err := a.DB.Jobs.Accept(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	rest.Note(ctx).Job = job.ID
+	answer := accepted(ctx, job)
 	p := rest.PatienceOf(ctx)
-	if p > 0 {
-		awaited, err := a.await(ctx, o.Caller, job.ID, p)
-		if err == nil {
-			job = awaited
-		} else {
-			// The action is accepted all the same, and the caller gets its job.
-			a.Log.WarnContext(ctx, "the end of a job could not be awaited", "request_id", rest.RequestID(ctx), "error", err)
+	if p == 0 {
+		return answer, nil
+	}
+	if job.Status == db.Pending {
+		err := rest.Keep(ctx, answer.Status, answer.Body, "Location", answer.Location, "Retry-After", answer.RetryAfter)
+		if err != nil { // the answer after the wait is kept instead
+			a.Log.WarnContext(ctx, "the acceptance of an idempotent request was not kept", "request_id", rest.RequestID(ctx),
+				"error", err)
 		}
 	}
+	if awaited, err := a.await(ctx, o.Caller, job.ID, p); err == nil {
+		answer = accepted(ctx, awaited)
+	} else {
+		// The action is accepted all the same, and the caller gets its job.
+		a.Log.WarnContext(ctx, "the end of a job could not be awaited", "request_id", rest.RequestID(ctx), "error", err)
+	}
+	answer.PreferenceApplied = p.Applied()
+	return answer, nil
+}
+
+// accepted is the answer with the job as it is now.
+func accepted(ctx context.Context, job db.Job) *acceptedOutput {
 	code := http.StatusAccepted
 	if job.Status != db.Pending {
 		code = http.StatusOK
 	}
 	return &acceptedOutput{
-		Status:            code,
-		Location:          jobHref(job),
-		RetryAfter:        retryAfter(job),
-		PreferenceApplied: p.Applied(),
-		Body:              rest.Object(ctx, code, jobAnswer(job)),
-	}, nil
+		Status:     code,
+		Location:   jobHref(job),
+		RetryAfter: retryAfter(job),
+		Body:       rest.Object(ctx, code, jobAnswer(job)),
+	}
 }
 
 func exampleUse() ServiceRequestUse {

@@ -59,7 +59,8 @@ func (c Cursor) position() int64 {
 
 const (
 	eventsRemoved = "Events after this cursor are no longer kept"
-	cursorUnknown = "This cursor is not in the feed of the legal entity: it is of another one, or the database was restored"
+	cursorUnknown = "This cursor is not in the feed of the legal entity: it is of another one, or the database was " +
+		"restored to an earlier state"
 )
 
 // EventFeed is a stretch of the feed.
@@ -93,8 +94,10 @@ func (e events) register() {
 			Description: "Changes of the service requests that the caller's legal entity holds, held or has requested, " +
 				"and of its licences. A caller that always continues from the last cursor misses no event. An event " +
 				"may come twice; its id is the same. Events are kept for 90 days, unless the operator has set " +
-				"another time. If events after the cursor have been removed since, the answer is 409: read without " +
-				"after, and read the service requests and licences themselves for the changes that were missed.",
+				"another time. The answer is 409 if events after the cursor have been removed since, and if the feed " +
+				"has no such place, because the database was restored to an earlier state or the cursor is of another " +
+				"legal entity: read without after, and read the service requests and licences themselves for the " +
+				"changes that were missed.",
 		},
 		Scope: "event:read",
 		Waits: true,

@@ -179,7 +179,8 @@ func TestEventsOfEveryEffect(t *testing.T) {
 	}
 }
 
-// TestCursorAfterARestore: a cursor of a state that a restore has lost is answered 409, whether the request waits or not.
+// TestCursorAfterARestore: a cursor of a state that a restore has lost is answered 409, whether the request waits or
+// not.
 func TestCursorAfterARestore(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

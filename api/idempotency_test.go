@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -138,4 +139,86 @@ func TestAHundredWithOneIdempotencyKey(t *testing.T) {
 			t.Errorf("%d %s", a.code, a.raw)
 		}
 	}
+}
+
+// TestNoBodyAndAnEmptyObjectAreTheSameRequest: each of the four actions, with the key of the one and the body of the
+// other. The action use must have a body, so without one it is refused before its key is looked at.
+func TestNoBodyAndAnEmptyObjectAreTheSameRequest(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, action := range []string{"use", "release", "process", "complete"} {
+		_, id := s.serviceRequest("in_queue", held(s.clinic))
+		request := call{method: "PATCH", path: "/api/service_requests/" + id.String() + "/actions/" + action}
+		bodies := []string{"", "{}", "{ }", " {\r\n\t}\n"}
+		if action == "use" {
+			s.refused(request.with("Idempotency-Key", "k"), 400, "request_malformed",
+				"There is no body. A JSON object is expected.")
+			bodies = []string{"{}", "{ }", " {\r\n\t}\n"}
+		}
+		for n, first := range bodies {
+			request.body = first
+			keyed := request.with("Idempotency-Key", fmt.Sprint(action, n))
+			answer := s.do(keyed)
+			if answer.code >= 500 || answer.header.Get("Idempotency-Replayed") != "" {
+				t.Errorf("%s %q: %d %s", action, first, answer.code, answer.raw)
+			}
+			for _, repeated := range bodies {
+				keyed.body = repeated
+				s.replayed(keyed, answer)
+			}
+			for _, other := range []string{`{"a": 1}`, `[]`, `{"{}": {}}`} {
+				keyed.body = other
+				s.refused(keyed, 422, "validation_failed", "Idempotency-Key was used for another request")
+			}
+		}
+	}
+}
+
+// TestIdempotencyKeyOfTwoUsers: the same key of two users of one clinic is two keys.
+func TestIdempotencyKeyOfTwoUsers(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	_, id := s.serviceRequest("in_queue", held(s.clinic))
+	first := s.release(id, "").with("Idempotency-Key", "k")
+	answer := s.do(first)
+	colleague := *s
+	colleague.user = uuid.New()
+	token := colleague.issue(s.clinic, "service_request:use", time.Hour)
+	_, another := s.serviceRequest("in_queue", held(s.clinic))
+	second := s.release(another, "").with("Idempotency-Key", "k").with("Authorization", "Bearer "+token)
+	own := s.do(second)
+	if answer.code != 202 || own.code != 202 || own.header.Get("Idempotency-Replayed") != "" {
+		t.Errorf("%d %s, %d %s", answer.code, answer.raw, own.code, own.raw)
+	}
+	s.replayed(first, answer)
+	s.replayed(second, own)
+}
+
+// TestAcceptanceIsKeptWhileTheRequestWaits: a repetition is given the 202 as long as the first request waits, and then
+// the answer that the first request was given.
+func TestAcceptanceIsKeptWhileTheRequestWaits(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	_, id := s.serviceRequest("in_queue", held(s.clinic))
+	waiting := s.release(id, "wait=30").with("Idempotency-Key", "k")
+	outcome := make(chan answer)
+	go func() { outcome <- s.do(waiting) }()
+	var repeated answer
+	for deadline := time.Now().Add(20 * time.Second); repeated.code != 202; {
+		if repeated = s.do(waiting); time.Now().After(deadline) {
+			t.Fatalf("%d %s", repeated.code, repeated.raw)
+		}
+	}
+	if repeated.header.Get("Idempotency-Replayed") != "true" || repeated.header.Get("Retry-After") == "" ||
+		repeated.header.Get("Content-Type") != "application/json" || repeated.header.Get("Preference-Applied") != "" ||
+		repeated.status(t) != "pending" {
+		t.Errorf("%v %s", repeated.header, repeated.raw)
+	}
+	s.ended(s.work().do(waiting).header.Get("Location"))
+	answer := <-outcome
+	if answer.code != 200 || answer.status(t) != "processed" ||
+		answer.header.Get("Location") != repeated.header.Get("Location") {
+		t.Errorf("%d %s", answer.code, answer.raw)
+	}
+	s.replayed(waiting, answer)
 }

@@ -855,13 +855,13 @@ type ListLicensesParams struct {
 
 // CreateLicenseParams defines parameters for CreateLicense.
 type CreateLicenseParams struct {
-	// IdempotencyKey Chosen by the client, once for each request that it may repeat. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice; 409 while the first is being carried out; 422 if the key was used for another request.
+	// IdempotencyKey Chosen by the caller, once for each request that it may repeat; each user of a legal entity has keys of its own. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice. While an accepted action waits because of Prefer: wait, this answer is its 202. 409 while the first has no answer yet; 422 if the key was used for another request. No body and {} are the same request.
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 }
 
 // UpdateLicenseParams defines parameters for UpdateLicense.
 type UpdateLicenseParams struct {
-	// IdempotencyKey Chosen by the client, once for each request that it may repeat. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice; 409 while the first is being carried out; 422 if the key was used for another request.
+	// IdempotencyKey Chosen by the caller, once for each request that it may repeat; each user of a legal entity has keys of its own. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice. While an accepted action waits because of Prefer: wait, this answer is its 202. 409 while the first has no answer yet; 422 if the key was used for another request. No body and {} are the same request.
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 }
 
@@ -898,7 +898,7 @@ type ListServiceRequestsParamsStatus string
 
 // CompleteServiceRequestParams defines parameters for CompleteServiceRequest.
 type CompleteServiceRequestParams struct {
-	// IdempotencyKey Chosen by the client, once for each request that it may repeat. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice; 409 while the first is being carried out; 422 if the key was used for another request.
+	// IdempotencyKey Chosen by the caller, once for each request that it may repeat; each user of a legal entity has keys of its own. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice. While an accepted action waits because of Prefer: wait, this answer is its 202. 409 while the first has no answer yet; 422 if the key was used for another request. No body and {} are the same request.
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 
 	// Prefer wait=<seconds> (RFC 7240): answer when there is something to tell, after so many seconds at the latest. More than 30 counts as 30; anything else is ignored.
@@ -907,7 +907,7 @@ type CompleteServiceRequestParams struct {
 
 // ProcessServiceRequestParams defines parameters for ProcessServiceRequest.
 type ProcessServiceRequestParams struct {
-	// IdempotencyKey Chosen by the client, once for each request that it may repeat. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice; 409 while the first is being carried out; 422 if the key was used for another request.
+	// IdempotencyKey Chosen by the caller, once for each request that it may repeat; each user of a legal entity has keys of its own. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice. While an accepted action waits because of Prefer: wait, this answer is its 202. 409 while the first has no answer yet; 422 if the key was used for another request. No body and {} are the same request.
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 
 	// Prefer wait=<seconds> (RFC 7240): answer when there is something to tell, after so many seconds at the latest. More than 30 counts as 30; anything else is ignored.
@@ -916,7 +916,7 @@ type ProcessServiceRequestParams struct {
 
 // ReleaseServiceRequestParams defines parameters for ReleaseServiceRequest.
 type ReleaseServiceRequestParams struct {
-	// IdempotencyKey Chosen by the client, once for each request that it may repeat. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice; 409 while the first is being carried out; 422 if the key was used for another request.
+	// IdempotencyKey Chosen by the caller, once for each request that it may repeat; each user of a legal entity has keys of its own. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice. While an accepted action waits because of Prefer: wait, this answer is its 202. 409 while the first has no answer yet; 422 if the key was used for another request. No body and {} are the same request.
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 
 	// Prefer wait=<seconds> (RFC 7240): answer when there is something to tell, after so many seconds at the latest. More than 30 counts as 30; anything else is ignored.
@@ -925,7 +925,7 @@ type ReleaseServiceRequestParams struct {
 
 // UseServiceRequestParams defines parameters for UseServiceRequest.
 type UseServiceRequestParams struct {
-	// IdempotencyKey Chosen by the client, once for each request that it may repeat. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice; 409 while the first is being carried out; 422 if the key was used for another request.
+	// IdempotencyKey Chosen by the caller, once for each request that it may repeat; each user of a legal entity has keys of its own. A repetition within 24 hours is given the answer of the first, with Idempotency-Replayed: true, and nothing is done twice. While an accepted action waits because of Prefer: wait, this answer is its 202. 409 while the first has no answer yet; 422 if the key was used for another request. No body and {} are the same request.
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 
 	// Prefer wait=<seconds> (RFC 7240): answer when there is something to tell, after so many seconds at the latest. More than 30 counts as 30; anything else is ignored.
@@ -1597,7 +1597,7 @@ type ClientInterface interface {
 
 	// ListEvents Read events
 	//
-	// Changes of the service requests that the caller's legal entity holds, held or has requested, and of its licences. A caller that always continues from the last cursor misses no event. An event may come twice; its id is the same. Events are kept for 90 days, unless the operator has set another time. If events after the cursor have been removed since, the answer is 409: read without after, and read the service requests and licences themselves for the changes that were missed.
+	// Changes of the service requests that the caller's legal entity holds, held or has requested, and of its licences. A caller that always continues from the last cursor misses no event. An event may come twice; its id is the same. Events are kept for 90 days, unless the operator has set another time. The answer is 409 if events after the cursor have been removed since, and if the feed has no such place, because the database was restored to an earlier state or the cursor is of another legal entity: read without after, and read the service requests and licences themselves for the changes that were missed.
 	//
 	// Corresponds with GET /api/events (the `ListEvents` operationId).
 	ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1746,7 +1746,7 @@ type ClientInterface interface {
 
 // ListEvents Read events
 //
-// Changes of the service requests that the caller's legal entity holds, held or has requested, and of its licences. A caller that always continues from the last cursor misses no event. An event may come twice; its id is the same. Events are kept for 90 days, unless the operator has set another time. If events after the cursor have been removed since, the answer is 409: read without after, and read the service requests and licences themselves for the changes that were missed.
+// Changes of the service requests that the caller's legal entity holds, held or has requested, and of its licences. A caller that always continues from the last cursor misses no event. An event may come twice; its id is the same. Events are kept for 90 days, unless the operator has set another time. The answer is 409 if events after the cursor have been removed since, and if the feed has no such place, because the database was restored to an earlier state or the cursor is of another legal entity: read without after, and read the service requests and licences themselves for the changes that were missed.
 //
 // Corresponds with GET /api/events (the `ListEvents` operationId).
 func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3019,7 +3019,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListEventsWithResponse Read events
 	//
-	// Changes of the service requests that the caller's legal entity holds, held or has requested, and of its licences. A caller that always continues from the last cursor misses no event. An event may come twice; its id is the same. Events are kept for 90 days, unless the operator has set another time. If events after the cursor have been removed since, the answer is 409: read without after, and read the service requests and licences themselves for the changes that were missed.
+	// Changes of the service requests that the caller's legal entity holds, held or has requested, and of its licences. A caller that always continues from the last cursor misses no event. An event may come twice; its id is the same. Events are kept for 90 days, unless the operator has set another time. The answer is 409 if events after the cursor have been removed since, and if the feed has no such place, because the database was restored to an earlier state or the cursor is of another legal entity: read without after, and read the service requests and licences themselves for the changes that were missed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5777,7 +5777,7 @@ func (r UseServiceRequestResponse) ContentType() string {
 
 // ListEventsWithResponse Read events
 //
-// Changes of the service requests that the caller's legal entity holds, held or has requested, and of its licences. A caller that always continues from the last cursor misses no event. An event may come twice; its id is the same. Events are kept for 90 days, unless the operator has set another time. If events after the cursor have been removed since, the answer is 409: read without after, and read the service requests and licences themselves for the changes that were missed.
+// Changes of the service requests that the caller's legal entity holds, held or has requested, and of its licences. A caller that always continues from the last cursor misses no event. An event may come twice; its id is the same. Events are kept for 90 days, unless the operator has set another time. The answer is 409 if events after the cursor have been removed since, and if the feed has no such place, because the database was restored to an earlier state or the cursor is of another legal entity: read without after, and read the service requests and licences themselves for the changes that were missed.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -54,9 +54,9 @@ func newEvents(s *statements, n *news) *Events {
 // of the last one, from which to go on. Events that were committed before the call are among them. Errors:
 // ErrEventsRemoved, ErrUnknownPosition.
 //
-// A restored database cannot know that it was restored. But positions follow the clock, and are given out once only, also
-// across a restore (migration 16). So a reader's position is the horizon, or a place that its feed has, or it is of a
-// state of the database that is lost.
+// A restored database cannot know that it was restored. But positions follow the clock, and are given out once only,
+// also across a restore (migration 16). So a reader's position is the horizon, or a place that its feed has, or it is
+// of a state of the database that is lost.
 func (e *Events) After(
 	ctx context.Context, clientID uuid.UUID, position int64, limit int,
 ) (found []Event, last int64, err error) {
@@ -97,7 +97,9 @@ func (e *Events) After(
 }
 
 // Await is After that waits for an event, until there is one or enough is closed; then it takes a last look.
-func (e *Events) Await(ctx context.Context, clientID uuid.UUID, position int64, limit int, enough <-chan struct{}) (found []Event, last int64, err error) {
+func (e *Events) Await(
+	ctx context.Context, clientID uuid.UUID, position int64, limit int, enough <-chan struct{},
+) (found []Event, last int64, err error) {
 	w := e.news.subscribe(clientID, position)
 	defer w.done()
 	for {
@@ -115,8 +117,9 @@ func (e *Events) Await(ctx context.Context, clientID uuid.UUID, position int64, 
 	}
 }
 
-// Publish gives all events that were committed before the call, and have none yet, their places in the feeds, and wakes their subscribers.
-// Simultaneous calls share one publication: a process waits for the publisher of another on one connection.
+// Publish gives all events that were committed before the call, and have none yet, their places in the feeds, and wakes
+// their subscribers. Simultaneous calls share one publication: a process waits for the publisher of another on one
+// connection.
 func (e *Events) Publish(ctx context.Context) error {
 	_, err := e.publication.Do(ctx, struct{}{})
 	return err

@@ -49,7 +49,8 @@ func TestEventsReachWhomTheyConcern(t *testing.T) {
 	use, release := newUse(), newRelease()
 	for _, e := range []*errand{use, release} {
 		e.save(t, h)
-		h.exec(t, `UPDATE medical_events.service_requests SET requester_legal_entity_id = $2 WHERE id = $1`, e.request.id, requester.id)
+		h.exec(t, `UPDATE medical_events.service_requests SET requester_legal_entity_id = $2 WHERE id = $1`, e.request.id,
+			requester.id)
 		if _, err := h.Jobs.Accept(t.Context(), e.order()); err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +77,8 @@ func TestEventsReachWhomTheyConcern(t *testing.T) {
 		}
 	}
 	events, _ := follow(t, h.DB, owner.id, 0, 100)
-	if e := events[0]; e.Type != "StatusChangeEvent" || e.EntityType != "License" || string(e.Properties) != `{"status": {"new_value": "active", "old_value": null}}` {
+	if e := events[0]; e.Type != "StatusChangeEvent" || e.EntityType != "License" ||
+		string(e.Properties) != `{"status": {"new_value": "active", "old_value": null}}` {
 		t.Errorf("%+v", e)
 	}
 	if left := value[int](t, h, `SELECT count(*) FROM ops.unpublished_events`); left != 0 {
@@ -111,7 +113,8 @@ func TestEventsCommittedOutOfOrder(t *testing.T) {
 		t.Errorf("told of %v", entities(events))
 	}
 	// A consumer that comes back to another process gets the same, page by page.
-	if events, _ := follow(t, h.open(t, db.App, noon), client, 0, 1); !slices.Equal(entities(events), []uuid.UUID{second, first, third}) {
+	events, _ = follow(t, h.open(t, db.App, noon), client, 0, 1)
+	if !slices.Equal(entities(events), []uuid.UUID{second, first, third}) {
 		t.Errorf("told of %v", entities(events))
 	}
 }
@@ -136,7 +139,8 @@ func TestPublishersTakeTurns(t *testing.T) {
 	}
 }
 
-// Many change a few entities, each under its lock, while many read: every reader is told of every change once, those of an entity in order.
+// Many change a few entities, each under its lock, while many read: every reader is told of every change once, those of
+// an entity in order.
 func TestEventsOfAnEntityStayInOrder(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -252,8 +256,8 @@ func TestAwaitEventsUntilEnough(t *testing.T) {
 	}
 }
 
-// After a restore of an earlier state, a cursor from the lost state is refused, at once and for ever: the events that come
-// after the restore get no position of a lost one. Cursors from before the restored state go on.
+// After a restore of an earlier state, a cursor from the lost state is refused, at once and for ever: the events that
+// come after the restore get no position of a lost one. Cursors from before the restored state go on.
 func TestEventsAfterARestore(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -294,7 +298,8 @@ func TestEventsAfterARestore(t *testing.T) {
 	if events, _ := follow(t, h.DB, client, before, 10); !slices.Equal(entities(events), fresh) {
 		t.Errorf("the reader from before is told of %v, want %v", entities(events), fresh)
 	}
-	if events, _ := follow(t, h.DB, client, db.Beginning, 10); !slices.Equal(entities(events), append([]uuid.UUID{kept}, fresh...)) {
+	events, _ := follow(t, h.DB, client, db.Beginning, 10)
+	if !slices.Equal(entities(events), append([]uuid.UUID{kept}, fresh...)) {
 		t.Errorf("from the beginning: %v", entities(events))
 	}
 }

@@ -54,12 +54,13 @@ type IdempotencyLease struct {
 func (i *Idempotency) Claim(
 	ctx context.Context, caller Caller, key string, digest [32]byte,
 ) (*IdempotencyLease, *Answer, error) {
-	lease := &IdempotencyLease{db: i.db, clientID: caller.ClientID, id: uuid.New(), userKey: caller.UserID.String() + " " + key}
+	userKey := caller.UserID.String() + " " + key
+	lease := &IdempotencyLease{db: i.db, clientID: caller.ClientID, id: uuid.New(), userKey: userKey}
 	// No caller's key has a control character. A digest, as the column holds at most 255 characters.
-	standIn := fmt.Sprintf("\x1f%x", sha256.Sum256([]byte(lease.userKey)))
+	standIn := fmt.Sprintf("\x1f%x", sha256.Sum256([]byte(userKey)))
 	for {
 		rows, err := i.db.read().ClaimIdempotencyKey(ctx, sqlc.ClaimIdempotencyKeyParams{
-			ClientID: caller.ClientID, Key: key, UserKey: lease.userKey, StandInKey: standIn, RequestDigest: digest[:],
+			ClientID: caller.ClientID, Key: key, UserKey: userKey, StandInKey: standIn, RequestDigest: digest[:],
 			LeaseID: lease.id, LeaseSeconds: keyLease.Seconds(), KeptSeconds: keyKept.Seconds(),
 		})
 		if err != nil {

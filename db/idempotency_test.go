@@ -30,7 +30,8 @@ func (h *house) lease(t testing.TB, client db.Caller, key string) *db.Idempotenc
 
 func (h *house) noLease(t testing.TB, client db.Caller, key string, request [32]byte, want error) {
 	t.Helper()
-	if lease, answer, err := h.Idempotency.Claim(t.Context(), client, key, request); lease != nil || answer != nil || !errors.Is(err, want) {
+	if lease, answer, err := h.Idempotency.Claim(t.Context(), client, key, request); lease != nil || answer != nil ||
+		!errors.Is(err, want) {
 		t.Errorf("%v, %v, %v; want %v", lease, answer, err, want)
 	}
 }
@@ -54,7 +55,8 @@ func TestIdempotencyKeyOfTwoUsers(t *testing.T) {
 	must(t, other.Keep(t.Context(), someAnswer))
 	must(t, lease.Free(t.Context()))
 	// The key as such is free again, and the second user still has the answer.
-	if again, answer, err := h.Idempotency.Claim(t.Context(), second, "k", anotherRequest); again != nil || err != nil || !reflect.DeepEqual(*answer, someAnswer) {
+	if again, answer, err := h.Idempotency.Claim(t.Context(), second, "k", anotherRequest); again != nil || err != nil ||
+		!reflect.DeepEqual(*answer, someAnswer) {
 		t.Errorf("%v, %+v, %v", again, answer, err)
 	}
 	h.lease(t, third, "k")
@@ -77,8 +79,8 @@ func TestIdempotencyKeyOfTwoUsers(t *testing.T) {
 	}
 }
 
-// A key that the release before has claimed counts for the same request, of whichever user; and that release, which looks
-// for the key of the client, finds the keys of this one.
+// A key that the release before has claimed counts for the same request, of whichever user; and that release, which
+// looks for the key of the client, finds the keys of this one.
 func TestIdempotencyKeyOfTheReleaseBefore(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -90,7 +92,8 @@ func TestIdempotencyKeyOfTheReleaseBefore(t *testing.T) {
 	h.exec(t, before, caller.ClientID, "answered", oneRequest[:], -1, 201, `{"Location": ["/x"]}`, someAnswer.Body)
 	h.noLease(t, caller, "running", oneRequest, db.ErrKeyRunning)
 	h.lease(t, caller, "dead")
-	if _, answer, err := h.Idempotency.Claim(t.Context(), caller, "answered", oneRequest); err != nil || !reflect.DeepEqual(*answer, someAnswer) {
+	if _, answer, err := h.Idempotency.Claim(t.Context(), caller, "answered", oneRequest); err != nil ||
+		!reflect.DeepEqual(*answer, someAnswer) {
 		t.Errorf("%+v, %v", answer, err)
 	}
 	// Another request: that key may be another user's.
@@ -98,7 +101,8 @@ func TestIdempotencyKeyOfTheReleaseBefore(t *testing.T) {
 		t.Errorf("%v, %v", lease, err)
 	}
 	h.lease(t, caller, "new")
-	if n := value[int](t, h, `SELECT count(*) FROM ops.idempotency_records WHERE client_id = $1 AND key = 'new'`, caller.ClientID); n != 1 {
+	if n := value[int](t, h, `SELECT count(*) FROM ops.idempotency_records WHERE client_id = $1 AND key = 'new'`,
+		caller.ClientID); n != 1 {
 		t.Errorf("the release before finds %d rows", n)
 	}
 }
@@ -112,14 +116,16 @@ func TestIdempotentAnswerAfterAccepted(t *testing.T) {
 	accepted := db.Answer{Code: 202, Header: http.Header{"Location": {"/job"}}, Body: []byte("pending")}
 	must(t, lease.Keep(t.Context(), accepted))
 	must(t, lease.Free(t.Context()))
-	if _, answer, err := h.Idempotency.Claim(t.Context(), caller, "k", oneRequest); err != nil || !reflect.DeepEqual(*answer, accepted) {
+	if _, answer, err := h.Idempotency.Claim(t.Context(), caller, "k", oneRequest); err != nil ||
+		!reflect.DeepEqual(*answer, accepted) {
 		t.Errorf("%+v, %v", answer, err)
 	}
 	must(t, lease.Keep(t.Context(), someAnswer))
 	if err := lease.Keep(t.Context(), accepted); err != db.ErrNotFound {
 		t.Errorf("after the outcome: %v", err)
 	}
-	if _, answer, err := h.Idempotency.Claim(t.Context(), caller, "k", oneRequest); err != nil || !reflect.DeepEqual(*answer, someAnswer) {
+	if _, answer, err := h.Idempotency.Claim(t.Context(), caller, "k", oneRequest); err != nil ||
+		!reflect.DeepEqual(*answer, someAnswer) {
 		t.Errorf("%+v, %v", answer, err)
 	}
 }
@@ -153,7 +159,8 @@ func TestIdempotencyKey(t *testing.T) {
 	h.lease(t, client, "free")
 }
 
-// A process that died does not hold its key for ever, and one that was only slow does not write over the other's answer.
+// A process that died does not hold its key for ever, and one that was only slow does not write over the other's
+// answer.
 func TestIdempotencyLeaseEnds(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -173,7 +180,8 @@ func TestIdempotencyLeaseEnds(t *testing.T) {
 	if err := next.Keep(t.Context(), someAnswer); err != nil {
 		t.Error(err)
 	}
-	if _, answer, err := h.Idempotency.Claim(t.Context(), client, "k", oneRequest); err != nil || !reflect.DeepEqual(*answer, someAnswer) {
+	if _, answer, err := h.Idempotency.Claim(t.Context(), client, "k", oneRequest); err != nil ||
+		!reflect.DeepEqual(*answer, someAnswer) {
 		t.Errorf("%v, %v", answer, err)
 	}
 }
@@ -201,7 +209,8 @@ func TestIdempotencyKeyIsForgottenAfterADay(t *testing.T) {
 	if n, err := h.Idempotency.Forget(t.Context()); n != 2501 || err != nil {
 		t.Errorf("%d forgotten, %v", n, err)
 	}
-	if left := column[string](t, h, `SELECT key FROM ops.idempotency_records ORDER BY key`); len(left) != 2 || left[0] != "old" || left[1] != "young" {
+	if left := column[string](t, h, `SELECT key FROM ops.idempotency_records ORDER BY key`); len(left) != 2 ||
+		left[0] != "old" || left[1] != "young" {
 		t.Errorf("left %v", left)
 	}
 }

@@ -34,7 +34,8 @@ func (r *recorder) add(sql string) {
 		name = "begin"
 	}
 	last := len(r.transactions) - 1
-	if last >= 0 && r.transactions[last][0] == "begin" && !slices.Contains([]string{"commit", "rollback"}, r.transactions[last][len(r.transactions[last])-1]) {
+	if last >= 0 && r.transactions[last][0] == "begin" &&
+		!slices.Contains([]string{"commit", "rollback"}, r.transactions[last][len(r.transactions[last])-1]) {
 		r.transactions[last] = append(r.transactions[last], name)
 		return
 	}
@@ -79,7 +80,8 @@ type lockCommand struct {
 	owner bool                                     // run by the operator
 }
 
-// lockAggregate is what commands meet on. Each pair of its commands has to be in the spec of its name: one under way, the other comes.
+// lockAggregate is what commands meet on. Each pair of its commands has to be in the spec of its name: one under way,
+// the other comes.
 type lockAggregate struct {
 	name, title string
 	commands    []lockCommand
@@ -104,7 +106,8 @@ func createLicense(t *testing.T, h *recordedHouse, d *db.DB) {
 	must(t, err)
 }
 
-// whileHeld carries out a command while another transaction holds the legal entity: the command finds that, does nothing, and looks again.
+// whileHeld carries out a command while another transaction holds the legal entity: the command finds that, does
+// nothing, and looks again.
 func whileHeld(t *testing.T, h *recordedHouse, d *db.DB, do func() error) {
 	tx := h.begin(t)
 	exec(t, tx, `SELECT FROM prm.legal_entities WHERE id = $1 FOR NO KEY UPDATE`, h.clinic.id)
@@ -144,7 +147,8 @@ func load(do func(context.Context, *db.Loader, *recordedHouse) error) func(*test
 }
 
 func loadLegalEntity(ctx context.Context, l *db.Loader, h *recordedHouse) error {
-	return l.LegalEntities(ctx, []db.LegalEntityRow{{ID: h.clinic.id, Type: "OUTPATIENT", Status: "CLOSED", InsertedAt: l.Now, UpdatedAt: l.Now}})
+	return l.LegalEntities(ctx, []db.LegalEntityRow{{ID: h.clinic.id, Type: "OUTPATIENT", Status: "CLOSED",
+		InsertedAt: l.Now, UpdatedAt: l.Now}})
 }
 
 func loadLicense(ctx context.Context, l *db.Loader, h *recordedHouse) error {
@@ -190,7 +194,8 @@ func run(action db.Action, body func(*recordedHouse) any) func(*testing.T, *reco
 		}
 		h.save(t, s)
 		for range 2 {
-			_, err := h.Jobs.Accept(t.Context(), db.Order{Action: action, ServiceRequestID: s.id, Caller: h.clinic.caller(), Body: body(h)})
+			_, err := h.Jobs.Accept(t.Context(), db.Order{Action: action, ServiceRequestID: s.id, Caller: h.clinic.caller(),
+				Body: body(h)})
 			must(t, err)
 		}
 		for range 3 { // the last time there is nothing to do
@@ -208,7 +213,8 @@ func nothing(*recordedHouse) any { return struct{}{} }
 func accept(t *testing.T, h *recordedHouse, d *db.DB) {
 	s := newServiceRequest()
 	h.save(t, s)
-	order := db.Order{Action: db.Use, ServiceRequestID: s.id, Caller: h.caller, Body: db.UseBody{UsedByLegalEntity: h.clinic.id}}
+	order := db.Order{Action: db.Use, ServiceRequestID: s.id, Caller: h.caller,
+		Body: db.UseBody{UsedByLegalEntity: h.clinic.id}}
 	_, err := d.Jobs.Accept(t.Context(), order)
 	must(t, err)
 }
@@ -234,10 +240,12 @@ var lockAggregates = []lockAggregate{
 		{name: "load legal entity", owner: true, does: load(loadLegalEntity)},
 		{name: "load licenses", owner: true, does: load(loadLicense)},
 		{name: "load staff", owner: true, does: load(func(ctx context.Context, l *db.Loader, h *recordedHouse) error {
-			if err := l.Divisions(ctx, []db.DivisionRow{{ID: uuid.New(), LegalEntityID: h.clinic.id, InsertedAt: l.Now, UpdatedAt: l.Now}}); err != nil {
+			if err := l.Divisions(ctx, []db.DivisionRow{{ID: uuid.New(), LegalEntityID: h.clinic.id, InsertedAt: l.Now,
+				UpdatedAt: l.Now}}); err != nil {
 				return err
 			}
-			return l.Employees(ctx, []db.EmployeeRow{{ID: uuid.New(), LegalEntityID: h.clinic.id, InsertedAt: l.Now, UpdatedAt: l.Now}})
+			return l.Employees(ctx, []db.EmployeeRow{{ID: uuid.New(), LegalEntityID: h.clinic.id, InsertedAt: l.Now,
+				UpdatedAt: l.Now}})
 		})},
 		{name: "list licenses", reads: true, does: func(t *testing.T, h *recordedHouse, d *db.DB) {
 			_, err := d.Licenses.List(t.Context(), h.clinic.id, db.LicenseFilter{}, db.Page{Number: 1, Size: 9})
@@ -364,8 +372,8 @@ var lockAggregates = []lockAggregate{
 	}, false},
 }
 
-// record answers the transactions that a command can be, each from begin to commit or rollback: a statement of its own is one, too. Reads
-// that a command needs before or after are left out.
+// record answers the transactions that a command can be, each from begin to commit or rollback: a statement of its own
+// is one, too. Reads that a command needs before or after are left out.
 func (c lockCommand) record(t *testing.T, of *house, queries map[string]namedQuery) (paths [][]string) {
 	t.Helper()
 	h := &recordedHouse{house: of, clinic: newLegalEntity()}

@@ -19,8 +19,9 @@ import (
 	"github.com/reiestr/reiestr/migrations"
 )
 
-// TestStatistics: pg_stat_statements shows one line for each query of the service, by its name and without a literal, whether it was part of
-// a sampled trace or not, and beside them only what begins and ends transactions and carries the news.
+// TestStatistics: pg_stat_statements shows one line for each query of the service, by its name and without a literal,
+// whether it was part of a sampled trace or not, and beside them only what begins and ends transactions and carries the
+// news.
 func TestStatistics(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -39,8 +39,12 @@ COMMENT ON COLUMN ops.idempotency_records.key IS
     'The key, as the user chose it, so that the release before finds it too; a stand-in that no caller can send, if another user of the client has the same key.';
 GRANT UPDATE (user_key) ON ops.idempotency_records TO reiestr_app;
 
+COMMENT ON INDEX ops.jobs_ended_at_idx IS
+    'Serves the measurement of how long the newest ended jobs took, the list of ended jobs for the operator, and their removal after the retention.';
+
 -- +goose Down
 SET LOCAL lock_timeout = '2s';
+COMMENT ON INDEX ops.jobs_ended_at_idx IS 'Serves the measurement of how long the latest jobs took.';
 REVOKE UPDATE (user_key) ON ops.idempotency_records FROM reiestr_app;
 ALTER TABLE ops.idempotency_records DROP COLUMN user_key;
 COMMENT ON COLUMN ops.idempotency_records.key IS 'The key, as the client chose it.';

@@ -245,7 +245,9 @@ var seenByReaders = map[string][2]string{
 	"ops.unpublished_events":  {"sequence_number event_id", ""},
 	"ops.event_feed":          {"legal_entity_id position event_id", ""},
 	"ops.event_horizons":      {"legal_entity_id position", ""},
-	"ops.idempotency_records": {"client_id locked_until inserted_at code", "key user_key request_digest lease_id header body"},
+	"ops.idempotency_records": {
+		"client_id locked_until inserted_at code", "key user_key request_digest lease_id header body",
+	},
 	"ops.schema_versions":     {"id version_id is_applied tstamp", ""},
 }
 

@@ -19,9 +19,10 @@ const (
 	encodingMessage       = "Content-Encoding must be identity: the body is sent as it is"
 	scopeMessage          = "Invalid scopes. Your scope does not allow to access this resource. Missing allowances: "
 	tooManyMessage        = "Too many requests. Try again later."
-	tooManyPendingMessage = "Too many pending jobs of the legal entity on this service request. Wait until one of them has ended."
-	internalMessage       = "Internal error. Quote the request id when you report it."
-	unavailableMessage    = "The service is not available at the moment. Try again later."
+	tooManyPendingMessage = "Too many pending jobs of the legal entity on this service request. " +
+		"Wait until one of them has ended."
+	internalMessage    = "Internal error. Quote the request id when you report it."
+	unavailableMessage = "The service is not available at the moment. Try again later."
 )
 
 func malformed(ctx context.Context, message string) *Failure {
@@ -42,8 +43,8 @@ func NotFound(ctx context.Context, message string) *Failure {
 	return Fail(ctx, http.StatusNotFound, Fault{Type: "not_found", Message: message})
 }
 
-// tooManyPending is the answer to an action of a client that has to wait for its other jobs, one of which is expected to
-// have ended at the moment given.
+// tooManyPending is the answer to an action of a client that has to wait for its other jobs, one of which is expected
+// to have ended at the moment given.
 func tooManyPending(ctx context.Context, until time.Time) *Failure {
 	seconds := max(1, int(math.Ceil(time.Until(until).Seconds())))
 	return Fail(ctx, http.StatusTooManyRequests, Fault{Type: "too_many_requests", Message: tooManyPendingMessage},

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -14,12 +13,6 @@ import (
 
 // longestLine of Go, in characters. A tab is one character.
 const longestLine = 120
-
-// stillLong lists the files that have longer lines for now. No file is added; a file whose lines are short leaves.
-var stillLong = []string{
-	"api/rest/failures.go", "api/rest/idempotency.go", "db/events.go", "db/events_test.go", "db/idempotency.go",
-	"db/idempotency_test.go", "db/lock_commands_test.go", "db/plans_calls_test.go", "db/statements_test.go",
-}
 
 // TestLinesOfGoAreShort reads every Go file of the repository, except the generated ones.
 func TestLinesOfGoAreShort(t *testing.T) {
@@ -42,9 +35,6 @@ func TestLinesOfGoAreShort(t *testing.T) {
 			continue
 		} else if err != nil {
 			t.Fatal(err)
-		}
-		if slices.Contains(stillLong, name) {
-			continue
 		}
 		for _, n := range longLines(text) {
 			t.Errorf("%s:%d has more than %d characters", name, n, longestLine)
