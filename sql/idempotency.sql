@@ -3,14 +3,14 @@
 -- name: ClaimIdempotencyKey :many
 -- Takes a key of a user for a request: a new key, one that is older than a day, or one whose process died with the same request. Answers the
 -- row as it is now (code 0: without an answer). With the lease asked for, this request is to be carried out; with another lease, it is not.
--- No row: another request took or freed the key at this moment, ask again.
+-- No row: another request took, answered or freed the key at this moment, ask again.
 -- A row that the release before wrote belongs to all users of the client: it counts for the same request, and after a day for any.
 -- stand_in_key is stored as key if another user of the client has the key: (client_id, key) is unique for the release before.
 -- Locks: the row, FOR NO KEY UPDATE; waits for an equal key that is being claimed at the same time.
 -- Index: idempotency_records_user_key, idempotency_records_pkey.
 -- Refusals: none; what a key of another lease means follows from its digest and its answer.
-WITH found AS (
-    SELECT f.*
+WITH held AS (
+    SELECT h.*
     FROM (
         SELECT own.* FROM ops.idempotency_records own WHERE own.client_id = @client_id AND own.user_key = @user_key::text
         UNION ALL
@@ -19,9 +19,14 @@ WITH found AS (
         WHERE before.client_id = @client_id AND before.key = @key AND before.user_key IS NULL AND (
             before.request_digest = @request_digest
             OR before.inserted_at <= statement_timestamp() - make_interval(secs => @kept_seconds))
-    ) AS f
-    ORDER BY f.user_key NULLS LAST
+    ) AS h
+    ORDER BY h.user_key NULLS LAST
     LIMIT 1
+), found AS (
+    SELECT held.*, held.locked_until <= statement_timestamp() AND (
+        held.inserted_at <= statement_timestamp() - make_interval(secs => @kept_seconds)
+        OR held.code IS NULL AND held.request_digest = @request_digest) AS renewable
+    FROM held
 ), renewed AS (
     UPDATE ops.idempotency_records r SET
         user_key = @user_key::text,
@@ -33,10 +38,8 @@ WITH found AS (
         header = NULL,
         body = NULL
     FROM found
-    WHERE r.client_id = @client_id AND r.key = found.key AND r.user_key IS NOT DISTINCT FROM found.user_key
-        AND r.locked_until <= statement_timestamp() AND (
-            r.inserted_at <= statement_timestamp() - make_interval(secs => @kept_seconds)
-            OR r.code IS NULL AND r.request_digest = @request_digest)
+    WHERE found.renewable AND r.client_id = @client_id AND r.key = found.key
+        AND r.lease_id = found.lease_id AND r.code IS NOT DISTINCT FROM found.code
     RETURNING r.request_digest, r.lease_id
 ), added AS (
     INSERT INTO ops.idempotency_records AS r (client_id, key, user_key, request_digest, lease_id, locked_until)
@@ -60,7 +63,7 @@ FROM claimed
 UNION ALL
 SELECT found.request_digest, found.lease_id, coalesce(found.code, 0)::smallint, found.header, found.body
 FROM found
-WHERE NOT EXISTS (SELECT FROM claimed);
+WHERE NOT found.renewable;
 
 -- name: ForgetIdempotencyKeys :execrows
 -- Removes a batch of keys that are older than a day, oldest first. The rows are found again by their ctid, which the lock keeps: a join would

@@ -13,8 +13,8 @@ import (
 
 const claimIdempotencyKey = `-- name: ClaimIdempotencyKey :many
 
-WITH found AS (
-    SELECT f.client_id, f.key, f.request_digest, f.lease_id, f.locked_until, f.inserted_at, f.code, f.header, f.body, f.user_key
+WITH held AS (
+    SELECT h.client_id, h.key, h.request_digest, h.lease_id, h.locked_until, h.inserted_at, h.code, h.header, h.body, h.user_key
     FROM (
         SELECT own.client_id, own.key, own.request_digest, own.lease_id, own.locked_until, own.inserted_at, own.code, own.header, own.body, own.user_key FROM ops.idempotency_records own WHERE own.client_id = $1 AND own.user_key = $2::text
         UNION ALL
@@ -23,9 +23,14 @@ WITH found AS (
         WHERE before.client_id = $1 AND before.key = $3 AND before.user_key IS NULL AND (
             before.request_digest = $4
             OR before.inserted_at <= statement_timestamp() - make_interval(secs => $5))
-    ) AS f
-    ORDER BY f.user_key NULLS LAST
+    ) AS h
+    ORDER BY h.user_key NULLS LAST
     LIMIT 1
+), found AS (
+    SELECT held.client_id, held.key, held.request_digest, held.lease_id, held.locked_until, held.inserted_at, held.code, held.header, held.body, held.user_key, held.locked_until <= statement_timestamp() AND (
+        held.inserted_at <= statement_timestamp() - make_interval(secs => $5)
+        OR held.code IS NULL AND held.request_digest = $4) AS renewable
+    FROM held
 ), renewed AS (
     UPDATE ops.idempotency_records r SET
         user_key = $2::text,
@@ -37,10 +42,8 @@ WITH found AS (
         header = NULL,
         body = NULL
     FROM found
-    WHERE r.client_id = $1 AND r.key = found.key AND r.user_key IS NOT DISTINCT FROM found.user_key
-        AND r.locked_until <= statement_timestamp() AND (
-            r.inserted_at <= statement_timestamp() - make_interval(secs => $5)
-            OR r.code IS NULL AND r.request_digest = $4)
+    WHERE found.renewable AND r.client_id = $1 AND r.key = found.key
+        AND r.lease_id = found.lease_id AND r.code IS NOT DISTINCT FROM found.code
     RETURNING r.request_digest, r.lease_id
 ), added AS (
     INSERT INTO ops.idempotency_records AS r (client_id, key, user_key, request_digest, lease_id, locked_until)
@@ -64,7 +67,7 @@ FROM claimed
 UNION ALL
 SELECT found.request_digest, found.lease_id, coalesce(found.code, 0)::smallint, found.header, found.body
 FROM found
-WHERE NOT EXISTS (SELECT FROM claimed)
+WHERE NOT found.renewable
 `
 
 type ClaimIdempotencyKeyParams struct {
@@ -89,7 +92,7 @@ type ClaimIdempotencyKeyRow struct {
 // Idempotency keys: a request that is repeated with its key is carried out once.
 // Takes a key of a user for a request: a new key, one that is older than a day, or one whose process died with the same request. Answers the
 // row as it is now (code 0: without an answer). With the lease asked for, this request is to be carried out; with another lease, it is not.
-// No row: another request took or freed the key at this moment, ask again.
+// No row: another request took, answered or freed the key at this moment, ask again.
 // A row that the release before wrote belongs to all users of the client: it counts for the same request, and after a day for any.
 // stand_in_key is stored as key if another user of the client has the key: (client_id, key) is unique for the release before.
 // Locks: the row, FOR NO KEY UPDATE; waits for an equal key that is being claimed at the same time.
