@@ -64,28 +64,28 @@ func (e *Events) After(
 		return nil, position, err
 	}
 	rows, err := e.db.read().ListEvents(ctx, sqlc.ListEventsParams{
-		LegalEntityID: clientID, After: position, PageSize: int32(limit),
+		LegalEntityID: clientID, FromPosition: position, PageSize: int32(limit) + 1, // the position's own place comes first
 	})
 	if err != nil {
 		return nil, position, err
 	}
-	var feed sqlc.GetEventHorizonRow
+	var horizon int64
 	if len(rows) > 0 {
-		feed = sqlc.GetEventHorizonRow{Position: rows[0].Horizon, HasPlace: rows[0].HasPlace}
-	} else {
-		feed, err = e.db.read().GetEventHorizon(ctx, sqlc.GetEventHorizonParams{LegalEntityID: clientID, After: position})
-		if err != nil {
-			return nil, position, err
-		}
+		horizon = rows[0].Horizon
+	} else if horizon, err = e.db.read().GetEventHorizon(ctx, clientID); err != nil {
+		return nil, position, err
 	}
 	switch {
 	case position < 0:
-		position = feed.Position
-	case position < feed.Position:
+		position = horizon
+	case position < horizon:
 		return nil, position, ErrEventsRemoved
-	case position > feed.Position && !feed.HasPlace:
+	case len(rows) > 0 && rows[0].Position == position:
+		rows = rows[1:]
+	case position > horizon:
 		return nil, position, ErrUnknownPosition
 	}
+	rows = rows[:min(len(rows), limit)]
 	for _, r := range rows {
 		found = append(found, Event{
 			ID: r.ID, Type: r.EventType, EntityType: r.EntityType, EntityID: r.EntityID,

@@ -2,14 +2,12 @@
 -- misses nothing: docs/decisions/0011-waiting-repeating-following.md.
 
 -- name: GetEventHorizon :one
--- Up to which position the feed of a legal entity has been removed (0: it is whole), and whether the feed has a place at a position. Sent
--- after ListEvents if that finds nothing: an event that has not been removed by then would have been found.
+-- Up to which position the feed of a legal entity has been removed; 0: it is whole. Sent after ListEvents if that finds nothing: an event
+-- that has not been removed by then would have been found.
 -- Locks: none.
--- Index: event_horizons_pkey, event_feed_pkey.
+-- Index: event_horizons_pkey.
 -- Refusals: none.
-SELECT
-    coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = @legal_entity_id), 0)::bigint AS position,
-    EXISTS (SELECT FROM ops.event_feed f WHERE f.legal_entity_id = @legal_entity_id AND f.position = @after::bigint) AS has_place;
+SELECT coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = @legal_entity_id), 0)::bigint AS position;
 
 -- name: HasUnpublishedEvents :one
 -- Whether there is anything to publish, so that the publisher's lock is taken only where there is. The least number is asked for by index:
@@ -20,20 +18,16 @@ SELECT
 SELECT ((SELECT min(u.sequence_number) FROM ops.unpublished_events u) IS NOT NULL)::boolean AS has_unpublished;
 
 -- name: ListEvents :many
--- The events of a legal entity's feed behind a position. Each row has the horizon, up to which the feed has been removed (above the
--- position: the reader has missed events), and whether the feed has a place at the position (no, and it is not the horizon: the position is
--- of another state of the database), both of the same snapshot. A negative position stands for the horizon.
+-- The events of a legal entity's feed from a position on. The first row shows whether the feed has a place at the position. Each row has the
+-- horizon, up to which the feed has been removed, of the same snapshot. A negative position stands for the horizon.
 -- Locks: none.
 -- Index: event_horizons_pkey, event_feed_pkey, events_pkey.
 -- Refusals: none.
-SELECT f.position, e.id, e.event_type, e.entity_type, e.entity_id, e.properties, e.changed_by, e.event_time, horizon.position AS horizon,
-    horizon.has_place
+SELECT f.position, e.id, e.event_type, e.entity_type, e.entity_id, e.properties, e.changed_by, e.event_time, horizon.position AS horizon
 FROM (
-    SELECT
-        coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = @legal_entity_id), 0)::bigint AS position,
-        EXISTS (SELECT FROM ops.event_feed p WHERE p.legal_entity_id = @legal_entity_id AND p.position = @after::bigint) AS has_place
+    SELECT coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = @legal_entity_id), 0)::bigint AS position
 ) AS horizon
-JOIN ops.event_feed f ON f.legal_entity_id = @legal_entity_id AND f.position > CASE WHEN @after::bigint < 0 THEN horizon.position ELSE @after END
+JOIN ops.event_feed f ON f.legal_entity_id = @legal_entity_id AND f.position >= CASE WHEN @from_position::bigint < 0 THEN horizon.position ELSE @from_position END
 JOIN ops.events e ON e.id = f.event_id
 ORDER BY f.position
 LIMIT @page_size;

@@ -14,33 +14,21 @@ import (
 
 const getEventHorizon = `-- name: GetEventHorizon :one
 
-SELECT
-    coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = $1), 0)::bigint AS position,
-    EXISTS (SELECT FROM ops.event_feed f WHERE f.legal_entity_id = $1 AND f.position = $2::bigint) AS has_place
+SELECT coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = $1), 0)::bigint AS position
 `
-
-type GetEventHorizonParams struct {
-	LegalEntityID uuid.UUID
-	After         int64
-}
-
-type GetEventHorizonRow struct {
-	Position int64
-	HasPlace bool
-}
 
 // Events: written by the effects with the change itself, put into the feed by one publisher at a time, read by position. Why a consumer
 // misses nothing: docs/decisions/0011-waiting-repeating-following.md.
-// Up to which position the feed of a legal entity has been removed (0: it is whole), and whether the feed has a place at a position. Sent
-// after ListEvents if that finds nothing: an event that has not been removed by then would have been found.
+// Up to which position the feed of a legal entity has been removed; 0: it is whole. Sent after ListEvents if that finds nothing: an event
+// that has not been removed by then would have been found.
 // Locks: none.
-// Index: event_horizons_pkey, event_feed_pkey.
+// Index: event_horizons_pkey.
 // Refusals: none.
-func (q *Queries) GetEventHorizon(ctx context.Context, arg GetEventHorizonParams) (GetEventHorizonRow, error) {
-	row := q.db.QueryRow(ctx, getEventHorizon, arg.LegalEntityID, arg.After)
-	var i GetEventHorizonRow
-	err := row.Scan(&i.Position, &i.HasPlace)
-	return i, err
+func (q *Queries) GetEventHorizon(ctx context.Context, legalEntityID uuid.UUID) (int64, error) {
+	row := q.db.QueryRow(ctx, getEventHorizon, legalEntityID)
+	var position int64
+	err := row.Scan(&position)
+	return position, err
 }
 
 const hasUnpublishedEvents = `-- name: HasUnpublishedEvents :one
@@ -60,14 +48,11 @@ func (q *Queries) HasUnpublishedEvents(ctx context.Context) (bool, error) {
 }
 
 const listEvents = `-- name: ListEvents :many
-SELECT f.position, e.id, e.event_type, e.entity_type, e.entity_id, e.properties, e.changed_by, e.event_time, horizon.position AS horizon,
-    horizon.has_place
+SELECT f.position, e.id, e.event_type, e.entity_type, e.entity_id, e.properties, e.changed_by, e.event_time, horizon.position AS horizon
 FROM (
-    SELECT
-        coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = $1), 0)::bigint AS position,
-        EXISTS (SELECT FROM ops.event_feed p WHERE p.legal_entity_id = $1 AND p.position = $2::bigint) AS has_place
+    SELECT coalesce((SELECT h.position FROM ops.event_horizons h WHERE h.legal_entity_id = $1), 0)::bigint AS position
 ) AS horizon
-JOIN ops.event_feed f ON f.legal_entity_id = $1 AND f.position > CASE WHEN $2::bigint < 0 THEN horizon.position ELSE $2 END
+JOIN ops.event_feed f ON f.legal_entity_id = $1 AND f.position >= CASE WHEN $2::bigint < 0 THEN horizon.position ELSE $2 END
 JOIN ops.events e ON e.id = f.event_id
 ORDER BY f.position
 LIMIT $3
@@ -75,7 +60,7 @@ LIMIT $3
 
 type ListEventsParams struct {
 	LegalEntityID uuid.UUID
-	After         int64
+	FromPosition  int64
 	PageSize      int32
 }
 
@@ -89,17 +74,15 @@ type ListEventsRow struct {
 	ChangedBy  uuid.UUID
 	EventTime  time.Time
 	Horizon    int64
-	HasPlace   bool
 }
 
-// The events of a legal entity's feed behind a position. Each row has the horizon, up to which the feed has been removed (above the
-// position: the reader has missed events), and whether the feed has a place at the position (no, and it is not the horizon: the position is
-// of another state of the database), both of the same snapshot. A negative position stands for the horizon.
+// The events of a legal entity's feed from a position on. The first row shows whether the feed has a place at the position. Each row has the
+// horizon, up to which the feed has been removed, of the same snapshot. A negative position stands for the horizon.
 // Locks: none.
 // Index: event_horizons_pkey, event_feed_pkey, events_pkey.
 // Refusals: none.
 func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]ListEventsRow, error) {
-	rows, err := q.db.Query(ctx, listEvents, arg.LegalEntityID, arg.After, arg.PageSize)
+	rows, err := q.db.Query(ctx, listEvents, arg.LegalEntityID, arg.FromPosition, arg.PageSize)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +100,6 @@ func (q *Queries) ListEvents(ctx context.Context, arg ListEventsParams) ([]ListE
 			&i.ChangedBy,
 			&i.EventTime,
 			&i.Horizon,
-			&i.HasPlace,
 		); err != nil {
 			return nil, err
 		}
