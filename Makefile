@@ -6,7 +6,7 @@ PACKAGES ?= ./...
 TESTFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench build generate schema lint clean
+.PHONY: help run test prove bench build generate schema lint clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, els
 		race=; echo "no C compiler: tests run without -race"; \
 	fi; \
 	set -x; $(GO) run ./internal/dev/testdb/withdb -- $(GO) test $$race -timeout 20m -parallel 4 $(TESTFLAGS) $(PACKAGES)
+
+prove: ## Have 64 clients call real processes, and a checker judge their answers by the contract (PROVE="--minutes 5 --seed 7")
+	$(GO) run ./internal/dev/prove $(PROVE)
 
 bench: ## Measure the service beside pgbench and write the tables into docs/performance.md (some twelve minutes; BENCH="--quick --only accept")
 	$(GO) run ./internal/dev/bench $(if $(BENCH),$(BENCH),--out docs/performance.md)
@@ -47,7 +50,7 @@ lint: $(BIN)/staticcheck ## Check formatting, go vet and staticcheck
 	$(BIN)/staticcheck ./...
 
 clean: ## Remove what was built and the data of make run and make bench
-	rm -rf $(BIN) .reiestr .bench
+	rm -rf $(BIN) .reiestr .bench .prove
 
 # The tools have a go.mod of their own, because the program does not need their many dependencies. The first build takes some minutes.
 $(BIN)/sqlc $(BIN)/staticcheck $(BIN)/oapi-codegen: tools/go.mod tools/go.sum

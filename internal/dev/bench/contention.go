@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/reiestr/reiestr/internal/dev/population"
+	"github.com/reiestr/reiestr/internal/dev/program"
 )
 
 // stormEvery is the time between two storms (see contention).
@@ -27,14 +28,14 @@ func (b *bench) contention(ctx context.Context, c *cluster, r *report) (err erro
 	if err := c.restore(ctx); err != nil {
 		return err
 	}
-	s, err := startService(ctx, b.program, "all", c.url, b.serviceLog)
+	s, err := program.Serve(ctx, b.program, "all", c.url, b.serviceLog)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() { err = errors.Join(err, s.Stop()) }()
 	duration := max(b.duration, stormEvery)
 	others := func() (float64, error) {
-		measured, err := load{address: s.address, clients: b.clients, request: c.cycle(b.clients),
+		measured, err := load{address: s.Address, clients: b.clients, request: c.cycle(b.clients),
 			want: http.StatusOK}.run(ctx, b.warmUp, duration)
 		return measured.perSecond, err
 	}
@@ -86,7 +87,7 @@ func (b *bench) contention(ctx context.Context, c *cluster, r *report) (err erro
 
 // storm lets a crowd use one free service request, and answers the latencies of the losers. Any number of winners but
 // one is an error, and so is any answer that is neither a success nor 409.
-func (b *bench) storm(ctx context.Context, c *cluster, s *service) ([]time.Duration, error) {
+func (b *bench) storm(ctx context.Context, c *cluster, s *program.Service) ([]time.Duration, error) {
 	var id uuid.UUID
 	err := c.conn.QueryRow(ctx, `SELECT id FROM medical_events.service_requests
 		WHERE status = 'active' AND program_processing_status = 'new' AND category = 'counselling' AND expiration_date > now()
@@ -95,7 +96,7 @@ func (b *bench) storm(ctx context.Context, c *cluster, s *service) ([]time.Durat
 		return nil, err
 	}
 	crowd := min(b.crowd, c.size.Tokens)
-	conns, err := dial(ctx, s.address, crowd)
+	conns, err := dial(ctx, s.Address, crowd)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/reiestr/reiestr/internal/dev/population"
+	"github.com/reiestr/reiestr/internal/dev/program"
 )
 
 // growthClients is small: the latency of one request is wanted, not the time in a queue.
@@ -44,14 +45,14 @@ func (b *bench) measureGrowth(ctx context.Context) (r report, err error) {
 	}
 	type site struct {
 		cluster *cluster
-		service *service
+		service *program.Service
 		p50     [][]float64 // for each look-up one of each round
 	}
 	var sites []*site
 	defer func() {
 		for _, s := range sites {
 			if s.service != nil {
-				err = errors.Join(err, s.service.stop())
+				err = errors.Join(err, s.service.Stop())
 			}
 			err = errors.Join(err, s.cluster.close())
 		}
@@ -63,7 +64,7 @@ func (b *bench) measureGrowth(ctx context.Context) (r report, err error) {
 		}
 		s := &site{cluster: c, p50: make([][]float64, len(lookups))}
 		sites = append(sites, s)
-		if s.service, err = startService(ctx, b.program, "api", c.url, b.serviceLog); err != nil {
+		if s.service, err = program.Serve(ctx, b.program, "api", c.url, b.serviceLog); err != nil {
 			return r, err
 		}
 	}
@@ -77,7 +78,7 @@ func (b *bench) measureGrowth(ctx context.Context) (r report, err error) {
 			for i := range sites {
 				s := sites[(i+round)%len(sites)]
 				measured, err := load{
-					address: s.service.address, clients: growthClients, request: lookup.request(s.cluster), want: http.StatusOK,
+					address: s.service.Address, clients: growthClients, request: lookup.request(s.cluster), want: http.StatusOK,
 				}.run(ctx, b.warmUp, b.duration)
 				if err != nil {
 					return r, fmt.Errorf("%s at %d: %w", lookup.name, s.cluster.size.ServiceRequests, err)
@@ -123,11 +124,11 @@ func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 		return r, err
 	}
 	r.header(c)
-	s, err := startService(ctx, b.program, "all", c.url, b.serviceLog)
+	s, err := program.Serve(ctx, b.program, "all", c.url, b.serviceLog)
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() { err = errors.Join(err, s.Stop()) }()
 	paths, err := c.paths(b.queries, b.clients)
 	if err != nil {
 		return r, err
@@ -140,11 +141,11 @@ func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 		}
 		return reads[n/2%len(reads)].request(to, client, n)
 	}
-	stream := load{address: s.address, clients: b.clients, request: mixed, want: http.StatusOK}
+	stream := load{address: s.Address, clients: b.clients, request: mixed, want: http.StatusOK}
 	if _, err := stream.run(ctx, 0, b.warmUp); err != nil {
 		return r, err
 	}
-	before, err := settledGoroutines(ctx, s.address, 0)
+	before, err := settledGoroutines(ctx, s.Address, 0)
 	if err != nil {
 		return r, err
 	}
@@ -155,7 +156,7 @@ func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 	go func() {
 		defer close(watched)
 		for watching.Err() == nil {
-			if now, _, ok := s.memory(); ok {
+			if now, _, ok := memoryOf(s.Pid()); ok {
 				resident = append(resident, float64(now)/1e6)
 			}
 			select {
@@ -170,7 +171,7 @@ func (b *bench) measureSoak(ctx context.Context) (r report, err error) {
 	if err != nil {
 		return r, err
 	}
-	after, err := settledGoroutines(ctx, s.address, before)
+	after, err := settledGoroutines(ctx, s.Address, before)
 	if err != nil {
 		return r, err
 	}

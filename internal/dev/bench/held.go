@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/reiestr/reiestr/internal/dev/population"
+	"github.com/reiestr/reiestr/internal/dev/program"
 )
 
 // waiters is more than the connections of the service, and less than the commands that it allows to wait
@@ -44,11 +45,11 @@ func (b *bench) held(ctx context.Context, c *cluster, r *report) (err error) {
 	if err := c.restore(ctx); err != nil {
 		return err
 	}
-	s, err := startService(ctx, b.program, "api", c.url, b.serviceLog)
+	s, err := program.Serve(ctx, b.program, "api", c.url, b.serviceLog)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() { err = errors.Join(err, s.Stop()) }()
 	undisturbed, err := b.beside(ctx, c, s)
 	if err != nil {
 		return err
@@ -68,7 +69,7 @@ func (b *bench) held(ctx context.Context, c *cluster, r *report) (err error) {
 	waiting, enough := context.WithCancel(ctx)
 	var crowd sync.WaitGroup
 	var crowdErr error
-	crowd.Go(func() { crowdErr = c.waitFor(waiting, s.address, token) })
+	crowd.Go(func() { crowdErr = c.waitFor(waiting, s.Address, token) })
 	disturbed, err := b.beside(ctx, c, s)
 	enough()
 	err = errors.Join(err, tx.Rollback(ctx))
@@ -89,12 +90,12 @@ func (b *bench) held(ctx context.Context, c *cluster, r *report) (err error) {
 }
 
 // beside measures all heldPaths at the same time.
-func (b *bench) beside(ctx context.Context, c *cluster, s *service) ([]sample, error) {
+func (b *bench) beside(ctx context.Context, c *cluster, s *program.Service) ([]sample, error) {
 	measured, errs := make([]sample, len(heldPaths)), make([]error, len(heldPaths))
 	var all sync.WaitGroup
 	for i, p := range heldPaths {
 		all.Go(func() {
-			l := load{address: s.address, clients: 8, request: p.request(c), want: p.want, rate: p.rate}
+			l := load{address: s.Address, clients: 8, request: p.request(c), want: p.want, rate: p.rate}
 			measured[i], errs[i] = l.run(ctx, b.warmUp, b.duration)
 		})
 	}

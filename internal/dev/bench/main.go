@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/reiestr/reiestr/internal/dev/program"
 	"github.com/reiestr/reiestr/internal/pgserver"
 )
 
@@ -151,7 +152,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	defer os.RemoveAll(b.temp)
-	if b.program, err = build(ctx, b.root, b.temp); err != nil {
+	if b.program, err = program.Build(ctx, b.root, b.temp); err != nil {
 		return err
 	}
 	kind, measure := "bench", b.measureRounds

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/reiestr/reiestr/internal/dev/program"
 )
 
 // report is the output of a run: Markdown tables.
@@ -36,8 +38,8 @@ func (r *report) header(c *cluster) {
 }
 
 // remember keeps the highest memory of a process.
-func (r *report) remember(role string, s *service) {
-	if _, most, ok := s.memory(); ok {
+func (r *report) remember(role string, s *program.Service) {
+	if _, most, ok := memoryOf(s.Pid()); ok {
 		if r.memory == nil {
 			r.memory = map[string]int64{}
 		}

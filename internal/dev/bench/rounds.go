@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/reiestr/reiestr/internal/dev/program"
 )
 
 // The three ways in which a path is measured.
@@ -39,11 +41,11 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 	r.header(c)
 	r.about = append(r.about, fmt.Sprintf("%d clients, %d rounds of %s after %s of warm-up each. Medians "+
 		"(lowest–highest).", b.clients, b.rounds, b.duration, b.warmUp))
-	api, err := startService(ctx, b.program, "api", c.url, b.serviceLog)
+	api, err := program.Serve(ctx, b.program, "api", c.url, b.serviceLog)
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, api.stop()) }()
+	defer func() { err = errors.Join(err, api.Stop()) }()
 	floor := pgbench{b.pgbench, c, b.clients, b.temp, sessionOptions}
 	sent := floor
 	sent.options = sentOptions
@@ -124,12 +126,12 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 }
 
 // overHTTP measures a path of the service.
-func (b *bench) overHTTP(ctx context.Context, c *cluster, s *service, p path) (sample, error) {
-	serviceBefore, _ := s.cpu()
+func (b *bench) overHTTP(ctx context.Context, c *cluster, s *program.Service, p path) (sample, error) {
+	serviceBefore, _ := cpuOf(s.Pid())
 	postgresBefore, _ := c.cpu()
-	measured, err := load{address: s.address, clients: b.clients, request: p.request, want: p.status}.run(ctx, b.warmUp,
+	measured, err := load{address: s.Address, clients: b.clients, request: p.request, want: p.status}.run(ctx, b.warmUp,
 		b.duration)
-	serviceAfter, serviceKnown := s.cpu()
+	serviceAfter, serviceKnown := cpuOf(s.Pid())
 	postgresAfter, postgresKnown := c.cpu()
 	measured.service = perThousand(serviceAfter-serviceBefore, serviceKnown, measured.total)
 	measured.postgres = perThousand(postgresAfter-postgresBefore, postgresKnown, measured.total)
@@ -176,15 +178,15 @@ func (b *bench) drain(ctx context.Context, c *cluster, floor pgbench, round int,
 			return s, err
 		}
 		before, _ := c.cpu()
-		worker, err := startService(ctx, b.program, "worker", c.url, b.serviceLog)
+		worker, err := program.Serve(ctx, b.program, "worker", c.url, b.serviceLog)
 		if err != nil {
 			return s, err
 		}
-		defer func() { err = errors.Join(err, worker.stop()) }()
+		defer func() { err = errors.Join(err, worker.Stop()) }()
 		if err := c.awaitJobs(ctx); err != nil {
 			return s, err
 		}
-		used, known := worker.cpu()
+		used, known := cpuOf(worker.Pid())
 		after, postgresKnown := c.cpu()
 		s.total, s.count = jobs, jobs
 		s.service, s.client = perThousand(used, known, jobs), 0
@@ -246,12 +248,12 @@ func (b *bench) latency(ctx context.Context, c *cluster, r *report) (err error) 
 	if err := c.restore(ctx); err != nil {
 		return err
 	}
-	s, err := startService(ctx, b.program, "all", c.url, b.serviceLog)
+	s, err := program.Serve(ctx, b.program, "all", c.url, b.serviceLog)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
-	accepted, err := load{address: s.address, clients: b.clients, request: c.releaseNext, want: 202, rate: rate}.run(ctx,
+	defer func() { err = errors.Join(err, s.Stop()) }()
+	accepted, err := load{address: s.Address, clients: b.clients, request: c.releaseNext, want: 202, rate: rate}.run(ctx,
 		b.warmUp, b.duration)
 	if err != nil {
 		return err

@@ -123,6 +123,9 @@ func clone(ctx context.Context, server *Server, template string) (*Database, err
 	return &Database{name, address}, server.exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template+" STRATEGY FILE_COPY")
 }
 
+// Of is the URL of another database of the server.
+func (s *Server) Of(database string) (string, error) { return withDatabase(s.URL, database) }
+
 // withDatabase is the URL with another database's name in it.
 func withDatabase(address, name string) (string, error) {
 	u, err := url.Parse(address)

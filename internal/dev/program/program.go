@@ -1,4 +1,5 @@
-package main
+// Package program builds `reiestr` and runs it in processes of its own, for measurements and proofs.
+package program
 
 import (
 	"bufio"
@@ -14,8 +15,9 @@ import (
 	"time"
 )
 
-// build makes the program that is measured, as `make build` does.
-func build(ctx context.Context, root, temp string) (string, error) {
+// Build makes the program as `make build` does, in the folder temp, and returns its path. root is that of the
+// repository.
+func Build(ctx context.Context, root, temp string) (string, error) {
 	program := filepath.Join(temp, "reiestr")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/reiestr")
 	cmd.Dir = root
@@ -26,23 +28,23 @@ func build(ctx context.Context, root, temp string) (string, error) {
 	return program, nil
 }
 
-// service is a running `reiestr serve`.
-type service struct {
+// Service is a running `reiestr serve`.
+type Service struct {
 	cmd     *exec.Cmd
-	address string // host:port
+	Address string // host:port
 	log     *os.File
 }
 
-// startService starts the program in a role and waits until it is ready. The program writes its log as usual; the lines
+// Serve starts the program in a role and waits until it is ready. The program writes its log as usual; the lines
 // go to the file log.
-func startService(ctx context.Context, program, role, url, log string) (*service, error) {
-	s := &service{cmd: exec.Command(program, "serve", "--role", role, "--listen", "127.0.0.1:0")}
+func Serve(ctx context.Context, program, role, url, log string, variables ...string) (*Service, error) {
+	s := &Service{cmd: exec.Command(program, "serve", "--role", role, "--listen", "127.0.0.1:0")}
 	for _, variable := range os.Environ() { // a configuration of this machine must not change the results
 		if !strings.HasPrefix(variable, "REIESTR_") && !strings.HasPrefix(variable, "OTEL_") {
 			s.cmd.Env = append(s.cmd.Env, variable)
 		}
 	}
-	s.cmd.Env = append(s.cmd.Env, "REIESTR_DATABASE_URL="+url)
+	s.cmd.Env = append(append(s.cmd.Env, "REIESTR_DATABASE_URL="+url), variables...)
 	// Ctrl-C reaches only this process, which stops the service in order.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var err error
@@ -61,27 +63,29 @@ func startService(ctx context.Context, program, role, url, log string) (*service
 	line, err := lines.ReadString('\n')
 	address, found := strings.CutPrefix(strings.TrimSpace(line), "listening on http://")
 	if err != nil || !found {
-		return nil, errors.Join(fmt.Errorf("reiestr serve --role %s does not start, its log is %s (choose another with "+
-			"--service-log)", role, log), s.stop())
+		return nil, errors.Join(
+			fmt.Errorf("reiestr serve --role %s does not start, its log is %s (choose another with "+
+				"--service-log)", role, log),
+			s.Stop(),
+		)
 	}
-	s.address = address
+	s.Address = address
 	go io.Copy(io.Discard, lines) //nolint:errcheck // until the process ends
 	if ctx.Err() != nil {
-		return nil, errors.Join(ctx.Err(), s.stop())
+		return nil, errors.Join(ctx.Err(), s.Stop())
 	}
 	return s, nil
 }
 
-// stop ends the process in order. An error: it did not exit with 0.
-func (s *service) stop() error {
-	s.cmd.Process.Signal(syscall.SIGTERM)                                   //nolint:errcheck // Wait returns the outcome
+// Stop ends the process in order. An error: it did not exit with 0.
+func (s *Service) Stop() error {
+	s.cmd.Process.Signal(
+		syscall.SIGTERM,
+	) //nolint:errcheck // Wait returns the outcome
 	kill := time.AfterFunc(40*time.Second, func() { s.cmd.Process.Kill() }) //nolint:errcheck // see above
 	defer kill.Stop()
 	return errors.Join(s.cmd.Wait(), s.log.Close())
 }
 
-// cpu answers the CPU time of the process.
-func (s *service) cpu() (time.Duration, bool) { return cpuOf(s.cmd.Process.Pid) }
-
-// memory answers the resident memory of the process, now and at its highest, in bytes.
-func (s *service) memory() (resident, most int64, ok bool) { return memoryOf(s.cmd.Process.Pid) }
+// Pid is the process.
+func (s *Service) Pid() int { return s.cmd.Process.Pid }

@@ -1,0 +1,134 @@
+// Prove has many clients send calls to real processes of the service, and has a checker judge whether the answers agree
+// with the contract:
+//
+//	go run ./internal/dev/prove --minutes 5
+//
+// The checker is Porcupine: it looks for an order of the calls in which each one is carried out at one moment between
+// its beginning and its answer, and in which each answer is that of the model (model.go). A history for which there is
+// no such order is kept as JSON and as a picture. At the end the tables and the feeds of events are compared too.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/reiestr/reiestr/internal/dev/testdb"
+)
+
+// options of a run.
+type options struct {
+	duration time.Duration
+	clients  int
+	seed     uint64
+	keep     string // folder of rejected histories
+	root     string // of the repository
+}
+
+func main() {
+	o := options{keep: ".prove", root: "."}
+	minutes := flag.Float64("minutes", 1.0/3, "how long the clients send calls")
+	flag.IntVar(&o.clients, "clients", 64, "clients")
+	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "from which the calls of each client follow")
+	flag.StringVar(&o.keep, "keep", o.keep, "folder for histories that are rejected")
+	flag.Parse()
+	o.duration = time.Duration(*minutes * float64(time.Minute))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "prove:", err)
+		os.Exit(1)
+	}
+}
+
+// checkLimit is how long the checker looks at one object.
+const checkLimit = 30 * time.Second
+
+func fair() *rand.Rand { return rand.New(rand.NewPCG(0, 0)) }
+
+func run(ctx context.Context, o options, out io.Writer) (err error) {
+	fmt.Fprintf(out, "seed %d, %d clients, %s\n", o.seed, o.clients, o.duration)
+	server, err := testdb.Serve(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Close()) }()
+	fmt.Fprintln(out, server.Description)
+	folder, err := os.MkdirTemp("", "reiestr-prove-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	r, err := open(ctx, server, o.root, folder)
+	if r != nil {
+		defer func() { err = errors.Join(err, r.close(server)) }()
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.serve(ctx); err != nil {
+		return err
+	}
+	transport := &http.Transport{MaxIdleConnsPerHost: o.clients}
+	defer transport.CloseIdleConnections()
+	d := &driver{registry: r, history: &history{start: time.Now()}, http: &http.Client{Transport: transport},
+		licences: map[string]string{}}
+	driving, end := context.WithTimeout(ctx, o.duration)
+	defer end()
+	d.drive(driving, o.clients, o.seed)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := d.settled(ctx); err != nil {
+		return err
+	}
+	d.readAll(ctx)
+	d.agree(ctx)
+	return d.judge(o, out)
+}
+
+// judge prints what was found. An error: the contract was broken.
+func (d *driver) judge(o options, out io.Writer) error {
+	objects, err := d.history.operations()
+	if err != nil {
+		d.fail("%w", err)
+	}
+	unknown := 0
+	for _, records := range objects {
+		for _, r := range records {
+			if r.Output.Unknown && r.Input.Kind != expire {
+				unknown++
+			}
+		}
+	}
+	fmt.Fprintf(out, "%d calls, %d of them without an answer, on %d objects\n", d.made.Load(), unknown, len(objects))
+	fmt.Fprintln(out, d.history.table())
+	for _, v := range judge(objects, checkLimit) {
+		if v.shrunk == nil {
+			d.fail("%s: no verdict within %s", v.object, checkLimit)
+			continue
+		}
+		path, err := v.keep(o.keep, checkLimit)
+		d.fail("%s: the history is rejected, see %s and the picture beside it (%w)", v.object, path, err)
+	}
+	for i, f := range d.failures {
+		if i == 20 {
+			fmt.Fprintf(out, "… and %d more\n", len(d.failures)-i)
+			break
+		}
+		fmt.Fprintln(out, f)
+	}
+	if len(d.failures) > 0 {
+		return fmt.Errorf("%d faults with seed %d", len(d.failures), o.seed)
+	}
+	fmt.Fprintln(out, "every history is accepted, and the tables agree")
+	return nil
+}
