@@ -117,7 +117,10 @@ func (d *driver) judge(o options, out io.Writer) error {
 			continue
 		}
 		path, err := v.keep(o.keep, checkLimit)
-		d.fail("%s: the history is rejected, see %s and the picture beside it (%w)", v.object, path, err)
+		if err != nil {
+			return err
+		}
+		d.fail("%s: the history is rejected, see %s and the picture beside it", v.object, path)
 	}
 	for i, f := range d.failures {
 		if i == 20 {
