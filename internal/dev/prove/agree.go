@@ -71,8 +71,7 @@ var disagreements = map[string]string{
 	// 3.1, 7: the legal entity has no licence of the type.
 	"a legal entity has a type of licence twice": `
 		SELECT legal_entity_id FROM prm.licenses WHERE NOT is_primary GROUP BY legal_entity_id, type HAVING count(*) > 1`,
-	"a job failed and was tried again": `
-		SELECT id FROM ops.jobs WHERE ended_at < inserted_at OR attempts > 0`,
+	"a job ended before it was accepted": `SELECT id FROM ops.jobs WHERE ended_at < inserted_at`,
 }
 
 // agree compares the tables with what a legal history leaves there, and the feeds with the events.
