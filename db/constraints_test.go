@@ -391,10 +391,11 @@ func TestTheServiceOwnsNothing(t *testing.T) {
 		"roles": `SELECT roleid::regrole::text FROM pg_auth_members WHERE member = 'reiestr_app'::regrole`,
 		"attributes": `SELECT rolname::text FROM pg_roles WHERE rolname = 'reiestr_app' AND (rolsuper OR rolcreaterole
 			OR rolcreatedb OR rolcanlogin OR rolreplication OR rolbypassrls)`,
-		// Two functions remove rows past their retention. Only the service may call them, and they ignore the search_path.
+		// Two functions remove rows past their retention, one moves the sequence of the feed. Only the service may call them,
+		// and they ignore the search_path.
 		"security definer": `SELECT proname::text FROM pg_proc WHERE prosecdef
 			AND pronamespace::regnamespace::text IN ('prm', 'medical_events', 'ops')
-			AND NOT (proname IN ('prune_jobs', 'prune_events') AND 'search_path=""' = ANY (proconfig) AND NOT has_function_privilege('public', oid, 'EXECUTE'))`,
+			AND NOT (proname IN ('prune_jobs', 'prune_events', 'advance_event_feed') AND 'search_path=""' = ANY (proconfig) AND NOT has_function_privilege('public', oid, 'EXECUTE'))`,
 		"objects of another owner": `SELECT c.oid::regclass::text FROM pg_class c
 			WHERE c.relnamespace::regnamespace::text IN ('prm', 'medical_events', 'ops')
 				AND c.relowner <> 'reiestr_owner'::regrole`,
