@@ -19,6 +19,8 @@ const (
 	// keyLease is how long a request with a key may take. After it, an equal request takes the process for dead. It is
 	// longer than any answer takes, waiting for a job included.
 	keyLease = 60 * time.Second
+	// claimTries is how often a key is asked for that other requests take or free at the same moment.
+	claimTries = 20
 	// keyKept is how long an answer is kept for repetitions.
 	keyKept = 24 * time.Hour
 	// keysForgottenAtOnce is how many keys one statement removes.
@@ -58,7 +60,7 @@ func (i *Idempotency) Claim(
 	lease := &IdempotencyLease{db: i.db, clientID: caller.ClientID, id: uuid.New(), userKey: userKey}
 	// No caller's key has a control character. A digest, as the column holds at most 255 characters.
 	standIn := fmt.Sprintf("\x1f%x", sha256.Sum256([]byte(userKey)))
-	for {
+	for range claimTries {
 		rows, err := i.db.read().ClaimIdempotencyKey(ctx, sqlc.ClaimIdempotencyKeyParams{
 			ClientID: caller.ClientID, Key: key, UserKey: userKey, StandInKey: standIn, RequestDigest: digest[:],
 			LeaseID: lease.id, LeaseSeconds: keyLease.Seconds(), KeptSeconds: keyKept.Seconds(),
@@ -81,6 +83,7 @@ func (i *Idempotency) Claim(
 		answer := &Answer{Code: int(found.Code), Body: found.Body}
 		return nil, answer, json.Unmarshal(found.Header, &answer.Header)
 	}
+	return nil, nil, ErrKeyRunning // other requests take and free the key all the time
 }
 
 // Keep writes down the answer, for repetitions of the request. The answer that follows a 202 replaces it. ErrNotFound:

@@ -1,12 +1,14 @@
 package db_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"net/http"
 	"reflect"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -212,6 +214,21 @@ func TestIdempotencyKeyIsForgottenAfterADay(t *testing.T) {
 	if left := column[string](t, h, `SELECT key FROM ops.idempotency_records ORDER BY key`); len(left) != 2 ||
 		left[0] != "old" || left[1] != "young" {
 		t.Errorf("left %v", left)
+	}
+}
+
+// TestIdempotencyKeyIsNotAskedForWithoutEnd: a key that changes at each look is another request's in the end.
+func TestIdempotencyKeyIsNotAskedForWithoutEnd(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.exec(t, `
+		CREATE FUNCTION ops.swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+		CREATE TRIGGER swallow BEFORE INSERT ON ops.idempotency_records FOR EACH ROW EXECUTE FUNCTION ops.swallow()`)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	lease, answer, err := h.Idempotency.Claim(ctx, callerOf(uuid.New()), "k", oneRequest)
+	if lease != nil || answer != nil || err != db.ErrKeyRunning {
+		t.Errorf("%v, %v, %v", lease, answer, err)
 	}
 }
 

@@ -35,7 +35,7 @@ LIMIT @page_size;
 -- name: LockPublication :exec
 -- Makes this transaction the one publisher. PublishEvents follows in a statement of its own, whose snapshot sees all that the publisher
 -- before has published.
--- Locks: the advisory lock of publication, to the end of the transaction. Nothing is locked behind it that anybody else waits for.
+-- Locks: the advisory lock of publication, to the end of the transaction. No other transaction waits for a lock that is taken behind it.
 -- Index: none.
 -- Refusals: none.
 SELECT pg_advisory_xact_lock(7236108426);
@@ -44,7 +44,8 @@ SELECT pg_advisory_xact_lock(7236108426);
 -- Removes a batch of the events that are older than their retention, those in the feed behind a position, and moves the horizons of the
 -- feeds. Tells how many, 0 at the end, and the position to go on from. What it runs: ops.prune_events.
 -- Locks: the events, FOR UPDATE; those that another transaction holds are skipped, with all of their places. Then their places, and the
--- horizons in the order of the legal entities, where it may wait for another that prunes; nobody else locks either.
+-- horizons in the order of the legal entities, where it may wait for another transaction that prunes. No other
+-- kind of transaction locks places or horizons.
 -- Index: event_feed_position_idx, events_pkey, event_horizons_pkey, events_unaddressed_event_time_idx.
 -- Refusals: none.
 SELECT p.pruned::bigint AS pruned, p.last::bigint AS last
@@ -53,7 +54,7 @@ FROM ops.prune_events(make_interval(secs => @retention_seconds), @after, @batch_
 -- name: PublishEvents :one
 -- Gives the oldest committed events that are not in the feed yet their places at its end, in the order of their sequence numbers, one for
 -- each legal entity they concern. Tells how many events it took and whom they concern. Runs after LockPublication.
--- Locks: the rows it takes away, which nobody else touches; the new rows.
+-- Locks: the rows that it takes away, which no other transaction touches; the new rows.
 -- Index: unpublished_events_pkey, events_pkey.
 -- Refusals: none.
 WITH taken AS (

@@ -117,7 +117,7 @@ SELECT pg_advisory_xact_lock(7236108426)
 
 // Makes this transaction the one publisher. PublishEvents follows in a statement of its own, whose snapshot sees all that the publisher
 // before has published.
-// Locks: the advisory lock of publication, to the end of the transaction. Nothing is locked behind it that anybody else waits for.
+// Locks: the advisory lock of publication, to the end of the transaction. No other transaction waits for a lock that is taken behind it.
 // Index: none.
 // Refusals: none.
 func (q *Queries) LockPublication(ctx context.Context) error {
@@ -144,7 +144,8 @@ type PruneEventsRow struct {
 // Removes a batch of the events that are older than their retention, those in the feed behind a position, and moves the horizons of the
 // feeds. Tells how many, 0 at the end, and the position to go on from. What it runs: ops.prune_events.
 // Locks: the events, FOR UPDATE; those that another transaction holds are skipped, with all of their places. Then their places, and the
-// horizons in the order of the legal entities, where it may wait for another that prunes; nobody else locks either.
+// horizons in the order of the legal entities, where it may wait for another transaction that prunes. No other
+// kind of transaction locks places or horizons.
 // Index: event_feed_position_idx, events_pkey, event_horizons_pkey, events_unaddressed_event_time_idx.
 // Refusals: none.
 func (q *Queries) PruneEvents(ctx context.Context, arg PruneEventsParams) (PruneEventsRow, error) {
@@ -181,7 +182,7 @@ type PublishEventsRow struct {
 
 // Gives the oldest committed events that are not in the feed yet their places at its end, in the order of their sequence numbers, one for
 // each legal entity they concern. Tells how many events it took and whom they concern. Runs after LockPublication.
-// Locks: the rows it takes away, which nobody else touches; the new rows.
+// Locks: the rows that it takes away, which no other transaction touches; the new rows.
 // Index: unpublished_events_pkey, events_pkey.
 // Refusals: none.
 func (q *Queries) PublishEvents(ctx context.Context, batchSize int32) (PublishEventsRow, error) {
