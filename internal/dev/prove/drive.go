@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	window   = 24 // service requests that the clients want at a time
-	perStep  = 30 // calls after which the window moves on by one
-	longest  = 20 * time.Second
-	jobLimit = time.Minute // in which a job ends
+	window    = 24               // service requests that the clients want at a time
+	perStep   = 30               // calls after which the window moves on by one
+	callLimit = 50 * time.Second // longer than the service waits for a job
+	jobLimit  = time.Minute      // in which a job ends
 )
 
 // driver sends the calls of all clients.
@@ -320,7 +320,7 @@ func (a answer) message() string {
 
 // send sends a request to one of the API processes. A call that has begun goes on when the run ends.
 func (c *client) send(ctx context.Context, r asked) (a answer) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest+30*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
 	defer cancel()
 	var body io.Reader
 	if r.body != nil {
@@ -399,7 +399,7 @@ func (c *client) listed(a answer) output {
 		if _, err := fmt.Sscanf(l.Type, licenceType(0)[:len("TYPE_")]+"%d", &kind); err != nil || l.IsPrimary {
 			continue
 		}
-		fmt.Sscan(l.OrderNo, &value) //nolint:errcheck // a value that nobody wrote is illegal as 0
+		fmt.Sscan(l.OrderNo, &value) //nolint:errcheck // 0 is a value that no call wrote
 		shown = insert(shown, kind, value)
 	}
 	return output{Text: string(shown)}
