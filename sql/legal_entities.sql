@@ -6,8 +6,8 @@
 -- Command first: the closing waits. The licence is registered, and it stays active although its legal entity is closed. The legal entity can no
 -- longer register or change a licence.
 --
--- Closing first: the command finds the row held, does nothing, and looks again after a pause, without a connection, for at most 5 seconds; after
--- these nothing has been done (503). When it gets the lock it reads CLOSED and refuses: legal_entity_not_active.
+-- Closing first: the command finds the row held, does nothing, and looks again after a pause, without a connection, for at most 5 seconds. Then
+-- it gives up: nothing has been done, and the answer is 503. When it gets the lock it reads CLOSED and refuses: legal_entity_not_active.
 
 -- name: LockLegalEntities :many
 -- Serialises the commands of legal entities until the end of the transaction. Answers the legal entities that another transaction holds: this

@@ -27,8 +27,8 @@ WHERE held.id = ANY ($1::uuid[])
 // Command first: the closing waits. The licence is registered, and it stays active although its legal entity is closed. The legal entity can no
 // longer register or change a licence.
 //
-// Closing first: the command finds the row held, does nothing, and looks again after a pause, without a connection, for at most 5 seconds; after
-// these nothing has been done (503). When it gets the lock it reads CLOSED and refuses: legal_entity_not_active.
+// Closing first: the command finds the row held, does nothing, and looks again after a pause, without a connection, for at most 5 seconds. Then
+// it gives up: nothing has been done, and the answer is 503. When it gets the lock it reads CLOSED and refuses: legal_entity_not_active.
 // Serialises the commands of legal entities until the end of the transaction. Answers the legal entities that another transaction holds: this
 // transaction must do nothing for them. The rules read in a later statement, whose snapshot is taken after the locks were granted, so they see the
 // changes of earlier holders. A legal entity that does not exist is not locked and not answered: the rules refuse it.

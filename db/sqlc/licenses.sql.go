@@ -72,13 +72,13 @@ WITH wanted AS (
         judged.expiry_date, judged.active_from_date, judged.what_licensed, judged.order_no, judged.user_id, judged.user_id
     FROM judged
     WHERE judged.refusal = ''
-    RETURNING id, legal_entity_id, inserted_by, to_jsonb(licenses) AS license
+    RETURNING id, legal_entity_id, inserted_by, to_json(licenses) AS license
 ), event AS (
     INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
     SELECT 'License', created.id, '{"status": {"old_value": null, "new_value": "active"}}', created.inserted_by, ARRAY[created.legal_entity_id]
     FROM created
 )
-SELECT judged.legal_entity_id::uuid AS legal_entity_id, judged.refusal, created.license::jsonb AS license
+SELECT judged.legal_entity_id::uuid AS legal_entity_id, judged.refusal, created.license::json AS license
 FROM judged LEFT JOIN created ON created.legal_entity_id = judged.legal_entity_id
 `
 
