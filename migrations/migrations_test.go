@@ -26,15 +26,7 @@ func TestMain(m *testing.M) { os.Exit(testdb.Main(m)) }
 // empty is the URL of a new, empty database.
 func empty(t *testing.T) string {
 	t.Helper()
-	server := connect(t, testdb.New(t).URL)
-	name := "reiestr_test_empty_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	exec(t, server, "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'UTF8'")
-	t.Cleanup(func() {
-		if _, err := server.Exec(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Error(err)
-		}
-	})
-	return change(t, server.Config().ConnString(), func(u *url.URL) { u.Path = "/" + name })
+	return testdb.Empty(t).URL
 }
 
 func change(t *testing.T, address string, change func(*url.URL)) string {

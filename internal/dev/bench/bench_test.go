@@ -22,9 +22,8 @@ func runSmall(t *testing.T, args ...string) string {
 		}
 	}
 	var out, log bytes.Buffer
-	args = append([]string{"--scale", "10000", "--rounds", "1", "--duration", "300ms", "--warm-up", "0s", "--clients", "8",
-		"--crowd", "40",
-		"--cache", cache}, args...)
+	args = append([]string{"--scale", "10000", "--rounds", "1", "--duration", "300ms", "--warm-up", "0s",
+		"--transactions", "80", "--clients", "8", "--crowd", "40", "--cache", cache}, args...)
 	if err := run(t.Context(), args, &out, &log); err != nil {
 		t.Fatalf("%v\n%s", err, log.String())
 	}

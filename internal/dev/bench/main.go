@@ -37,6 +37,7 @@ type options struct {
 	scale            int
 	rounds           int
 	warmUp, duration time.Duration
+	transactions     int // of each run of pgbench; 0: as many as the time allows
 	clients          int
 	crowd            int // requests of one storm, see contention
 	only             []string
@@ -64,6 +65,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds, in each of which everything is measured once")
 	flags.DurationVar(&o.duration, "duration", 4*time.Second, "of each measurement")
 	flags.DurationVar(&o.warmUp, "warm-up", time.Second, "before each measurement, under the same load")
+	flags.IntVar(&o.transactions, "transactions", 0, "of each run of pgbench, which then takes no warm-up and no "+
+		"duration: to see whether everything works")
 	flags.IntVar(&o.clients, "clients", 32, "clients of pgbench, and connections to the service")
 	flags.IntVar(&o.crowd, "crowd", 1000, "clients that want one service request at the same moment")
 	only := flags.String("only", "", "measure only these, parted by commas: "+strings.Join(names, ", "))
@@ -106,8 +109,9 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 			return o, fmt.Errorf("scale %d: a multiple of 100 from 1000 on is wanted", scale)
 		}
 	}
-	if o.rounds < 1 || o.clients < 1 || o.crowd < 1 || flags.NArg() > 0 {
-		return o, errors.New("--rounds, --clients and --crowd are at least 1, and there are no further arguments")
+	if o.rounds < 1 || o.clients < 1 || o.crowd < 1 || o.transactions < 0 || flags.NArg() > 0 {
+		return o, errors.New("--rounds, --clients and --crowd are at least 1, --transactions at least 0, and there are " +
+			"no further arguments")
 	}
 	return o, nil
 }

@@ -79,11 +79,11 @@ func (b *bench) measureRounds(ctx context.Context) (r report, err error) {
 				var s sample
 				switch way {
 				case asSteps:
-					s, err = floor.run(ctx, p.steps, b.warmUp, b.duration, 0)
+					s, err = floor.run(ctx, p.steps, b.warmUp, b.duration, b.transactions)
 				case asSent:
 					sent := floor
 					sent.clients = p.connections
-					s, err = sent.run(ctx, p.sent, b.warmUp, b.duration, 0)
+					s, err = sent.run(ctx, p.sent, b.warmUp, b.duration, b.transactions)
 					s = s.times(p.batch)
 				case asService:
 					s, err = b.overHTTP(ctx, c, api, p)

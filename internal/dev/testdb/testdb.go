@@ -70,10 +70,30 @@ func Main(m *testing.M) int {
 // defaults; those on its content are of the migrations.
 func New(t testing.TB) *Database {
 	t.Helper()
+	server, template := served(t)
+	return own(t, server, template)
+}
+
+// Empty is New, except that the database has no schema: it is for tests of the migrations themselves.
+func Empty(t testing.TB) *Database {
+	t.Helper()
+	server, _ := served(t)
+	return own(t, server, "template0 ENCODING 'UTF8'")
+}
+
+// served answers the server of this process and the name of the template.
+func served(t testing.TB) (*Server, string) {
+	t.Helper()
 	server, template, err := shared.get()
 	if err != nil {
 		t.Fatalf("testdb: %v", err)
 	}
+	return server, template
+}
+
+// own makes the test's database from a template, which may be followed by other options of CREATE DATABASE.
+func own(t testing.TB, server *Server, template string) *Database {
+	t.Helper()
 	db, err := clone(t.Context(), server, template)
 	if err != nil {
 		t.Fatalf("testdb: cloning %s: %v", template, err)
@@ -97,10 +117,7 @@ func New(t testing.TB) *Database {
 // leave it unchanged: they roll back.
 func Shared(t testing.TB, digest string, fill func(ctx context.Context, url string) error) *Database {
 	t.Helper()
-	server, template, err := shared.get()
-	if err != nil {
-		t.Fatalf("testdb: %v", err)
-	}
+	server, template := served(t)
 	name := "reiestr_shared_" + strings.TrimPrefix(template, templatePrefix) + "_" + digest
 	if err := makeOnce(t.Context(), server, name, "TEMPLATE "+template+" STRATEGY FILE_COPY", fill); err != nil {
 		t.Fatalf("testdb: %v", err)
