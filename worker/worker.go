@@ -209,7 +209,7 @@ func (p *Pool) failed(ctx context.Context, taken []uuid.UUID, err error) {
 
 // Announce is for a process without workers: it notifies the workers of other processes of the jobs that this process
 // accepts, and does what db.DB.Announce does. It sends one notification for all jobs accepted since the last one, after
-// they are durable, on a connection of its own: a NOTIFY inside the accepting transactions would make their commits
+// they are durable, in a transaction of its own: a NOTIFY inside the accepting transactions would make their commits
 // wait for each other.
 func Announce(ctx context.Context, d *db.DB, log *slog.Logger) {
 	var running sync.WaitGroup

@@ -369,7 +369,9 @@ The newest migration is %s. Roll it out with the program that contains it:
 		lost = "It loses these data for good: " + names + "."
 	}
 	p.paragraph("`bin/reiestr migrate down` is for development, and for a release that has never served. It takes the " +
-		"newest migration back, and only the newer program can run it. " + lost + " At noon? " + newest.down.verdict())
+		"newest migration back, and only the newer program can run it: end all its other processes first, " +
+		"because they refuse the older schema. " + lost + " While processes of the release before serve: " +
+		newest.down.verdict())
 
 	for _, m := range slices.Backward(d.migrations) {
 		p.heading(2, m.up.Name)
