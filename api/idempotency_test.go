@@ -1,7 +1,9 @@
 package api_test
 
 import (
+	"context"
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -225,4 +227,70 @@ func TestAcceptanceIsKeptWhileTheRequestWaits(t *testing.T) {
 		t.Errorf("%d %s", answer.code, answer.raw)
 	}
 	s.replayed(waiting, answer)
+}
+
+// TestCallerThatHasGone: a caller that gives up while its request is carried out finds the answer when it repeats the
+// request. If nothing was decided, its key is free.
+func TestCallerThatHasGone(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.primaryLicense(s.clinic)
+	create := license().with("Idempotency-Key", "k")
+	// leave sends the request, and gives up when the service waits for the change of another transaction. The caller's
+	// context has ended when the change is undone.
+	leave := func(c call, change, waits string) {
+		t.Helper()
+		tx, err := s.owner.Begin(t.Context())
+		must(t, err)
+		defer tx.Rollback(context.Background()) //nolint:errcheck // undone already, or the test has failed
+		_, err = tx.Exec(t.Context(), change, s.clinic)
+		must(t, err)
+		ctx, giveUp := context.WithCancel(t.Context())
+		defer giveUp()
+		request := httptest.NewRequestWithContext(ctx, c.method, c.path, strings.NewReader(c.body))
+		request.Header.Set("Authorization", "Bearer "+s.token)
+		request.Header.Set("api-key", s.key)
+		request.Header.Set("Content-Type", "application/json")
+		for name, value := range c.header {
+			request.Header.Set(name, value)
+		}
+		ended := make(chan struct{})
+		go func() { s.handler.ServeHTTP(httptest.NewRecorder(), request); close(ended) }()
+		for deadline, is := time.Now().Add(20*time.Second), false; !is; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("not in time: %s", waits)
+			}
+			if waits != "" {
+				must(t, tx.QueryRow(t.Context(), waits).Scan(&is))
+			} else if now, _, _ := s.app.Waiters(); now > 0 {
+				is = true
+			}
+		}
+		giveUp()
+		must(t, tx.Rollback(t.Context()))
+		select {
+		case <-ended:
+		case <-time.After(30 * time.Second):
+			t.Fatal("not in time: the request has ended")
+		}
+	}
+
+	// The licence waits for an equal one that is being added. When that one is undone the licence is registered.
+	leave(create, `INSERT INTO prm.licenses
+		(legal_entity_id, type, is_primary, issued_by, issued_date, active_from_date, inserted_by, updated_by)
+		VALUES ($1, 'PHARMACY_DRUGS', false, '', '2020-01-01', '2020-01-01', $1, $1)`,
+		`SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+			WHERE NOT l.granted AND a.datname = current_database())`)
+	repeated := s.do(create)
+	if repeated.code != 201 || repeated.header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("%d %v %s", repeated.code, repeated.header, repeated.raw)
+	}
+
+	// The next licence waits for its legal entity, without a transaction. Nothing is decided when its caller leaves.
+	s.sql(`DELETE FROM prm.licenses WHERE NOT is_primary`)
+	next := create.with("Idempotency-Key", "k-2")
+	leave(next, `SELECT FROM prm.legal_entities WHERE id = $1 FOR UPDATE`, "")
+	if a := s.do(next); a.code != 201 || a.header.Get("Idempotency-Replayed") != "" {
+		t.Errorf("%d %v %s", a.code, a.header, a.raw)
+	}
 }

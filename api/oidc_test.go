@@ -267,6 +267,17 @@ func TestOIDC(t *testing.T) {
 	}
 }
 
+// TestRevokedAPIKeyWithAJWT: a JWT does not help an api key that is revoked. The key is refused at the next request.
+func TestRevokedAPIKeyWithAJWT(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	s := newService(t, withIssuer(i.url))
+	token := i.token(s, nil)
+	s.accepts("before", token)
+	must(t, s.access.RevokeAPIKey(t.Context(), s.key))
+	s.refused(bearing(token), 401, "access_denied", "Unauthorized: Invalid api key")
+}
+
 // TestOIDCRotation: a new key is found at its first token, and one that the issuer has not is asked for once in a while
 // only.
 func TestOIDCRotation(t *testing.T) {

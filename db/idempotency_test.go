@@ -217,6 +217,36 @@ func TestIdempotencyKeyIsForgottenAfterADay(t *testing.T) {
 	}
 }
 
+// TestIdempotencyKeyTakenOverKeepsNoOldAnswer: a day later the key belongs to another request. A repetition of this
+// request is never given the answer of the first: the request is under way until its own answer is kept.
+func TestIdempotencyKeyTakenOverKeepsNoOldAnswer(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	for name, request := range map[string][32]byte{"another request": anotherRequest, "the same request": oneRequest} {
+		caller := callerOf(uuid.New())
+		must(t, h.lease(t, caller, "k").Keep(t.Context(), someAnswer))
+		h.exec(t, `UPDATE ops.idempotency_records SET locked_until = inserted_at - interval '1 day',
+			inserted_at = inserted_at - interval '1 day' WHERE client_id = $1`, caller.ClientID)
+		lease, answer, err := h.Idempotency.Claim(t.Context(), caller, "k", request)
+		if lease == nil || answer != nil || err != nil {
+			t.Fatalf("%s: %v, %v, %v", name, lease, answer, err)
+		}
+		h.noLease(t, caller, "k", request, db.ErrKeyRunning)
+		if left := value[bool](t, h, `SELECT num_nulls(code, header, body) = 3 FROM ops.idempotency_records
+			WHERE client_id = $1`, caller.ClientID); !left {
+			t.Errorf("%s: the old answer is still stored", name)
+		}
+		own := db.Answer{Code: 200, Header: http.Header{"X": {"own"}}, Body: []byte("own")}
+		if err := lease.Keep(t.Context(), own); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, answer, err := h.Idempotency.Claim(t.Context(), caller, "k", request); err != nil ||
+			answer == nil || !reflect.DeepEqual(*answer, own) {
+			t.Errorf("%s: %+v, %v", name, answer, err)
+		}
+	}
+}
+
 // TestIdempotencyKeyIsNotAskedForWithoutEnd: a key that changes at each look is another request's in the end.
 func TestIdempotencyKeyIsNotAskedForWithoutEnd(t *testing.T) {
 	t.Parallel()
