@@ -14,12 +14,14 @@ help: ## Show this help
 run: build ## Start PostgreSQL, load the demo and serve on http://127.0.0.1:8080, with calls to paste
 	$(BIN)/reiestr serve --demo
 
-# The race detector needs cgo, and cgo a C compiler.
+# The race detector needs cgo, and cgo a C compiler. By default a process with the race detector sleeps for a second before it exits, and the tests start
+# hundreds of processes: 20 ms are enough for reports of other threads.
 test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, else a container, else binaries
 	@race=-race; \
 	if [ "$$($(GO) env CGO_ENABLED)" != 1 ] || ! command -v $$($(GO) env CC) >/dev/null; then \
 		race=; echo "no C compiler: tests run without -race"; \
 	fi; \
+	export GORACE="atexit_sleep_ms=20 $$GORACE"; \
 	set -x; $(GO) run ./internal/dev/testdb/withdb -- $(GO) test $$race -timeout 20m -parallel 4 $(TESTFLAGS) $(PACKAGES)
 
 prove: ## Have 64 clients call real processes, and a checker judge their answers by the contract (PROVE="--minutes 5 --seed 7")
