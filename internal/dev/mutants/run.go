@@ -1,0 +1,304 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// outcome of a mutant.
+type outcome string
+
+const (
+	killed    outcome = "killed"
+	timedOut  outcome = "killed by time-out" // a test waited without end
+	survived  outcome = "survived"
+	notMutant outcome = "not a mutant" // it does not compile, or its migration cannot be applied
+)
+
+// result is what the tests say about a mutant.
+type result struct {
+	ID      string   `json:"id"`
+	Outcome outcome  `json:"outcome"`
+	By      string   `json:"by,omitempty"` // package and test that killed it; why it is not a mutant
+	Ran     []string `json:"ran"`          // packages whose tests ran, the last one maybe in part
+	Seconds float64  `json:"seconds"`
+}
+
+// copied is a throw-away copy of a module, in which one mutant at a time is made.
+type copied struct {
+	root, dir string
+	generate  []string // command that writes db/sqlc from sql/; none: nothing is generated
+	skip      string   // pattern of tests that do not count
+	env       []string
+}
+
+// buildLimit is for the compiler, in addition to the time of the tests.
+const buildLimit = 5 * time.Minute
+
+// generated is the folder of the files that generate writes.
+const generated = "db/sqlc"
+
+// copyModule copies the files of a module, without those that are built, downloaded or written by runs.
+func copyModule(root, dir string) (*copied, error) {
+	err := files(root, func(name string) error { return copyFile(root, dir, name) })
+	return &copied{root: root, dir: dir}, err
+}
+
+// files calls do with each file of a module, in the order of the names.
+func files(root string, do func(name string) error) error {
+	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		if err != nil || name == "." {
+			return err
+		}
+		base := entry.Name()
+		if entry.IsDir() {
+			if strings.HasPrefix(base, ".") || name == "bin" || base == "node_modules" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !entry.Type().IsRegular() || strings.HasPrefix(base, ".") {
+			return nil
+		}
+		return do(filepath.ToSlash(name))
+	})
+}
+
+func copyFile(from, to, name string) error {
+	content, err := os.ReadFile(filepath.Join(from, name))
+	if err != nil {
+		return err
+	}
+	target := filepath.Join(to, name)
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(target, content, 0o644)
+}
+
+// fingerprint is a digest of what the results depend on: the files of the module, except this command, the page that
+// shows the results, and the files in the root that no test reads.
+func fingerprint(root string) (string, error) {
+	digest := sha256.New()
+	err := files(root, func(name string) error {
+		unread := !strings.Contains(name, "/") && name != "go.mod" && name != "go.sum"
+		if unread || name == page || strings.HasPrefix(name, "internal/dev/mutants/") {
+			return nil
+		}
+		content, err := os.ReadFile(filepath.Join(root, name))
+		fmt.Fprintf(digest, "%s %d\n%s", name, len(content), content)
+		return err
+	})
+	return hex.EncodeToString(digest.Sum(nil))[:16], err
+}
+
+// apply makes the mutant. fault tells why it is none; the error is one of this command.
+func (c *copied) apply(ctx context.Context, m mutant) (fault string, err error) {
+	path := filepath.Join(c.dir, m.file)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	changed := string(text[:m.start]) + m.replacement + string(text[m.end:])
+	if err := os.WriteFile(path, []byte(changed), 0o644); err != nil {
+		return "", err
+	}
+	if !strings.HasPrefix(m.file, "sql/") || c.generate == nil {
+		return "", nil
+	}
+	out, err := c.command(ctx, buildLimit, c.generate...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return "the query is not generated: " + firstLine(out), nil
+	}
+	return "", err
+}
+
+// restore takes the mutant back.
+func (c *copied) restore(m mutant) error {
+	if err := copyFile(c.root, c.dir, m.file); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(m.file, "sql/") || c.generate == nil {
+		return nil
+	}
+	if err := os.RemoveAll(filepath.Join(c.dir, generated)); err != nil {
+		return err
+	}
+	return files(filepath.Join(c.root, generated), func(name string) error {
+		return copyFile(c.root, c.dir, generated+"/"+name)
+	})
+}
+
+// command runs a command in the copy, and answers what it has written. At the limit, it and all processes that it
+// started are killed.
+func (c *copied) command(ctx context.Context, limit time.Duration, words ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd.Dir = c.dir
+	cmd.Env = append(append(os.Environ(), "GOWORK=off"), c.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 10 * time.Second
+	out, err := cmd.CombinedOutput()
+	return out, err
+}
+
+var (
+	failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
+	// unusable is said where no test could run: the program does not compile, testdb cannot apply the migrations, or
+	// PostgreSQL finds an error of syntax.
+	unusable = regexp.MustCompile(`(?m)^.*(\[(build|setup) failed\]|making reiestr_template_|SQLSTATE 42601).*$`)
+)
+
+// testFirst is test, with the tests that match the pattern in front of the others.
+func (c *copied) testFirst(ctx context.Context, of, first string, limit time.Duration) (result, error) {
+	if first == "" {
+		return c.test(ctx, of, "", c.skip, limit)
+	}
+	if r, err := c.test(ctx, of, first, c.skip, limit); err != nil || r.Outcome != survived {
+		return r, err
+	}
+	return c.test(ctx, of, "", c.skip+"|"+first, limit)
+}
+
+// test runs the tests of a package that match run and not skip, until one fails.
+func (c *copied) test(ctx context.Context, of, run, skip string, limit time.Duration) (result, error) {
+	out, err := c.command(ctx, limit+buildLimit, "go", "test", "-count=1", "-vet=off", "-failfast", "-parallel=4",
+		"-timeout="+limit.String(), "-run="+run, "-skip="+skip, "./"+of)
+	if ctx.Err() != nil {
+		return result{}, ctx.Err()
+	}
+	if err == nil {
+		return result{Outcome: survived}, nil
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return result{}, err
+	}
+	return judged(of, out, exit.ExitCode() < 0), nil
+}
+
+// judged reads the output of tests that have failed. stopped: they were killed at the limit.
+func judged(of string, out []byte, stopped bool) result {
+	if line := unusable.Find(out); line != nil {
+		return result{Outcome: notMutant, By: strings.TrimSpace(string(line))}
+	}
+	if stopped || bytes.Contains(out, []byte("panic: test timed out after ")) {
+		return result{Outcome: timedOut, By: of}
+	}
+	if test := failedTest.FindSubmatch(out); test != nil {
+		return result{Outcome: killed, By: of + " " + string(test[1])}
+	}
+	return result{Outcome: killed, By: of + " " + lastPanic(out)}
+}
+
+// lastPanic is the panic that ended the tests.
+func lastPanic(out []byte) string {
+	if at := bytes.LastIndex(out, []byte("panic: ")); at >= 0 {
+		return firstLine(out[at:])
+	}
+	return firstLine(out)
+}
+
+func firstLine(out []byte) string {
+	line, _, _ := bytes.Cut(bytes.TrimSpace(out), []byte("\n"))
+	return string(line)
+}
+
+// limits are the times for the tests of each package.
+type limits map[string]time.Duration
+
+// baseline runs the tests without a mutant, and answers how long they may take with one. An error: a test fails, so no
+// mutant can be judged.
+func (c *copied) baseline(ctx context.Context, of []string, report func(string)) (limits, error) {
+	found := limits{}
+	for _, p := range of {
+		began := time.Now()
+		r, err := c.test(ctx, p, "", c.skip, mostBaseline)
+		if err != nil {
+			return nil, err
+		}
+		if r.Outcome != survived {
+			return nil, fmt.Errorf("without a mutant the tests of %s do not pass: %s, %s", p, r.Outcome, r.By)
+		}
+		took := time.Since(began)
+		found[p] = max(leastLimit, 4*took).Round(time.Second)
+		report(fmt.Sprintf("%s passes in %.0f s", p, took.Seconds()))
+	}
+	return found, nil
+}
+
+const (
+	mostBaseline = 20 * time.Minute
+	leastLimit   = 2 * time.Minute
+)
+
+// try judges one mutant. checker, if there is one, runs where no test has killed it.
+func (c *copied) try(
+	ctx context.Context,
+	m mutant,
+	of []string,
+	within limits,
+	checker []string,
+) (r result, err error) {
+	began := time.Now()
+	defer func() {
+		r.ID, r.Seconds = m.id, time.Since(began).Round(time.Second/10).Seconds()
+		err = errors.Join(err, c.restore(m))
+	}()
+	fault, err := c.apply(ctx, m)
+	if err != nil {
+		return r, err
+	}
+	if fault != "" {
+		return result{Outcome: notMutant, By: fault}, nil
+	}
+	var ran []string
+	for n, p := range inOrder(m.file, of) {
+		first := ""
+		if n == 0 {
+			first = likelyTests[m.file]
+		}
+		r, err = c.testFirst(ctx, p, first, within[p])
+		ran = append(ran, p)
+		r.Ran = ran
+		if err != nil || r.Outcome != survived {
+			return r, err
+		}
+	}
+	if checker == nil {
+		return r, nil
+	}
+	out, err := c.command(ctx, checkerLimit, checker...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && ctx.Err() == nil {
+		return result{Outcome: killed, By: "checker: " + lastLine(out), Ran: ran}, nil
+	}
+	return r, err
+}
+
+// checkerLimit is for a run of internal/dev/prove.
+const checkerLimit = 10 * time.Minute
+
+func lastLine(out []byte) string {
+	out = bytes.TrimSpace(out)
+	return string(out[bytes.LastIndexByte(out, '\n')+1:])
+}
