@@ -300,7 +300,7 @@ func TestMutantsOfAFixture(t *testing.T) {
 	}
 	// A tree whose tests fail judges nothing.
 	c.skip = "^$"
-	if _, err := c.apply(t.Context(), all[1]); err != nil {
+	if _, _, err := c.apply(t.Context(), all[1]); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.baseline(t.Context(), []string{"."}, func(string) {}); err == nil {

@@ -38,22 +38,19 @@ type result struct {
 
 // copied is a throw-away copy of a module, in which one mutant at a time is made.
 type copied struct {
-	root, dir string
-	generate  []string // command that writes db/sqlc from sql/; none: nothing is generated
-	skip      string   // pattern of tests that do not count
-	env       []string
+	dir      string
+	generate []string // command that writes db/sqlc from sql/; none: nothing is generated
+	skip     string   // pattern of tests that do not count
+	env      []string
 }
 
 // buildLimit is for the compiler, in addition to the time of the tests.
 const buildLimit = 5 * time.Minute
 
-// generated is the folder of the files that generate writes.
-const generated = "db/sqlc"
-
 // copyModule copies the files of a module, without those that are built, downloaded or written by runs.
 func copyModule(root, dir string) (*copied, error) {
 	err := files(root, func(name string) error { return copyFile(root, dir, name) })
-	return &copied{root: root, dir: dir}, err
+	return &copied{dir: dir}, err
 }
 
 // files calls do with each file of a module, in the order of the names.
@@ -108,18 +105,36 @@ func fingerprint(root string) (string, error) {
 	return hex.EncodeToString(digest.Sum(nil))[:16], err
 }
 
-// apply makes the mutant. fault tells why it is none; the error is one of this command.
-func (c *copied) apply(ctx context.Context, m mutant) (fault string, err error) {
-	path := filepath.Join(c.dir, m.file)
-	text, err := os.ReadFile(path)
+// apply makes the mutant, and answers the text before. fault tells why it is none; the error is one of this command.
+func (c *copied) apply(ctx context.Context, m mutant) (before []byte, fault string, err error) {
+	before, err = os.ReadFile(filepath.Join(c.dir, m.file))
 	if err != nil {
+		return nil, "", err
+	}
+	changed := string(before[:m.start]) + m.replacement + string(before[m.end:])
+	fault, err = c.write(ctx, m.file, []byte(changed))
+	return before, fault, err
+}
+
+// restore takes the mutant back. It does not read the module again, which may have changed since it was copied.
+func (c *copied) restore(m mutant, before []byte) error {
+	if before == nil {
+		return nil
+	}
+	// The run may have been interrupted: the context of the caller does not count.
+	fault, err := c.write(context.Background(), m.file, before)
+	if fault != "" {
+		err = fmt.Errorf("restore %s: %s", m.file, fault)
+	}
+	return err
+}
+
+// write writes a file, and what is generated from it. fault tells why nothing could be generated.
+func (c *copied) write(ctx context.Context, name string, text []byte) (fault string, err error) {
+	if err := os.WriteFile(filepath.Join(c.dir, name), text, 0o644); err != nil {
 		return "", err
 	}
-	changed := string(text[:m.start]) + m.replacement + string(text[m.end:])
-	if err := os.WriteFile(path, []byte(changed), 0o644); err != nil {
-		return "", err
-	}
-	if !strings.HasPrefix(m.file, "sql/") || c.generate == nil {
+	if !strings.HasPrefix(name, "sql/") || c.generate == nil {
 		return "", nil
 	}
 	out, err := c.command(ctx, buildLimit, c.generate...)
@@ -128,22 +143,6 @@ func (c *copied) apply(ctx context.Context, m mutant) (fault string, err error) 
 		return "the query is not generated: " + firstLine(out), nil
 	}
 	return "", err
-}
-
-// restore takes the mutant back.
-func (c *copied) restore(m mutant) error {
-	if err := copyFile(c.root, c.dir, m.file); err != nil {
-		return err
-	}
-	if !strings.HasPrefix(m.file, "sql/") || c.generate == nil {
-		return nil
-	}
-	if err := os.RemoveAll(filepath.Join(c.dir, generated)); err != nil {
-		return err
-	}
-	return files(filepath.Join(c.root, generated), func(name string) error {
-		return copyFile(c.root, c.dir, generated+"/"+name)
-	})
 }
 
 // command runs a command in the copy, and answers what it has written. At the limit, it and all processes that it
@@ -260,11 +259,11 @@ func (c *copied) try(
 	checker []string,
 ) (r result, err error) {
 	began := time.Now()
+	before, fault, err := c.apply(ctx, m)
 	defer func() {
 		r.ID, r.Seconds = m.id, time.Since(began).Round(time.Second/10).Seconds()
-		err = errors.Join(err, c.restore(m))
+		err = errors.Join(err, c.restore(m, before))
 	}()
-	fault, err := c.apply(ctx, m)
 	if err != nil {
 		return r, err
 	}
