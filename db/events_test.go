@@ -256,6 +256,47 @@ func TestAwaitEventsUntilEnough(t *testing.T) {
 	}
 }
 
+// TestAwaitEventsHeedsItsLimit: at the first look, and at the last one, which is taken when the time is up.
+func TestAwaitEventsHeedsItsLimit(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client := uuid.New()
+	ids := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
+	ctx, _ := patient(t)
+	enough := make(chan struct{})
+	type page struct {
+		events []db.Event
+		last   int64
+		err    error
+	}
+	await := func() page {
+		events, last, err := h.Events.Await(ctx, client, 0, 2, enough)
+		return page{events, last, err}
+	}
+	check := func(look string, p page) {
+		t.Helper()
+		if p.err != nil || !slices.Equal(entities(p.events), ids[:2]) {
+			t.Fatalf("%s: told of %v, %v", look, entities(p.events), p.err)
+		}
+		if rest, _ := follow(t, h.DB, client, p.last, 10); !slices.Equal(entities(rest), ids[2:]) {
+			t.Errorf("%s: %v behind the answered position", look, entities(rest))
+		}
+	}
+	answer := started(await)
+	login := *h
+	login.owner = h.pool(t, "none") // a role does not see the statements of other roles
+	login.until(t, "the first look ends with its last query", `SELECT EXISTS (SELECT FROM pg_stat_activity
+		WHERE datname = current_database() AND state = 'idle' AND query LIKE '%/* GetEventHorizon */%')`)
+	tx := h.begin(t)
+	for _, id := range ids {
+		exec(t, tx, insertEventFor, id, client, "")
+	}
+	commit(t, tx) // no process announces, so nothing wakes the waiter
+	close(enough)
+	check("the last look", receive(t, answer))
+	check("the first look", await())
+}
+
 // After a restore of an earlier state, a cursor from the lost state is refused, at once and for ever: the events that
 // come after the restore get no position of a lost one. Cursors from before the restored state go on.
 func TestEventsAfterARestore(t *testing.T) {

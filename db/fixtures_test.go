@@ -229,6 +229,18 @@ func started[T any](f func() T) <-chan T {
 	return answer
 }
 
+// receive is <-c with a bound: a test that waits in vain fails, and does not stop the tests of the package.
+func receive[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(time.Minute):
+		t.Fatal("nothing received within a minute")
+		panic("unreachable")
+	}
+}
+
 // refusal is the refusal of a rule; "": the rules allow the order. Any other error ends the test.
 func refusal(t testing.TB, err error) db.Refusal {
 	t.Helper()

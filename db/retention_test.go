@@ -220,6 +220,60 @@ func TestPruneLeavesLockedRows(t *testing.T) {
 	h.prunes(t, db.Pruned{Jobs: 1, Events: 2})
 }
 
+// TestHorizonNeverGoesBack: an older event that is removed after newer ones, because another transaction held it,
+// leaves the horizon where it is. Else a reader behind the horizon would miss the newer events without an error.
+func TestHorizonNeverGoesBack(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client := uuid.New()
+	h.oldEvents(t, 3, 31*day, &client)
+	must(t, h.Events.Publish(t.Context()))
+	positions := column[int64](t, h, `SELECT position FROM ops.event_feed ORDER BY position`)
+	tx := h.begin(t)
+	exec(t, tx, `SELECT FROM ops.events e WHERE e.id = (SELECT event_id FROM ops.event_feed ORDER BY position LIMIT 1)
+		FOR SHARE`)
+	h.prunes(t, db.Pruned{Events: 2})
+	exec(t, tx, `rollback`)
+	h.prunes(t, db.Pruned{Events: 1})
+	if horizon := value[int64](t, h, `SELECT position FROM ops.event_horizons`); horizon != positions[2] {
+		t.Errorf("the horizon is %d; removed were %v", horizon, positions)
+	}
+	if _, _, err := h.Events.After(t.Context(), client, positions[0], 10); !errors.Is(err, db.ErrEventsRemoved) {
+		t.Errorf("a reader that has missed two events: %v", err)
+	}
+}
+
+// TestHorizonsAreLockedInOrder: while a removal waits for the horizon of one legal entity, it holds none that comes
+// later in the order. So two removals never wait for each other.
+func TestHorizonsAreLockedInOrder(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	clients := make([]*uuid.UUID, 40)
+	for i := range clients {
+		clients[i] = new(uuid.New())
+	}
+	prepare := func() {
+		h.oldEvents(t, 1, 31*day, clients...)
+		must(t, h.Events.Publish(t.Context()))
+	}
+	prepare()
+	h.prunes(t, db.Pruned{Events: 1}) // each legal entity has a horizon now
+	prepare()
+	ids := column[uuid.UUID](t, h, `SELECT legal_entity_id FROM ops.event_horizons ORDER BY legal_entity_id`)
+	middle := len(ids) / 2
+	tx := h.begin(t)
+	exec(t, tx, `SELECT FROM ops.event_horizons WHERE legal_entity_id = $1 FOR UPDATE`, ids[middle])
+	pruned := started(func() error { _, err := h.Prune(t.Context(), month); return err })
+	h.untilWaiting(t, 1)
+	free := column[uuid.UUID](t, h, `SELECT legal_entity_id FROM ops.event_horizons ORDER BY legal_entity_id
+		FOR UPDATE SKIP LOCKED`)
+	if !slices.Equal(free, ids[middle+1:]) {
+		t.Errorf("%d horizons are free, want the %d behind the held one", len(free), len(ids)-middle-1)
+	}
+	exec(t, tx, `rollback`)
+	must(t, receive(t, pruned))
+}
+
 func TestPruneAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

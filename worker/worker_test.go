@@ -123,6 +123,18 @@ func (r *registry) work(size int, log *slog.Logger) *worker.Pool {
 	return pool
 }
 
+// receive is <-c with a bound: a test that waits in vain fails, and does not stop the tests of the package.
+func receive[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(time.Minute):
+		t.Fatal("nothing received within a minute")
+		panic("unreachable")
+	}
+}
+
 // until waits until holds is true, for a minute at most.
 func (r *registry) until(what string, holds func() bool) {
 	r.Helper()
@@ -306,6 +318,75 @@ func TestTroubleOfTheDatabaseEndsNoJob(t *testing.T) {
 			}
 			r.until("the pool has no trouble", func() bool { return pool.Trouble() == nil })
 		})
+	}
+}
+
+// TestUnavailableDatabaseIsNotBlamedOnTheJob: while the database ends connections, is full or has no memory, a job that
+// runs alone gets no attempt and is not put aside: it keeps its place. The pool tells the cause and pauses.
+func TestUnavailableDatabaseIsNotBlamedOnTheJob(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{
+		"no space":             `RAISE EXCEPTION 'poison' USING ERRCODE = '53100'`,
+		"no memory":            `RAISE EXCEPTION 'poison' USING ERRCODE = '53200'`,
+		"connection failure":   `RAISE EXCEPTION 'poison' USING ERRCODE = '08006'`,
+		"shutting down":        `RAISE EXCEPTION 'poison' USING ERRCODE = '57P01'`,
+		"connection cut":       `PERFORM pg_terminate_backend(pg_backend_pid())`,
+		"cannot connect again": `RAISE EXCEPTION 'poison' USING ERRCODE = '57P03'`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRegistry(t, nil)
+			_, job := r.release()
+			r.exec(`CREATE FUNCTION medical_events.poison() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+				$$ BEGIN ` + body + `; RETURN NEW; END $$`)
+			r.exec(`CREATE TRIGGER poison BEFORE UPDATE ON medical_events.service_requests
+				FOR EACH ROW EXECUTE FUNCTION medical_events.poison()`)
+			var log told
+			pool := r.work(1, log.logger())
+			// The second error comes after the first pause.
+			r.until("the pool has met the error twice", func() bool {
+				return pool.Trouble() != nil && strings.Count(log.String(), "the database cannot carry") > 1
+			})
+			if n := r.number(`SELECT count(*) FROM ops.jobs WHERE id = $1 AND status = 'pending' AND attempts = 0
+				AND not_before IS NULL`, job); n != 1 {
+				t.Errorf("the job is blamed; the log: %s", log.String())
+			}
+			r.exec(`DROP FUNCTION medical_events.poison() CASCADE`)
+			if ended := r.end(job); ended.Status != db.Processed {
+				t.Errorf("%s %s", ended.Status, ended.Refusal)
+			}
+		})
+	}
+}
+
+// TestStopFinishesTheBatchUnderWay: workers that are told to stop carry out the batch that they have begun.
+func TestStopFinishesTheBatchUnderWay(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t, nil)
+	r.exec(`CREATE FUNCTION medical_events.wait() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$`)
+	r.exec(`CREATE TRIGGER wait BEFORE UPDATE ON medical_events.service_requests
+		FOR EACH ROW EXECUTE FUNCTION medical_events.wait()`)
+	_, job := r.release()
+	r.exec(`SELECT pg_advisory_lock(1)`)
+	working, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { worker.New(r.app, silent, 1).Run(working); close(done) }()
+	r.Cleanup(stop)
+	r.until("the batch waits", func() bool {
+		return r.number(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) > 0
+	})
+	stop()
+	select {
+	case <-done:
+		t.Error("the batch is cut off")
+	case <-time.After(time.Second): // a batch that is cut off ends within milliseconds
+	}
+	r.exec(`SELECT pg_advisory_unlock(1)`)
+	receive(t, done)
+	if got, err := r.app.Jobs.Get(t.Context(), r.clinic, job); err != nil || got.Status != db.Processed {
+		t.Errorf("%s %s, %v", got.Status, got.Refusal, err)
 	}
 }
 
