@@ -24,7 +24,7 @@ test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, els
 	export GORACE="atexit_sleep_ms=20 $$GORACE"; \
 	set -x; $(GO) run ./internal/dev/testdb/withdb -- $(GO) test $$race -timeout 20m -parallel 4 $(TESTFLAGS) $(PACKAGES)
 
-prove: ## Have 64 clients call real processes, and a checker judge their answers by the contract (PROVE="--minutes 5 --seed 7")
+prove: ## Have 64 clients call real processes, and a checker judge their answers by the contract (PROVE="--minutes 5 --seed 7 --faults all")
 	$(GO) run ./internal/dev/prove $(PROVE)
 
 mutants: $(BIN)/sqlc ## Break one promise at a time in a copy of the module, and see whether a test notices it (hours; MUTANTS="--only sql/jobs.sql")

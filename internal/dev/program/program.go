@@ -77,11 +77,19 @@ func Serve(ctx context.Context, program, role, url, log string, variables ...str
 	return s, nil
 }
 
+// Signal sends a signal to the process.
+func (s *Service) Signal(signal os.Signal) error { return s.cmd.Process.Signal(signal) }
+
+// Kill ends the process by SIGKILL, and waits for its end.
+func (s *Service) Kill() error {
+	err := s.cmd.Process.Kill()
+	s.cmd.Wait() //nolint:errcheck // the error is that the process was killed
+	return errors.Join(err, s.log.Close())
+}
+
 // Stop ends the process in order. An error: it did not exit with 0.
 func (s *Service) Stop() error {
-	s.cmd.Process.Signal(
-		syscall.SIGTERM,
-	) //nolint:errcheck // Wait returns the outcome
+	s.Signal(syscall.SIGTERM)                                               //nolint:errcheck // Wait returns the outcome
 	kill := time.AfterFunc(40*time.Second, func() { s.cmd.Process.Kill() }) //nolint:errcheck // see above
 	defer kill.Stop()
 	return errors.Join(s.cmd.Wait(), s.log.Close())

@@ -29,7 +29,9 @@ type driver struct {
 	*registry
 	history *history
 	http    *http.Client
+	faults  *faults      // nil: no harm is done
 	made    atomic.Int64 // calls
+	unknown atomic.Int64 // calls without an answer
 
 	mu       sync.Mutex
 	licences map[string]string // ids by object and type, of those that have been created
@@ -63,6 +65,9 @@ func (d *driver) drive(ctx context.Context, clients int, seed uint64) {
 			}
 		})
 	}
+	if d.faults != nil {
+		running.Go(func() { d.injectAll(ctx, rand.New(rand.NewPCG(seed, uint64(clients)))) })
+	}
 	running.Go(func() { d.expireAll(ctx) })
 	running.Go(func() { d.revokeAll(ctx) })
 	running.Wait()
@@ -87,7 +92,7 @@ func (d *driver) expireAll(ctx context.Context) {
 	for pause(ctx, 3*time.Second) {
 		call := d.history.now()
 		err := d.command(context.WithoutCancel(ctx), "expire")
-		if err != nil {
+		if err != nil && d.faults == nil {
 			d.fail("%w", err)
 		}
 		for n := range d.requests {
@@ -107,7 +112,12 @@ func (d *driver) expireAll(ctx context.Context) {
 func (d *driver) revokeAll(ctx context.Context) {
 	for n := 0; n < len(d.victims) && pause(ctx, 700*time.Millisecond); n++ {
 		call := d.history.now()
-		if err := d.owner.Access.RevokeToken(context.WithoutCancel(ctx), d.victims[n]); err != nil {
+		err := d.owner.Access.RevokeToken(context.WithoutCancel(ctx), d.victims[n])
+		for limit := time.Now().Add(jobLimit); err != nil && d.faults != nil && time.Now().Before(limit); {
+			time.Sleep(100 * time.Millisecond)
+			err = d.owner.Access.RevokeToken(context.WithoutCancel(ctx), d.victims[n])
+		}
+		if err != nil {
 			d.fail("revocation: %w", err)
 			continue
 		}
@@ -265,18 +275,27 @@ func (c *client) useVictim(ctx context.Context, n int) {
 	c.record(input{Object: tokenObject(n), Kind: enter}, a, call, "", output{Text: a.message()})
 }
 
-// record adds the call. A refusal for want of resources (429) has no effect, and says nothing about the state.
+// record adds the call. A refusal for want of resources (429) has no effect, and says nothing about the state. A call
+// with a new key whose answer is that the key is in use was sent twice by the HTTP client, after its connection had
+// broken: it may have been carried out.
 func (c *client) record(in input, a answer, call int64, job string, out output) {
 	switch {
-	case a.code == http.StatusTooManyRequests || a.message() == keyRunning:
+	case a.code == http.StatusTooManyRequests:
 		return
-	case a.unknown():
+	case a.unknown() || a.message() == keyRunning:
+		if in.Kind == read || in.Kind == enter {
+			return // it has no effect
+		}
 		out = output{Unknown: true}
 	case a.code >= 500:
 		c.fail("%s of %s: %d %s", in.Kind, in.Object, a.code, a.raw)
 	}
 	c.history.add(record{Input: in, Output: out, Caller: c.number, Job: job, Call: call, Return: c.history.now()})
 }
+
+// afterUnknown is the pause of a client after a call without an answer. Each such call may have been carried out or
+// not, and the checker has to try both: too many of them at one object would take it too long.
+const afterUnknown = time.Second
 
 // asked is a request to one of the API processes.
 type asked struct {
@@ -319,8 +338,14 @@ func (a answer) message() string {
 }
 
 // send sends a request to one of the API processes. A call that has begun goes on when the run ends.
-func (c *client) send(ctx context.Context, r asked) (a answer) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
+func (c *client) send(running context.Context, r asked) (a answer) {
+	defer func() {
+		if a.unknown() {
+			c.unknown.Add(1)
+			pause(running, afterUnknown)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(running), callLimit)
 	defer cancel()
 	var body io.Reader
 	if r.body != nil {
@@ -330,7 +355,7 @@ func (c *client) send(ctx context.Context, r asked) (a answer) {
 		}
 		body = bytes.NewReader(text)
 	}
-	address := "http://" + c.apis[c.dice.IntN(len(c.apis))].Address + r.path
+	address := "http://" + c.addresses[c.dice.IntN(len(c.addresses))] + r.path
 	request, err := http.NewRequestWithContext(ctx, r.method, address, body)
 	if err != nil {
 		panic(err)

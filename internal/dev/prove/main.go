@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,6 +30,7 @@ type options struct {
 	duration time.Duration
 	clients  int
 	seed     uint64
+	faults   string // names, parted by commas, or all; empty: none
 	keep     string // folder of rejected histories
 	root     string // of the repository
 }
@@ -39,6 +41,8 @@ func main() {
 	flag.IntVar(&o.clients, "clients", 64, "clients")
 	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "from which the calls of each client follow")
 	flag.StringVar(&o.keep, "keep", o.keep, "folder for histories that are rejected")
+	flag.StringVar(&o.faults, "faults", "", "harm that is done meanwhile: all, or of these, parted by commas: "+
+		strings.Join(faultNames(), ", "))
 	flag.Parse()
 	o.duration = time.Duration(*minutes * float64(time.Minute))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -56,36 +60,52 @@ func fair() *rand.Rand { return rand.New(rand.NewPCG(0, 0)) }
 
 func run(ctx context.Context, o options, out io.Writer) (err error) {
 	fmt.Fprintf(out, "seed %d, %d clients, %s\n", o.seed, o.clients, o.duration)
-	server, err := testdb.Serve(ctx)
+	wanted, err := faultsOf(o.faults)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, server.Close()) }()
-	fmt.Fprintln(out, server.Description)
 	folder, err := os.MkdirTemp("", "reiestr-prove-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(folder)
-	r, err := open(ctx, server, o.root, folder)
+	address, f, stop, err := server(ctx, folder, wanted, out)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	r, err := open(ctx, address, o.root, folder)
 	if r != nil {
-		defer func() { err = errors.Join(err, r.close(server)) }()
+		defer func() { err = errors.Join(err, r.close(address)) }()
 	}
 	if err != nil {
 		return err
 	}
+	if f != nil {
+		if err := f.between(ctx, r); err != nil {
+			return err
+		}
+	}
 	if err := r.serve(ctx); err != nil {
 		return err
 	}
+	if f != nil {
+		if err := f.inFront(ctx, r); err != nil {
+			return err
+		}
+	}
 	transport := &http.Transport{MaxIdleConnsPerHost: o.clients}
 	defer transport.CloseIdleConnections()
-	d := &driver{registry: r, history: &history{start: time.Now()}, http: &http.Client{Transport: transport},
-		licences: map[string]string{}}
+	d := &driver{registry: r, faults: f, history: &history{start: time.Now()},
+		http: &http.Client{Transport: transport}, licences: map[string]string{}}
 	driving, end := context.WithTimeout(ctx, o.duration)
 	defer end()
 	d.drive(driving, o.clients, o.seed)
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if err := r.connect(ctx); err != nil {
+		return err
 	}
 	if err := d.settled(ctx); err != nil {
 		return err
@@ -93,6 +113,27 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	d.readAll(ctx)
 	d.agree(ctx)
 	return d.judge(o, out)
+}
+
+// server answers the URL of the superuser of a PostgreSQL server, and stop, which ends it. Faults need a server that
+// they can kill, and one that keeps what it has committed; without faults the server is that of the tests.
+func server(ctx context.Context, folder string, wanted []fault, out io.Writer) (
+	address string, f *faults, stop func() error, err error,
+) {
+	if len(wanted) == 0 {
+		s, err := testdb.Serve(ctx)
+		if err != nil {
+			return "", nil, nil, err
+		}
+		fmt.Fprintln(out, s.Description)
+		return s.URL, nil, s.Close, nil
+	}
+	f = &faults{wanted: wanted, folder: folder + "/postgres"}
+	if err := f.prepare(ctx); err != nil {
+		return "", nil, nil, err
+	}
+	fmt.Fprintln(out, f.server.Description())
+	return f.server.URL(), f, f.close, nil
 }
 
 // judge prints what was found. An error: the contract was broken.
@@ -111,6 +152,9 @@ func (d *driver) judge(o options, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%d calls, %d of them without an answer, on %d objects\n", d.made.Load(), unknown, len(objects))
 	fmt.Fprintln(out, d.history.table())
+	if d.faults != nil {
+		fmt.Fprint(out, d.faults.table())
+	}
 	for _, v := range judge(objects, checkLimit) {
 		if v.shrunk == nil {
 			d.fail("%s: no verdict within %s", v.object, checkLimit)

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,6 +41,7 @@ type caller struct {
 // registry is a new database on the server, with the rows of a run, and the processes that serve it.
 type registry struct {
 	url, name string
+	served    string    // the URL that the processes use; url, unless faults disturb their connections
 	conn      *pgx.Conn // of the superuser
 	owner     *db.DB
 
@@ -49,9 +52,23 @@ type registry struct {
 	requests []uuid.UUID // patient and service request have the same id
 
 	program      string
-	apis         []*program.Service
-	workers      []*program.Service
+	processes    []*instance
+	addresses    []string // of the API, as the clients reach it
 	folder, root string
+}
+
+// instance is a process of the service, which faults may replace.
+type instance struct {
+	role string
+
+	mu      sync.Mutex
+	service *program.Service
+}
+
+func (p *instance) current() *program.Service {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.service
 }
 
 // sql carries out statements as the superuser.
@@ -60,9 +77,10 @@ func (r *registry) sql(ctx context.Context, text string, args ...any) error {
 	return err
 }
 
-func open(ctx context.Context, server *testdb.Server, root, folder string) (*registry, error) {
+// open makes a database on the server, whose URL is of a superuser, and fills it.
+func open(ctx context.Context, server, root, folder string) (*registry, error) {
 	r := &registry{name: "reiestr_prove_" + strings.ReplaceAll(uuid.NewString(), "-", ""), root: root, folder: folder}
-	conn, err := testdb.Connect(ctx, server.URL)
+	conn, err := testdb.Connect(ctx, server)
 	if err != nil {
 		return nil, err
 	}
@@ -70,9 +88,13 @@ func open(ctx context.Context, server *testdb.Server, root, folder string) (*reg
 	if _, err = conn.Exec(ctx, "CREATE DATABASE "+r.name); err != nil {
 		return nil, err
 	}
-	if r.url, err = server.Of(r.name); err != nil {
+	address, err := url.Parse(server)
+	if err != nil {
 		return nil, err
 	}
+	address.Path = "/" + r.name
+	r.url = address.String()
+	r.served = r.url
 	if err := migrations.Up(ctx, r.url); err != nil {
 		return nil, err
 	}
@@ -83,6 +105,13 @@ func open(ctx context.Context, server *testdb.Server, root, folder string) (*reg
 		return nil, err
 	}
 	return r, r.fill(ctx)
+}
+
+// connect replaces the superuser's connection, which a fault may have ended.
+func (r *registry) connect(ctx context.Context) (err error) {
+	r.conn.Close(ctx) //nolint:errcheck // it may be closed
+	r.conn, err = testdb.Connect(ctx, r.url)
+	return err
 }
 
 func (r *registry) fill(ctx context.Context) (err error) {
@@ -178,33 +207,36 @@ func (r *registry) serve(ctx context.Context) (err error) {
 	if r.program, err = program.Build(ctx, r.root, r.folder); err != nil {
 		return err
 	}
-	log := r.folder + "/service.log"
 	for _, role := range []string{"api", "api", "worker", "worker"} {
-		s, err := program.Serve(
-			ctx,
-			r.program,
-			role,
-			r.url,
-			log,
-			"REIESTR_EXPIRY_TIMES=never",
-			"REIESTR_PRUNE_TIMES=never",
-		)
-		if err != nil {
+		p := &instance{role: role}
+		if err := r.start(ctx, p); err != nil {
 			return err
 		}
+		r.processes = append(r.processes, p)
 		if role == "api" {
-			r.apis = append(r.apis, s)
-		} else {
-			r.workers = append(r.workers, s)
+			r.addresses = append(r.addresses, p.service.Address)
 		}
 	}
+	return nil
+}
+
+// start starts the process, also in place of one that has ended.
+func (r *registry) start(ctx context.Context, p *instance) error {
+	s, err := program.Serve(ctx, r.program, p.role, r.served, r.folder+"/service.log",
+		"REIESTR_EXPIRY_TIMES=never", "REIESTR_PRUNE_TIMES=never")
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.service = s
 	return nil
 }
 
 // command carries out a command of the program.
 func (r *registry) command(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, r.program, args...)
-	cmd.Env = append(os.Environ(), "REIESTR_DATABASE_URL="+r.url)
+	cmd.Env = append(os.Environ(), "REIESTR_DATABASE_URL="+r.served)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("reiestr %s: %w: %s", args[0], err, said)
 	}
@@ -212,11 +244,11 @@ func (r *registry) command(ctx context.Context, args ...string) error {
 }
 
 // close ends the processes and drops the database.
-func (r *registry) close(server *testdb.Server) (err error) {
+func (r *registry) close(server string) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for _, s := range append(r.apis, r.workers...) {
-		if stopped := s.Stop(); stopped != nil {
+	for _, p := range r.processes {
+		if stopped := p.current().Stop(); stopped != nil {
 			err = fmt.Errorf("a process does not stop in order: %w", stopped)
 		}
 	}
@@ -226,7 +258,7 @@ func (r *registry) close(server *testdb.Server) (err error) {
 	if r.conn != nil {
 		r.conn.Close(ctx) //nolint:errcheck // the database is dropped
 	}
-	conn, failed := testdb.Connect(ctx, server.URL)
+	conn, failed := testdb.Connect(ctx, server)
 	if failed != nil {
 		return failed
 	}
