@@ -180,6 +180,12 @@ func TestProcessAndCompleteStoreTheirChanges(t *testing.T) {
 		}, func(*errand) object { return object{"status": "completed", "status_reason": reason("default")} },
 			[]object{{"status": "completed", "status_reason": reason("default")}},
 			object{"status": changed("active", "completed")}},
+		{"complete without a program, held by another", newComplete, func(e *errand) {
+			e.withoutProgram()
+			e.request.legalEntity = &e.other.id
+			e.body = &db.CompleteBody{}
+		}, func(*errand) object { return object{"status": "completed"} },
+			[]object{{"status": "completed"}}, object{"status": changed("active", "completed")}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -207,7 +213,7 @@ func TestProcessAndCompleteStoreTheirChanges(t *testing.T) {
 			}
 			want.Events = []object{{
 				"event_type": "StatusChangeEvent", "entity_type": "ServiceRequest", "entity_id": e.request.id.String(),
-				"changed_by": e.user.String(),
+				"changed_by": e.user.String(), "legal_entity_ids": e.request.concerns(e.request.legalEntity),
 				"properties": test.properties,
 			}}
 			if !reflect.DeepEqual(after, want) {

@@ -78,7 +78,7 @@ func everyState(own, other uuid.UUID) (all []serviceRequest) {
 }
 
 func (s serviceRequest) String() string {
-	return fmt.Sprintf("%s, programme %t, processing status %s, holder %v", s.status, s.program != nil,
+	return fmt.Sprintf("%s, programme %t, processing status %v, holder %v", s.status, s.program != nil,
 		orNull(s.processing), s.legalEntity)
 }
 

@@ -41,6 +41,13 @@ func TestExpireByState(t *testing.T) {
 		{"new", func(*errand) {}, true},
 		{"never processed", func(e *errand) { e.request.processing = nil }, true},
 		{"without a program", (*errand).withoutProgram, true},
+		{"without a program, held", func(e *errand) {
+			e.withoutProgram()
+			e.request.legalEntity = &e.entity.id
+		}, true},
+		{"never processed, held", func(e *errand) {
+			e.request.processing, e.request.legalEntity = nil, &e.entity.id
+		}, true},
 		{"expires now", func(e *errand) { e.request.expires = noon }, false},
 		{"expires later", func(e *errand) { e.request.expires = noon.Add(time.Microsecond) }, false},
 		{"in queue", func(e *errand) { e.request = e.request.usedBy(e.entity) }, false},
@@ -71,7 +78,7 @@ func TestExpireByState(t *testing.T) {
 					"inserted_by": db.SystemUser.String()}}
 				want.Events = []map[string]any{{
 					"event_type": "StatusChangeEvent", "entity_type": "ServiceRequest", "entity_id": e.request.id.String(),
-					"changed_by": db.SystemUser.String(),
+					"changed_by": db.SystemUser.String(), "legal_entity_ids": e.request.concerns(e.request.legalEntity),
 					"properties": map[string]any{"status": map[string]any{"old_value": "active", "new_value": "recalled"}},
 				}}
 			}

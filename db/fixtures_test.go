@@ -368,6 +368,7 @@ type serviceRequest struct {
 	program                         *uuid.UUID
 	processing                      *string
 	legalEntity, employee, division *uuid.UUID // by which the service request is used
+	requester                       *uuid.UUID // the legal entity that has made the service request
 	expires                         time.Time
 }
 
@@ -375,7 +376,7 @@ type serviceRequest struct {
 func newServiceRequest() serviceRequest {
 	return serviceRequest{
 		id: uuid.New(), patient: uuid.New(), status: "active", category: "counselling",
-		program: new(uuid.New()), processing: new("new"), expires: noon.Add(time.Hour),
+		program: new(uuid.New()), processing: new("new"), expires: noon.Add(time.Hour), requester: new(uuid.New()),
 	}
 }
 
@@ -385,11 +386,21 @@ func (s serviceRequest) usedBy(l legalEntity) serviceRequest {
 	return s
 }
 
+// concerns are the legal entities that an event of the service request concerns: the holder, and the requester.
+func (s serviceRequest) concerns(holder *uuid.UUID) []any {
+	var held any
+	if holder != nil {
+		held = holder.String()
+	}
+	return []any{held, s.requester.String()}
+}
+
 func (s serviceRequest) statement() (string, []any) {
 	return `INSERT INTO medical_events.service_requests (id, requisition, patient_id, status, category, program_id,
 		program_processing_status,
-			used_by_legal_entity_id, used_by_employee_id, used_by_division_id, expiration_date, inserted_at, inserted_by, updated_at, updated_by)
-		VALUES ($1, '0000-1111-2222-3333', $2, $3, $4, $5, $6, $7, $8, $9, $10, '2026-06-01', $11, '2026-06-01', $11)
+			used_by_legal_entity_id, used_by_employee_id, used_by_division_id, expiration_date, inserted_at, inserted_by, updated_at, updated_by,
+			requester_legal_entity_id)
+		VALUES ($1, '0000-1111-2222-3333', $2, $3, $4, $5, $6, $7, $8, $9, $10, '2026-06-01', $11, '2026-06-01', $11, $12)
 		ON CONFLICT (id) DO UPDATE SET status = excluded.status, category = excluded.category,
 			program_id = excluded.program_id,
 			program_processing_status = excluded.program_processing_status, used_by_legal_entity_id = excluded.used_by_legal_entity_id,
@@ -397,6 +408,6 @@ func (s serviceRequest) statement() (string, []any) {
 			expiration_date = excluded.expiration_date`,
 		[]any{
 			s.id, s.patient, s.status, s.category, s.program, s.processing, s.legalEntity, s.employee, s.division, s.expires,
-			operator,
+			operator, s.requester,
 		}
 }

@@ -277,7 +277,7 @@ func TestCreateLicenseAnswersTheStoredRow(t *testing.T) {
 			wantEvents := []map[string]any{{
 				"event_type": "StatusChangeEvent", "entity_type": "License", "entity_id": created.ID.String(),
 				"properties": map[string]any{"status": map[string]any{"old_value": nil, "new_value": "active"}},
-				"changed_by": a.caller.UserID.String(),
+				"changed_by": a.caller.UserID.String(), "legal_entity_ids": []any{a.entity.id.String()},
 			}}
 			if events := eventsOf(t, h, created.ID); !reflect.DeepEqual(events, wantEvents) {
 				t.Errorf("events %v, want %v", events, wantEvents)
@@ -290,7 +290,7 @@ func TestCreateLicenseAnswersTheStoredRow(t *testing.T) {
 func eventsOf(t testing.TB, h *house, entity uuid.UUID) []map[string]any {
 	t.Helper()
 	return column[map[string]any](t, h, `
-		SELECT to_jsonb(e) - '{id,sequence_number,event_time,legal_entity_ids}'::text[] FROM ops.events e WHERE entity_id = $1
+		SELECT to_jsonb(e) - '{id,sequence_number,event_time}'::text[] FROM ops.events e WHERE entity_id = $1
 			ORDER BY sequence_number`, entity)
 }
 

@@ -416,10 +416,10 @@ func TestUseAndReleaseStoreTheirChanges(t *testing.T) {
 	history := func(e *errand, element string, value any) map[string]any {
 		return map[string]any{element: value, "inserted_by": e.user.String()}
 	}
-	event := func(e *errand, from, to any) []map[string]any {
+	event := func(e *errand, holder uuid.UUID, from, to any) []map[string]any {
 		return []map[string]any{{
 			"event_type": "StatusChangeEvent", "entity_type": "ServiceRequest", "entity_id": e.request.id.String(),
-			"changed_by": e.user.String(),
+			"changed_by": e.user.String(), "legal_entity_ids": e.request.concerns(&holder),
 			"properties": map[string]any{"program_processing_status": map[string]any{"old_value": from, "new_value": to}},
 		}}
 	}
@@ -428,7 +428,7 @@ func TestUseAndReleaseStoreTheirChanges(t *testing.T) {
 			history(e, "program_processing_status", "in_queue"),
 			history(e, "used_by_legal_entity_id", e.entity.id.String()),
 			history(e, "used_by_employee_id", e.employee.id.String()),
-		}, event(e, from, "in_queue")
+		}, event(e, e.entity.id, from, "in_queue")
 	}
 	for _, test := range []struct {
 		name   string
@@ -464,12 +464,19 @@ func TestUseAndReleaseStoreTheirChanges(t *testing.T) {
 			return map[string]any{
 				"program_processing_status": "new", "used_by_legal_entity_id": nil, "used_by_employee_id": nil,
 				"used_by_division_id": nil,
-			}, []map[string]any{history(e, "program_processing_status", "new")}, event(e, "in_queue", "new")
+			}, []map[string]any{history(e, "program_processing_status", "new")}, event(e, e.entity.id, "in_queue", "new")
+		}},
+		{"release by another than the holder", newRelease, func(e *errand) {
+			e.request.legalEntity, e.request.employee, e.request.division = &e.other.id, nil, nil
+		}, func(e *errand) (map[string]any, []map[string]any, []map[string]any) {
+			return map[string]any{"program_processing_status": "new", "used_by_legal_entity_id": nil},
+				[]map[string]any{history(e, "program_processing_status", "new")}, event(e, e.other.id, "in_queue", "new")
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t)
+			h.save(t, parameter{"release_requires_holder", "false"})
 			e, bystander := test.make(), test.make()
 			test.change(e)
 			bystander.save(t, h)
