@@ -293,6 +293,17 @@ func TestMutantsOfAFixture(t *testing.T) {
 		}
 	}
 
+	// A test that fails once, and not a second time, kills no mutant.
+	mark := filepath.Join(t.TempDir(), "mark")
+	c.env = []string{"FIXTURE_MARK=" + mark}
+	if r, err := c.try(t.Context(), all[1], []string{"."}, limits{".": time.Minute}, nil); err != nil ||
+		r.Outcome != survived {
+		t.Errorf("beside a test that fails by itself: %+v, %v", r, err)
+	}
+	if _, err := os.Stat(mark); err != nil {
+		t.Errorf("the test has not failed: %v", err)
+	}
+
 	// The checker judges what the tests let pass.
 	r, err := c.try(t.Context(), all[1], []string{"."}, limits{".": time.Minute}, []string{"false"})
 	if err != nil || r.Outcome != killed || !strings.HasPrefix(r.By, "checker") {

@@ -34,6 +34,8 @@ type result struct {
 	By      string   `json:"by,omitempty"` // package and test that killed it; why it is not a mutant
 	Ran     []string `json:"ran"`          // packages whose tests ran, the last one maybe in part
 	Seconds float64  `json:"seconds"`
+
+	test string // that killed it
 }
 
 // copied is a throw-away copy of a module, in which one mutant at a time is made.
@@ -167,6 +169,26 @@ var (
 	unusable = regexp.MustCompile(`(?m)^.*(\[(build|setup) failed\]|making reiestr_template_|SQLSTATE 42601).*$`)
 )
 
+// mostDoubts is how often the tests of a package run when a test that has failed passes alone.
+const mostDoubts = 3
+
+// confirmed is testFirst, except that a test kills a mutant only if it fails a second time, alone. On a busy machine a
+// test may fail by itself.
+func (c *copied) confirmed(ctx context.Context, of, first string, limit time.Duration) (r result, err error) {
+	for range mostDoubts {
+		r, err = c.testFirst(ctx, of, first, limit)
+		if err != nil || r.Outcome != killed || r.test == "" {
+			return r, err
+		}
+		again, err := c.test(ctx, of, "^"+r.test+"$", "^$", limit)
+		if err != nil || again.Outcome != survived {
+			return r, err
+		}
+		r.By += ", not each time"
+	}
+	return r, nil
+}
+
 // testFirst is test, with the tests that match the pattern in front of the others.
 func (c *copied) testFirst(ctx context.Context, of, first string, limit time.Duration) (result, error) {
 	if first == "" {
@@ -204,7 +226,7 @@ func judged(of string, out []byte, stopped bool) result {
 		return result{Outcome: timedOut, By: of}
 	}
 	if test := failedTest.FindSubmatch(out); test != nil {
-		return result{Outcome: killed, By: of + " " + string(test[1])}
+		return result{Outcome: killed, By: of + " " + string(test[1]), test: string(test[1])}
 	}
 	return result{Outcome: killed, By: of + " " + lastPanic(out)}
 }
@@ -276,7 +298,7 @@ func (c *copied) try(
 		if n == 0 {
 			first = likelyTests[m.file]
 		}
-		r, err = c.testFirst(ctx, p, first, within[p])
+		r, err = c.confirmed(ctx, p, first, within[p])
 		ran = append(ran, p)
 		r.Ran = ran
 		if err != nil || r.Outcome != survived {

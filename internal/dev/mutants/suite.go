@@ -37,8 +37,8 @@ func skipped() string {
 
 // likelyTests are patterns of the tests that most often kill a mutant of a file. They run first, in the first package.
 var likelyTests = map[string]string{
-	"sql/jobs.sql":             "Job|Accept|Run|Claim|Postpone|CountAttempt",
-	"sql/service_requests.sql": "Use|Release|Process|Complete|Expir|Run|Reserv",
+	"sql/jobs.sql":             "Jobs|Run|Claim|Postpone|CountAttempt|Accept",
+	"sql/service_requests.sql": "Effects|Use|Release|Process|Complete|Expir|Run|Reserv",
 	"sql/licenses.sql":         "License|Create",
 	"sql/events.sql":           "Event|Publish",
 	"sql/idempotency.sql":      "Idempot",
