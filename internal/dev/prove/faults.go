@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -151,15 +152,16 @@ type injected struct {
 	ready          time.Duration // from its end
 }
 
-// prepare starts the server of the run for the first time. If its disk is to be filled, its data are in a file system of
-// their own, in memory, which needs root's rights.
+// prepare starts the server of the run for the first time. If the disk is to be filled, the data are in a file system
+// of their own, in memory. This needs root's rights.
 func (f *faults) prepare(ctx context.Context) (err error) {
 	if slices.ContainsFunc(f.wanted, func(f fault) bool { return f.name == diskFull }) {
 		if err := os.Mkdir(f.folder, 0o755); err != nil {
 			return err
 		}
-		if err := syscall.Mount("tmpfs", f.folder, "tmpfs", 0, fmt.Sprintf("mode=0755,size=%d", diskSize)); err != nil {
-			return fmt.Errorf("%s needs root's rights: %w", diskFull, err)
+		size := fmt.Sprintf("mode=0755,size=%d", diskSize)
+		if said, err := exec.Command("mount", "-t", "tmpfs", "-o", size, "tmpfs", f.folder).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s needs Linux and root's rights: %w: %s", diskFull, err, said)
 		}
 		f.mounted = true
 	}
@@ -184,7 +186,7 @@ func (f *faults) unmount() error {
 	if !f.mounted {
 		return nil
 	}
-	return syscall.Unmount(f.folder, 0)
+	return exec.Command("umount", f.folder).Run()
 }
 
 // fillDisk takes the space that is left for data and WAL, and gives it back. A server that has stopped meanwhile is
