@@ -26,9 +26,8 @@ import (
 
 const (
 	harmLasts      = 3 * time.Second // of a fault that lasts
-	readyLimit     = 10 * time.Second
-	maxConnections = 45      // of the server; the service's processes need some twenty
-	diskSize       = 1 << 30 // bytes of the file system that gets full
+	maxConnections = 45              // of the server; the service's processes need some twenty
+	diskSize       = 1 << 30         // bytes of the file system that gets full
 
 	diskFull = "disk-full"
 )
@@ -40,7 +39,7 @@ type fault struct {
 	do func(ctx context.Context, f *faults, d *driver, dice *rand.Rand) error
 }
 
-// known faults. After each one every process is ready within readyLimit, and the history has to be legal.
+// known faults. After each one every process is ready within a limit, and the history has to be legal.
 var known = []fault{
 	{"worker-killed", func(ctx context.Context, f *faults, d *driver, dice *rand.Rand) error {
 		return d.replace(ctx, d.processes[2+dice.IntN(2)])
@@ -203,7 +202,7 @@ func (f *faults) fillDisk(ctx context.Context) error {
 	if err := errors.Join(filler.Close(), os.Remove(filler.Name())); err != nil {
 		return err
 	}
-	for limit := time.Now().Add(readyLimit / 2); time.Now().Before(limit); time.Sleep(100 * time.Millisecond) {
+	for limit := time.Now().Add(5 * time.Second); time.Now().Before(limit); time.Sleep(100 * time.Millisecond) {
 		if err = f.as(ctx, f.superuser, func(*pgx.Conn) error { return nil }); err == nil {
 			return nil
 		}
@@ -399,8 +398,8 @@ func (d *driver) awaitReady(ctx context.Context) (time.Duration, error) {
 			if ready {
 				break
 			}
-			if time.Since(begin) > readyLimit {
-				return time.Since(begin), fmt.Errorf("a process of the role %s is not ready after %s", p.role, readyLimit)
+			if time.Since(begin) > d.faults.limit {
+				return time.Since(begin), fmt.Errorf("a process of the role %s is not ready after %s", p.role, d.faults.limit)
 			}
 			time.Sleep(20 * time.Millisecond)
 		}

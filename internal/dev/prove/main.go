@@ -30,13 +30,14 @@ type options struct {
 	duration time.Duration
 	clients  int
 	seed     uint64
-	faults   string // names, parted by commas, or all; empty: none
-	keep     string // folder of rejected histories
-	root     string // of the repository
+	faults   string        // names, parted by commas, or all; empty: none
+	ready    time.Duration // in which every process has to be ready after a fault
+	keep     string        // folder of rejected histories
+	root     string        // of the repository
 }
 
 func main() {
-	o := options{keep: ".prove", root: "."}
+	o := options{keep: ".prove", root: ".", ready: 10 * time.Second}
 	minutes := flag.Float64("minutes", 1.0/3, "how long the clients send calls")
 	flag.IntVar(&o.clients, "clients", 64, "clients")
 	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "from which the calls of each client follow")
@@ -69,7 +70,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	defer os.RemoveAll(folder)
-	address, f, stop, err := server(ctx, folder, wanted, out)
+	address, f, stop, err := server(ctx, folder, wanted, o.ready, out)
 	if err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 
 // server answers the URL of the superuser of a PostgreSQL server, and stop, which ends it. Faults need a server that
 // they can kill, and one that keeps what it has committed; without faults the server is that of the tests.
-func server(ctx context.Context, folder string, wanted []fault, out io.Writer) (
+func server(ctx context.Context, folder string, wanted []fault, ready time.Duration, out io.Writer) (
 	address string, f *faults, stop func() error, err error,
 ) {
 	if len(wanted) == 0 {
@@ -128,7 +129,7 @@ func server(ctx context.Context, folder string, wanted []fault, out io.Writer) (
 		fmt.Fprintln(out, s.Description)
 		return s.URL, nil, s.Close, nil
 	}
-	f = &faults{wanted: wanted, folder: folder + "/postgres"}
+	f = &faults{wanted: wanted, folder: folder + "/postgres", limit: ready}
 	if err := f.prepare(ctx); err != nil {
 		return "", nil, nil, err
 	}
