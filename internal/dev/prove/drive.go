@@ -258,7 +258,8 @@ func (c *client) actOnLicences(ctx context.Context, n int) {
 		}
 		if r.header != nil {
 			again := c.send(ctx, r)
-			if !a.unknown() && a.message() != keyRunning && !again.unknown() && (again.code != a.code || again.Data.ID != a.Data.ID) &&
+			known := !a.unknown() && a.message() != keyRunning && !again.unknown()
+			if known && (again.code != a.code || again.Data.ID != a.Data.ID) &&
 				again.message() != keyRunning {
 				c.fail("creation with a key: %d %s, and repeated: %d %s", a.code, a.raw, again.code, again.raw)
 			}

@@ -133,8 +133,9 @@ func faultsOf(names string) (wanted []fault, err error) {
 // faults does harm, one fault after the other, and tells how the service recovers.
 type faults struct {
 	wanted    []fault
-	folder    string // of the server's data
-	mounted   bool   // the folder is a file system of its own
+	folder    string        // of the server's data
+	limit     time.Duration // in which every process has to be ready after a fault
+	mounted   bool          // the folder is a file system of its own
 	server    *pgserver.Server
 	superuser string  // the URL that no fault disturbs
 	database  *line   // from the service's processes to PostgreSQL
