@@ -24,7 +24,7 @@ func TestProveWithFaults(t *testing.T) {
 	wanted := []string{"worker-killed", "api-killed", "postgres-killed", "sessions-terminated", "database-answers-halved",
 		"clients-cut"}
 	var out bytes.Buffer
-	o := options{duration: 20 * time.Second, clients: 32, seed: uint64(time.Now().UnixNano()), keep: t.TempDir(),
+	o := options{duration: 12 * time.Second, clients: 16, seed: uint64(time.Now().UnixNano()), keep: t.TempDir(),
 		root: "../../..", faults: strings.Join(wanted, ","), ready: time.Minute}
 	if err := run(t.Context(), o, &out); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
