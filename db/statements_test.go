@@ -38,6 +38,11 @@ func TestStatistics(t *testing.T) {
 		t.Skip("this server does not load pg_stat_statements")
 	}
 	exec(t, login, `CREATE EXTENSION pg_stat_statements`)
+	fillStatistics(t, login, h.url)
+	// pg_stat_statements keeps what databases that were dropped have executed. If it is full it forgets statements of this
+	// test as soon as they have been counted.
+	exec(t, login, `SELECT pg_stat_statements_reset(0, gone.dbid, 0)
+		FROM (SELECT DISTINCT dbid FROM pg_stat_statements WHERE dbid NOT IN (SELECT oid FROM pg_database)) AS gone`)
 	exec(t, login, `ALTER DATABASE `+login.Config().Database+` SET pg_stat_statements.track = 'top'`)
 	shown := func() map[string]int64 {
 		rows, _ := login.Query(t.Context(), `
@@ -92,6 +97,33 @@ func TestStatistics(t *testing.T) {
 			t.Errorf("%s was counted %d times", name, found[name])
 		}
 	}
+}
+
+// fillStatistics makes pg_stat_statements as full as on a server that has served many runs, with statements of a
+// database that is dropped then. It leaves room for fewer statements than the service has: when it is full, the
+// statements that were executed least are forgotten, a twentieth of all at once, and those of the test are among them.
+func fillStatistics(t *testing.T, login *pgx.Conn, url string) {
+	t.Helper()
+	name := login.Config().Database + "_dropped"
+	exec(t, login, `CREATE DATABASE `+name)
+	config, err := pgx.ParseConfig(url)
+	must(t, err)
+	testdb.Pin(config)
+	config.Database = name
+	dropped, err := pgx.ConnectConfig(t.Context(), config)
+	must(t, err)
+	exec(t, dropped, `SET pg_stat_statements.track = 'all'`)
+	exec(t, dropped, `CREATE EXTENSION pg_stat_statements`)
+	exec(t, dropped, `DO $$
+	DECLARE
+		room constant int := current_setting('pg_stat_statements.max')::int - (SELECT count(*) FROM pg_stat_statements) - 40;
+	BEGIN
+		FOR n IN 0..10 * room LOOP
+			EXECUTE 'SELECT 1' || repeat(' + 1', n / 10 / 100) || repeat(' - 1', n / 10 % 100);
+		END LOOP;
+	END $$`)
+	must(t, dropped.Close(t.Context()))
+	exec(t, login, `DROP DATABASE `+name+` WITH (FORCE)`)
 }
 
 // queriesOfTheService are the names of those queries that are not the owner's.
