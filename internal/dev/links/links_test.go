@@ -202,3 +202,27 @@ func TestDeadLinks(t *testing.T) {
 		t.Errorf("anchors: %v", got)
 	}
 }
+
+// TestNamedTestsExist: the tests and fuzz targets that pages name exist.
+func TestNamedTestsExist(t *testing.T) {
+	t.Parallel()
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	exists := map[string]bool{}
+	for _, file := range files(t, "*_test.go") {
+		text, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range function.FindAllStringSubmatch(string(text), -1) {
+			exists[name[1]] = true
+		}
+	}
+	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w*)`")
+	for page, text := range pages(t) {
+		for _, name := range named.FindAllStringSubmatch(text, -1) {
+			if !exists[name[1]] {
+				t.Errorf("%s names %s, which does not exist", page, name[1])
+			}
+		}
+	}
+}
