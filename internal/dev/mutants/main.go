@@ -15,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -33,6 +34,7 @@ type options struct {
 	list     bool
 	shard    string
 	packages []string
+	tests    string // pattern of the tests that run; "": all
 	prove    bool
 	results  string // file
 }
@@ -44,6 +46,8 @@ func main() {
 	flag.StringVar(&o.shard, "shard", "1/1", "i/n: run every n-th mutant, from the i-th on")
 	of := flag.String("packages", strings.Join(packages, ","),
 		"packages whose tests run; those of "+slowPackage+" take minutes")
+	flag.StringVar(&o.tests, "tests", "",
+		"pattern of the tests that run; a mutant that they do not kill gets no result, as the other tests may kill it")
 	flag.BoolVar(&o.prove, "prove", false,
 		"have the checker judge twenty seconds of each mutant that the tests do not kill")
 	flag.StringVar(&o.results, "results", ".mutants/results.json", "file of the results, from which a run goes on")
@@ -182,7 +186,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	c.generate, c.skip = []string{filepath.Join(root, "bin", "sqlc"), "generate"}, skipped()
+	c.generate, c.skip, c.only = []string{filepath.Join(root, "bin", "sqlc"), "generate"}, skipped(), o.tests
 	var checker []string
 	if o.prove {
 		checker = []string{"go", "run", "./internal/dev/prove"}
@@ -204,7 +208,7 @@ func (c *copied) tryAll(
 			err = errors.Join(err, server.Close())
 		}
 	}()
-	tried := 0
+	tried, within := 0, maps.Clone(known.Limits)
 	for n, m := range chosen {
 		if known.has(m.id, o.packages) {
 			continue
@@ -223,26 +227,31 @@ func (c *copied) tryAll(
 		if tried == 0 {
 			var missing []string
 			for _, p := range o.packages {
-				if known.Limits[p] == 0 {
+				if known.Limits[p] == 0 || o.tests != "" {
 					missing = append(missing, p)
 				}
 			}
-			within, err := c.baseline(ctx, missing, func(line string) { fmt.Fprintln(out, line) })
+			found, err := c.baseline(ctx, missing, func(line string) { fmt.Fprintln(out, line) })
 			if err != nil {
 				return err
 			}
-			for p, limit := range within {
-				known.Limits[p] = limit
+			maps.Copy(within, found)
+			if o.tests == "" {
+				maps.Copy(known.Limits, found)
 			}
 		}
 		tried++
 		before := known.Results[m.id].Ran // it has survived these
 		left := slices.DeleteFunc(slices.Clone(o.packages), func(p string) bool { return slices.Contains(before, p) })
-		r, err := c.try(ctx, m, left, known.Limits, checker)
+		r, err := c.try(ctx, m, left, within, checker)
 		if err != nil {
 			return err
 		}
 		r.Ran = append(slices.Clone(before), r.Ran...)
+		if r.Outcome == survived && o.tests != "" {
+			fmt.Fprintf(out, "%d/%d %s: not killed by these tests (%.0f s)\n", n+1, len(chosen), m.id, r.Seconds)
+			continue
+		}
 		fmt.Fprintf(out, "%d/%d %s: %s %s (%.0f s)\n", n+1, len(chosen), m.id, r.Outcome, r.By, r.Seconds)
 		known.Results[m.id] = r
 		if err := known.save(o.results); err != nil {

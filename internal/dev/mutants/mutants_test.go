@@ -304,6 +304,14 @@ func TestMutantsOfAFixture(t *testing.T) {
 		t.Errorf("the test has not failed: %v", err)
 	}
 
+	// With a pattern of tests the others do not run.
+	c.only = "^TestUnsteady$"
+	if r, err := c.try(t.Context(), all[0], []string{"."}, limits{".": time.Minute}, nil); err != nil ||
+		r.Outcome != survived {
+		t.Errorf("with one test: %+v, %v", r, err)
+	}
+	c.only = ""
+
 	// The checker judges what the tests let pass.
 	r, err := c.try(t.Context(), all[1], []string{"."}, limits{".": time.Minute}, []string{"false"})
 	if err != nil || r.Outcome != killed || !strings.HasPrefix(r.By, "checker") {

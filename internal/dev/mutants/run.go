@@ -43,6 +43,7 @@ type copied struct {
 	dir      string
 	generate []string // command that writes db/sqlc from sql/; none: nothing is generated
 	skip     string   // pattern of tests that do not count
+	only     string   // pattern of the tests that run; "": all
 	env      []string
 }
 
@@ -191,8 +192,8 @@ func (c *copied) confirmed(ctx context.Context, of, first string, limit time.Dur
 
 // testFirst is test, with the tests that match the pattern in front of the others.
 func (c *copied) testFirst(ctx context.Context, of, first string, limit time.Duration) (result, error) {
-	if first == "" {
-		return c.test(ctx, of, "", c.skip, limit)
+	if first == "" || c.only != "" {
+		return c.test(ctx, of, c.only, c.skip, limit)
 	}
 	if r, err := c.test(ctx, of, first, c.skip, limit); err != nil || r.Outcome != survived {
 		return r, err
@@ -253,7 +254,7 @@ func (c *copied) baseline(ctx context.Context, of []string, report func(string))
 	found := limits{}
 	for _, p := range of {
 		began := time.Now()
-		r, err := c.test(ctx, p, "", c.skip, mostBaseline)
+		r, err := c.test(ctx, p, c.only, c.skip, mostBaseline)
 		if err != nil {
 			return nil, err
 		}

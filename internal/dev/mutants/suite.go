@@ -23,7 +23,6 @@ var leftOut = []struct{ test, reason string }{
 	{"TestPages", "-update writes docs/schema"},
 	{"TestLint", "reads the text of the migrations and no database"},
 	{"TestQueryFiles", "reads the text of sql/ and no database"},
-	{"TestStatistics", "fails on a server that has served many runs: pg_stat_statements is full"},
 }
 
 // skipped is the pattern of leftOut for go test -skip.
