@@ -116,7 +116,7 @@ func (s *service) work() *service {
 	done := make(chan struct{})
 	pool := worker.New(s.app, slog.New(slog.DiscardHandler), 2)
 	go func() { pool.Run(ctx); close(done) }()
-	s.t.Cleanup(func() { stop(); <-done })
+	s.t.Cleanup(func() { stop(); receive(s.t, done) })
 	return s
 }
 
@@ -293,6 +293,18 @@ func (s *service) ended(href string) map[string]any {
 			s.t.Fatalf("%s is pending for ever", href)
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// receive is <-c with a bound: a test that waits in vain fails, and does not stop the tests of the package.
+func receive[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(time.Minute):
+		t.Fatal("nothing received within a minute")
+		panic("unreachable")
 	}
 }
 

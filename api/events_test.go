@@ -79,7 +79,7 @@ func TestEvents(t *testing.T) {
 	if a := s.do(s.release(next, "wait=30")); a.code != 200 {
 		t.Fatalf("%d %s", a.code, a.raw)
 	}
-	if f := <-woken; len(f.Data) != 1 || f.Data[0].EntityID != next {
+	if f := receive(t, woken); len(f.Data) != 1 || f.Data[0].EntityID != next {
 		t.Errorf("%+v", f)
 	}
 

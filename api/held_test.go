@@ -52,7 +52,7 @@ func TestHeldLegalEntityOverHTTP(t *testing.T) {
 	must(t, holder.Commit(t.Context()))
 	codes := map[int]int{}
 	for range waiters {
-		codes[(<-answers).code]++
+		codes[receive(t, answers).code]++
 	}
 	if codes[201] != 1 || codes[409] != waiters-1 {
 		t.Errorf("when the row is free: %v", codes)

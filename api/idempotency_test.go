@@ -221,7 +221,7 @@ func TestAcceptanceIsKeptWhileTheRequestWaits(t *testing.T) {
 		t.Errorf("%v %s", repeated.header, repeated.raw)
 	}
 	s.ended(s.work().do(waiting).header.Get("Location"))
-	answer := <-outcome
+	answer := receive(t, outcome)
 	if answer.code != 200 || answer.status(t) != "processed" ||
 		answer.header.Get("Location") != repeated.header.Get("Location") {
 		t.Errorf("%d %s", answer.code, answer.raw)

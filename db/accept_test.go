@@ -132,10 +132,10 @@ func TestAcceptBesideAFailure(t *testing.T) {
 			t.Errorf("order %d: %v", i, err)
 		}
 	}
-	if err := <-rule; !errors.Is(err, db.ServiceRequestInactive) {
+	if err := receive(t, rule); !errors.Is(err, db.ServiceRequestInactive) {
 		t.Errorf("the refused order: %v", err)
 	}
-	if err := <-fault; sqlState(err) != "22P05" {
+	if err := receive(t, fault); sqlState(err) != "22P05" {
 		t.Errorf("the poisoned order: %v", err)
 	}
 	if n := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE service_request_id <> $1`,
@@ -156,7 +156,7 @@ func TestAcceptWhoseCallerLeaves(t *testing.T) {
 	answer := started(func() error { _, err := h.Jobs.Accept(ctx, early.order()); return err })
 	untilJoined(t, h.Jobs, 1)
 	cancel()
-	if err := <-answer; !errors.Is(err, context.Canceled) {
+	if err := receive(t, answer); !errors.Is(err, context.Canceled) {
 		t.Errorf("gone early: %v", err)
 	}
 	release()
@@ -181,7 +181,7 @@ func TestAcceptWhoseCallerLeaves(t *testing.T) {
 	h.untilWaiting(t, 1)
 	cancel()
 	exec(t, tx, "rollback")
-	if id := <-outcome; value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE id = $1`, id) != 1 {
+	if id := receive(t, outcome); value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE id = $1`, id) != 1 {
 		t.Errorf("left during the batch: job %s was answered, but it does not exist", id)
 	}
 }
@@ -272,10 +272,10 @@ func TestAcceptAnswersDurableJobs(t *testing.T) {
 	second := started(func() error { _, err := h.Jobs.Accept(t.Context(), pending.order()); return err })
 	untilJoined(t, h.Jobs, 2)
 	release()
-	if err := <-first; err != nil {
+	if err := receive(t, first); err != nil {
 		t.Errorf("the added job: %v", err)
 	}
-	if err := <-second; !errors.Is(err, context.Canceled) {
+	if err := receive(t, second); !errors.Is(err, context.Canceled) {
 		t.Errorf("the order whose equal job was not found: %v", err)
 	}
 	n := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE service_request_id = $1`, added.request.id)

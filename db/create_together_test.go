@@ -90,16 +90,16 @@ func TestCreateTogether(t *testing.T) {
 	}
 	untilJoined(t, h.Licenses, len(good)+len(others))
 	exec(t, first, "rollback")
-	if err := <-firstAnswer; err != nil {
+	if err := receive(t, firstAnswer); err != nil {
 		t.Error(err)
 	}
 	all.Wait()
 	for i, a := range good {
 		a.check(t, h, "a good one", errs[i], "")
 	}
-	second.check(t, h, "the second of a legal entity", <-others[0], db.LicenseTypePresent)
-	refused.check(t, h, "the refused one", <-others[1], db.LicenseTypeMismatch)
-	missing.check(t, h, "that of no legal entity", <-others[2], db.LegalEntityNotActive)
+	second.check(t, h, "the second of a legal entity", receive(t, others[0]), db.LicenseTypePresent)
+	refused.check(t, h, "the refused one", receive(t, others[1]), db.LicenseTypeMismatch)
+	missing.check(t, h, "that of no legal entity", receive(t, others[2]), db.LegalEntityNotActive)
 	untilHeld(t, h.DB, 1)
 	select {
 	case err := <-others[3]:
@@ -107,7 +107,7 @@ func TestCreateTogether(t *testing.T) {
 	default:
 	}
 	commit(t, holder)
-	held.check(t, h, "the held one", <-others[3], "")
+	held.check(t, h, "the held one", receive(t, others[3]), "")
 	// One statement for the first creation, one for the batch, one for the second creation of a legal entity, one for the
 	// creation that was held.
 	if n := statements.count("CreateLicenses"); n != 4 {
@@ -137,7 +137,7 @@ func TestCreateBesideAFailure(t *testing.T) {
 	answer := started(func() error { return fails.create(t, h.DB) })
 	untilJoined(t, h.Licenses, len(good)+1)
 	exec(t, first, "rollback")
-	if err := <-firstAnswer; err != nil {
+	if err := receive(t, firstAnswer); err != nil {
 		t.Error(err)
 	}
 	h.untilWaiting(t, 1)
@@ -146,5 +146,5 @@ func TestCreateBesideAFailure(t *testing.T) {
 	for i, a := range good {
 		a.check(t, h, "a good one", errs[i], "")
 	}
-	fails.check(t, h, "the one that failed", <-answer, db.LicenseTypePresent)
+	fails.check(t, h, "the one that failed", receive(t, answer), db.LicenseTypePresent)
 }

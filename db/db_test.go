@@ -53,15 +53,15 @@ func TestListen(t *testing.T) {
 	heard := make(chan struct{}, 10)
 	hear := func() { heard <- struct{}{} }
 	ended := started(func() error { h.Listen(ctx, "A \"channel\"", hear, hear, func(error) {}); return ctx.Err() })
-	<-heard // the connection listens
+	receive(t, heard) // the connection listens
 	for _, channel := range []string{"another", "A \"channel\""} {
 		if err := h.Notify(t.Context(), channel); err != nil {
 			t.Fatal(err)
 		}
 	}
-	<-heard
+	receive(t, heard)
 	cancel()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
+	if err := receive(t, ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("ended with %v", err)
 	}
 	if n := len(heard); n != 0 {
@@ -81,18 +81,18 @@ func TestListenConnectsAgain(t *testing.T) {
 		listening.Listen(ctx, "channel", func() { begun <- struct{}{} }, func() {}, func(err error) { lost <- err })
 		return nil
 	})
-	<-begun
+	receive(t, begun)
 	login, err := testdb.Connect(t.Context(), h.url)
 	must(t, err)
 	t.Cleanup(func() { login.Close(context.Background()) })
 	exec(t, login, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'listener'
 		AND datname = current_database()`)
-	if err := <-lost; !db.Unavailable(err) {
+	if err := receive(t, lost); !db.Unavailable(err) {
 		t.Errorf("lost: %v", err)
 	}
-	<-begun
+	receive(t, begun)
 	cancel()
-	<-ended
+	receive(t, ended)
 }
 
 // Each role has its time-outs and each process its name, whatever defaults the database has.

@@ -134,7 +134,7 @@ func TestPublishersTakeTurns(t *testing.T) {
 	h.untilWaiting(t, 1)
 	h.exec(t, insertEventFor, second, client, "")
 	exec(t, tx, `rollback`)
-	if events := <-answer; !slices.Equal(entities(events), []uuid.UUID{first, second}) {
+	if events := receive(t, answer); !slices.Equal(entities(events), []uuid.UUID{first, second}) {
 		t.Errorf("told of %v", entities(events))
 	}
 }
@@ -238,7 +238,7 @@ func TestAwaitEvents(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if events := <-answer; !slices.Equal(entities(events), []uuid.UUID{license.ID}) {
+			if events := receive(t, answer); !slices.Equal(entities(events), []uuid.UUID{license.ID}) {
 				t.Errorf("told of %v", entities(events))
 			}
 		})

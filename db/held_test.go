@@ -79,7 +79,7 @@ func TestHeldLegalEntityTakesNoConnection(t *testing.T) {
 	}
 	free()
 	for range n {
-		if err := <-answers; err != nil && refusal(t, err) == "" {
+		if err := receive(t, answers); err != nil && refusal(t, err) == "" {
 			t.Error(err)
 		}
 	}
@@ -118,7 +118,7 @@ func TestBundleThatHoldsManyLegalEntities(t *testing.T) {
 			return nil
 		})
 	})
-	<-holds
+	receive(t, holds)
 	var answers []<-chan error
 	for _, a := range applications {
 		answers = append(answers, started(func() error { return a.create(t, h.DB) }))
@@ -128,11 +128,11 @@ func TestBundleThatHoldsManyLegalEntities(t *testing.T) {
 		t.Errorf("another legal entity: %q", got)
 	}
 	close(end)
-	if err := <-load; err != nil {
+	if err := receive(t, load); err != nil {
 		t.Fatal(err)
 	}
 	for _, answer := range answers {
-		if got := refusal(t, <-answer); got != db.LegalEntityNotActive {
+		if got := refusal(t, receive(t, answer)); got != db.LegalEntityNotActive {
 			t.Errorf("%q", got)
 		}
 	}
@@ -163,7 +163,7 @@ func TestWaitersAreBounded(t *testing.T) {
 	}
 	free()
 	for range 3 {
-		if err := <-answers; err != nil && refusal(t, err) == "" {
+		if err := receive(t, answers); err != nil && refusal(t, err) == "" {
 			t.Error(err)
 		}
 	}
@@ -181,7 +181,7 @@ func TestHeldRowIsGivenUp(t *testing.T) {
 	_, answers, free := h.waitingCommands(t, 4)
 	defer free()
 	for range 4 {
-		if err := <-answers; !errors.Is(err, db.ErrHeld) || !db.Unavailable(err) {
+		if err := receive(t, answers); !errors.Is(err, db.ErrHeld) || !db.Unavailable(err) {
 			t.Errorf("%v", err)
 		}
 	}
@@ -200,7 +200,7 @@ func TestCallerMayLeaveAHeldRow(t *testing.T) {
 	answer := started(func() error { _, err := h.Licenses.Create(ctx, a.caller, a.fields); return err })
 	untilHeld(t, h.DB, 1)
 	cancel()
-	if err := <-answer; !errors.Is(err, context.Canceled) {
+	if err := receive(t, answer); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	commit(t, tx)
@@ -241,7 +241,7 @@ func TestHeldPublisherTakesOneConnection(t *testing.T) {
 	}
 	commit(t, tx)
 	for _, answer := range answers {
-		if err := <-answer; err != nil {
+		if err := receive(t, answer); err != nil {
 			t.Error(err)
 		}
 	}

@@ -144,7 +144,7 @@ func TestAcceptWaitsForAnEqualOrderBeingAdded(t *testing.T) {
 			})
 			h.untilWaiting(t, 1)
 			exec(t, tx, end)
-			if id := <-answer; (id == model.ID) != (end == "commit") {
+			if id := receive(t, answer); (id == model.ID) != (end == "commit") {
 				t.Errorf("job %s, that of the first order was %s", id, model.ID)
 			}
 			if jobs := value[int](t, h, `SELECT count(*) FROM ops.jobs`); jobs != 1 {
@@ -159,7 +159,7 @@ func TestAcceptSignals(t *testing.T) {
 	h := newHouse(t)
 	newUse().accept(t, h)
 	newUse().accept(t, h)
-	<-h.Jobs.Added()
+	receive(t, h.Jobs.Added())
 	select {
 	case <-h.Jobs.Added():
 		t.Error("two signals wait")

@@ -261,7 +261,7 @@ func TestUpdateLicenseTwoAtOnce(t *testing.T) {
 	})
 	untilHeld(t, h.DB, 2)
 	commit(t, tx)
-	if err := <-answers; err != nil {
+	if err := receive(t, answers); err != nil {
 		t.Fatal(err)
 	}
 	if n := value[int](t, h, `SELECT count(*) FROM prm.licenses WHERE id = $1 AND order_no = 'К-5' AND what_licensed = 'обіг'`, a.stored.id); n != 1 {
@@ -316,7 +316,7 @@ func TestUpdateLicenseSeesChangesItWaitedFor(t *testing.T) {
 				if end == "rollback" {
 					want = ""
 				}
-				if got := refusal(t, <-answer); got != want {
+				if got := refusal(t, receive(t, answer)); got != want {
 					t.Errorf("%q, want %q", got, want)
 				}
 			})

@@ -404,7 +404,7 @@ func TestCreateLicenseWaitsForItsLegalEntityOnly(t *testing.T) {
 	default:
 	}
 	commit(t, tx)
-	if err := <-answer; err != nil {
+	if err := receive(t, answer); err != nil {
 		t.Error(err)
 	}
 }
@@ -455,7 +455,7 @@ func TestCreateLicenseSeesChangesItWaitedFor(t *testing.T) {
 				if end == "rollback" {
 					want, added = "", 1
 				}
-				if got := refusal(t, <-answer); got != want {
+				if got := refusal(t, receive(t, answer)); got != want {
 					t.Errorf("%q, want %q", got, want)
 				}
 				if events := value[int](t, h, `SELECT count(*) FROM ops.events WHERE changed_by = $1`,
@@ -489,10 +489,10 @@ func TestClosingALegalEntityWaitsForTheLicenceThatIsCreated(t *testing.T) {
 	})
 	h.untilWaiting(t, 2)
 	exec(t, tx, "rollback")
-	if err := <-created; err != nil {
+	if err := receive(t, created); err != nil {
 		t.Errorf("creation: %v", err)
 	}
-	if err := <-closed; err != nil {
+	if err := receive(t, closed); err != nil {
 		t.Errorf("closing: %v", err)
 	}
 	if licenses := value[int](t, h, `

@@ -114,7 +114,7 @@ func whileHeld(t *testing.T, h *recordedHouse, d *db.DB, do func() error) {
 	done := started(do)
 	untilHeld(t, d, 1)
 	commit(t, tx)
-	must(t, <-done)
+	must(t, receive(t, done))
 }
 
 func createLicenses(t *testing.T, h *recordedHouse, d *db.DB) {

@@ -27,7 +27,7 @@ func announce(t testing.TB, d *db.DB) {
 		d.Announce(ctx, func(err error) { t.Error(err) })
 		close(ended)
 	}()
-	t.Cleanup(func() { stop(); <-ended })
+	t.Cleanup(func() { stop(); receive(t, ended) })
 }
 
 const listening = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
@@ -76,7 +76,7 @@ func TestAwaitTheEndInTheSameProcess(t *testing.T) {
 			answer := await(t, h.DB, e, e.accept(t, h))
 			h.untilListening(t)
 			ends[name](t, h, e) // an equal order is answered the same job
-			if got := <-answer; got.err != nil || got.job.Status != want.Status || got.job.Refusal != want.Refusal {
+			if got := receive(t, answer); got.err != nil || got.job.Status != want.Status || got.job.Refusal != want.Refusal {
 				t.Errorf("%+v", got)
 			}
 		})
@@ -93,7 +93,7 @@ func TestAwaitTheEndInAnotherProcess(t *testing.T) {
 	if _, err := other.Jobs.Run(t.Context(), db.Claim{Size: 1}); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-answer; got.err != nil || got.job.Status != db.Processed {
+	if got := receive(t, answer); got.err != nil || got.job.Status != db.Processed {
 		t.Errorf("%+v", got)
 	}
 }
@@ -117,7 +117,7 @@ func TestAwaitWithALostListener(t *testing.T) {
 	}
 	exec(t, h.pool(t, "none"), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
 		AND query ILIKE 'LISTEN "reiestr_news"'`)
-	if got := <-answer; got.err != nil || got.job.Status != db.Processed {
+	if got := receive(t, answer); got.err != nil || got.job.Status != db.Processed {
 		t.Errorf("%+v", got)
 	}
 }
@@ -134,7 +134,7 @@ func TestAwaitUntilEnough(t *testing.T) {
 	})
 	h.untilListening(t)
 	stop()
-	if got := <-answer; got.err != nil || got.job.Status != db.Pending {
+	if got := receive(t, answer); got.err != nil || got.job.Status != db.Pending {
 		t.Errorf("%+v", got)
 	}
 	if _, err := h.Jobs.Await(t.Context(), e.other.id, job.ID, nil); err != db.ErrNotFound {
@@ -174,7 +174,7 @@ func TestAwaitByManyOnASmallPool(t *testing.T) {
 		taken += len(ids)
 	}
 	for _, answer := range answers {
-		if got := <-answer; got.err != nil || got.job.Status != db.Processed {
+		if got := receive(t, answer); got.err != nil || got.job.Status != db.Processed {
 			t.Fatalf("%+v", got)
 		}
 	}
@@ -197,7 +197,7 @@ func TestAwaitLeavesNothingBehind(t *testing.T) {
 	})
 	h.untilListening(t)
 	gone()
-	if got := <-answer; !errors.Is(got.err, context.Canceled) {
+	if got := receive(t, answer); !errors.Is(got.err, context.Canceled) {
 		t.Errorf("%+v", got)
 	}
 	d.Close()

@@ -156,7 +156,7 @@ func TestReadWhoseCallerLeaves(t *testing.T) {
 	answer := started(func() error { _, err := h.Jobs.Get(ctx, uuid.New(), uuid.New()); return err })
 	untilJoined(t, h.DB, 1)
 	cancel()
-	if err := <-answer; !errors.Is(err, context.Canceled) {
+	if err := receive(t, answer); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	release()
@@ -191,10 +191,10 @@ func TestReadWithoutCallersIsCancelled(t *testing.T) {
 	answer := started(func() error { _, err := h.Access.KnowsAPIKey(ctx, "key"); return err })
 	h.untilWaiting(t, 1)
 	cancel()
-	if err := <-answer; !errors.Is(err, context.Canceled) {
+	if err := receive(t, answer); !errors.Is(err, context.Canceled) {
 		t.Errorf("the caller that left got %v", err)
 	}
-	if err := <-ended; !errors.Is(err, context.Canceled) {
+	if err := receive(t, ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("the query ended with %v", err)
 	}
 	if _, err := h.Jobs.Get(t.Context(), uuid.New(), uuid.New()); !errors.Is(err, db.ErrNotFound) {
@@ -227,7 +227,7 @@ func TestReadsOfASickDatabase(t *testing.T) {
 	exec(t, login, `SELECT pg_cancel_backend(pid) FROM pg_stat_activity
 		WHERE datname = current_database() AND wait_event_type = 'Lock'`)
 	for range n {
-		if err := <-answers; sqlState(err) != "57014" || !db.Unavailable(err) {
+		if err := receive(t, answers); sqlState(err) != "57014" || !db.Unavailable(err) {
 			t.Errorf("%v", err)
 		}
 	}

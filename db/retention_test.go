@@ -344,7 +344,7 @@ func TestPruneTellsReadersThatItOvertakes(t *testing.T) {
 		})
 	}
 	for range cap(begun) {
-		<-begun
+		receive(t, begun)
 	}
 	h.prunes(t, db.Pruned{Events: 3000})
 	reading.Wait()

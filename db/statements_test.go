@@ -226,7 +226,7 @@ func (h *house) useAll(t *testing.T, looks func() int64) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	enough()
-	may(<-ended, context.Canceled)
+	may(receive(t, ended), context.Canceled)
 
 	may(h.Events.Publish(ctx))
 	at := make(chan struct{})

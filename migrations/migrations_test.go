@@ -67,6 +67,18 @@ func column(t *testing.T, conn *pgx.Conn, sql string, args ...any) []string {
 }
 
 // must ends the test if a migration fails.
+// receive is <-c with a bound: a test that waits in vain fails, and does not stop the tests of the package.
+func receive[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(time.Minute):
+		t.Fatal("nothing received within a minute")
+		panic("unreachable")
+	}
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -342,7 +354,7 @@ func TestRolesPreparedByAnotherMigratorMeanwhile(t *testing.T) {
 	}
 	exec(t, other, `CREATE SCHEMA ops AUTHORIZATION reiestr_owner`)
 	exec(t, other, fmt.Sprintf(`SELECT pg_advisory_unlock(%d)`, gate))
-	must(t, <-answer)
+	must(t, receive(t, answer))
 }
 
 func TestEverythingHasAComment(t *testing.T) {
@@ -534,7 +546,7 @@ func TestConcurrentIndexWaits(t *testing.T) {
 				AND waitstart < clock_timestamp() - interval '20 ms')::text`)[0]
 	}
 	exec(t, writer, "COMMIT")
-	must(t, <-end)
+	must(t, receive(t, end))
 	if invalid := column(t, other,
 		`SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid`); len(invalid) != 0 {
 		t.Errorf("invalid: %v", invalid)

@@ -323,7 +323,7 @@ func takenConcurrently(t *testing.T, address string, conn *pgx.Conn, statement m
 	}
 	taken := held(t, other, pid, tables)
 	exec(t, other, "COMMIT")
-	must(t, <-end)
+	must(t, receive(t, end))
 	return taken
 }
 

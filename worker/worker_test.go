@@ -119,7 +119,7 @@ func (r *registry) work(size int, log *slog.Logger) *worker.Pool {
 	working, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { pool.Run(working); close(done) }()
-	r.Cleanup(func() { stop(); <-done })
+	r.Cleanup(func() { stop(); receive(r, done) })
 	return pool
 }
 

@@ -36,7 +36,7 @@ func TestWaitAcrossProcesses(t *testing.T) {
 	})
 	start := time.Now()
 	front.stop()
-	if body := <-pending; !strings.Contains(body, `"pending"`) || time.Since(start) > 20*time.Second {
+	if body := receive(t, pending); !strings.Contains(body, `"pending"`) || time.Since(start) > 20*time.Second {
 		t.Errorf("after %s: %s", time.Since(start), body)
 	}
 

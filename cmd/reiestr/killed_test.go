@@ -38,7 +38,7 @@ func TestKilledWhileWaitingKeepsTheAcceptance(t *testing.T) {
 		return stored
 	})
 	p.kill()
-	if err := <-waiting; err == nil {
+	if err := receive(t, waiting); err == nil {
 		t.Fatal("the request was answered before the process was killed")
 	}
 

@@ -42,7 +42,7 @@ func TestServeLeavesNoGoroutines(t *testing.T) {
 		}
 		http.DefaultClient.CloseIdleConnections()
 		stop()
-		if code := <-exit; code != exitDone {
+		if code := receive(t, exit); code != exitDone {
 			t.Errorf("%s: exit code %d", role, code)
 		}
 		goleak.VerifyNone(t, before)

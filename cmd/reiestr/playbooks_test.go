@@ -539,7 +539,7 @@ func TestPlaybookRollOut(t *testing.T) {
 		return strings.Contains(b.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 			WHERE application_name = 'reiestr migrate' AND wait_event = 'virtualxid'`), " t\n")
 	})
-	if err := <-interrupted; err == nil {
+	if err := receive(t, interrupted); err == nil {
 		t.Error("the migration did not wait")
 	}
 	p.try(b, "invalid indexes", "ops.event_feed_position_idx", "ops.event_feed")
@@ -570,7 +570,7 @@ func TestPlaybookRollOut(t *testing.T) {
 		freed <- errors.Join(err, committed)
 	}()
 	p.try(b, "up", "lock timeout", fmt.Sprintf("the schema is at version %d", latest))
-	must(t, <-freed)
+	must(t, receive(t, freed))
 	p.try(b, "failed jobs", "REFUSAL")
 	pending := regexp.MustCompile(fmt.Sprintf(`(?m)^%d +%05d_\w+\.sql +pending$`, latest, latest))
 	if said := p.try(b, "down"); strings.Count(said, "pending") != 1 || !pending.MatchString(said) {

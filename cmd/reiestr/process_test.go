@@ -80,7 +80,7 @@ func (of program) start(t testing.TB, env []string, args ...string) *process {
 	}()
 	t.Cleanup(func() {
 		p.cmd.Process.Kill() //nolint:errcheck // it may have ended
-		<-p.exited
+		receive(t, p.exited)
 		if t.Failed() {
 			t.Logf("reiestr %s\n%s", strings.Join(args, " "), p.stderr())
 		}
@@ -164,6 +164,18 @@ func within(t testing.TB, limit time.Duration, what string, is func() bool) {
 			t.Fatalf("waited %s in vain: %s", limit, what)
 		}
 		time.Sleep(pause)
+	}
+}
+
+// receive is <-c with a bound: a test that waits in vain fails, and does not stop the tests of the package.
+func receive[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(2 * time.Minute):
+		t.Fatal("nothing received within two minutes")
+		panic("unreachable")
 	}
 }
 

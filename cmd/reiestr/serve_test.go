@@ -379,7 +379,7 @@ func TestSessionsNameTheirCommand(t *testing.T) {
 			return seen
 		})
 		must(t, held.Rollback(t.Context()))
-		<-ended
+		receive(t, ended)
 	}
 }
 

@@ -106,12 +106,24 @@ func (c *crew) ask(t *testing.T, ctx context.Context, orders ...int) (outcomes [
 			told <- outcome{r, err}
 		}()
 		if i == 0 {
-			<-c.begun
+			receive(t, c.begun)
 			continue
 		}
 		until(t, "an order joins", func() bool { return c.Queued() >= i })
 	}
 	return outcomes
+}
+
+// receive is <-c with a bound: a test that waits in vain fails, and does not stop the tests of the package.
+func receive[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(time.Minute):
+		t.Fatal("nothing received within a minute")
+		panic("unreachable")
+	}
 }
 
 func until(t *testing.T, what string, is func() bool) {
@@ -140,16 +152,16 @@ func TestGroupBatchesOrdersThatArriveMeanwhile(t *testing.T) {
 	c.later[4] = 1
 	told := c.ask(t, t.Context(), 1, 2, 3, 4)
 	c.goOn <- struct{}{}
-	if batch := <-c.begun; !slices.Equal(batch, []int{2, 3, 4}) {
+	if batch := receive(t, c.begun); !slices.Equal(batch, []int{2, 3, 4}) {
 		t.Errorf("the second batch is %v", batch)
 	}
 	c.goOn <- struct{}{}
-	if batch := <-c.begun; !slices.Equal(batch, []int{4}) {
+	if batch := receive(t, c.begun); !slices.Equal(batch, []int{4}) {
 		t.Errorf("the third batch is %v", batch)
 	}
 	c.goOn <- struct{}{}
 	for i, want := range []int{2, 4, 6, 8} {
-		if got := <-told[i]; got != (outcome{want, nil}) {
+		if got := receive(t, told[i]); got != (outcome{want, nil}) {
 			t.Errorf("order %d: %v", i, got)
 		}
 	}
@@ -197,7 +209,7 @@ func TestGroupRunsAgainAfterErrorsOfDataOnly(t *testing.T) {
 			told := c.ask(t, t.Context(), orders...)
 			close(c.goOn)
 			for n, one := range told {
-				got := <-one
+				got := receive(t, one)
 				failed := n == 57 || !test.alone && n > 0
 				switch {
 				case !failed && got != (outcome{2 * n, nil}):
@@ -232,7 +244,7 @@ func TestGroupBoundsTransactionsOfABadBatch(t *testing.T) {
 	told := c.ask(t, t.Context(), orders...)
 	close(c.goOn)
 	for _, one := range told {
-		if got := <-one; !errors.Is(got.err, ofData) {
+		if got := receive(t, one); !errors.Is(got.err, ofData) {
 			t.Error(got)
 		}
 	}
@@ -250,16 +262,16 @@ func TestGroupKeepsSettledOutcomes(t *testing.T) {
 		c.fails[3], c.settles[2] = err, true
 		told := c.ask(t, t.Context(), 1, 2, 3, 4)
 		close(c.goOn)
-		if got := <-told[1]; got != (outcome{4, nil}) {
+		if got := receive(t, told[1]); got != (outcome{4, nil}) {
 			t.Errorf("%v: a settled order: %v", err, got)
 		}
-		if got := <-told[2]; got.err == nil {
+		if got := receive(t, told[2]); got.err == nil {
 			t.Errorf("%v: a failed order: %v", err, got)
 		}
-		<-told[3]
+		receive(t, told[3])
 		times := 0
 		for len(c.begun) > 0 {
-			if slices.Contains(<-c.begun, 2) {
+			if slices.Contains(receive(t, c.begun), 2) {
 				times++
 			}
 		}
@@ -298,23 +310,23 @@ func TestGroupLeaving(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		told := c.ask(t, ctx, 1, 2)
 		cancel()
-		if got := <-told[1]; !errors.Is(got.err, context.Canceled) {
+		if got := receive(t, told[1]); !errors.Is(got.err, context.Canceled) {
 			t.Errorf("in the queue: %v", got)
 		}
 		if abandonable {
-			if got := <-told[0]; !errors.Is(got.err, context.Canceled) {
+			if got := receive(t, told[0]); !errors.Is(got.err, context.Canceled) {
 				t.Errorf("under way: %v", got)
 			}
-			if err := <-c.ended; !errors.Is(err, context.Canceled) {
+			if err := receive(t, c.ended); !errors.Is(err, context.Canceled) {
 				t.Errorf("the batch goes on without a caller: %v", err)
 			}
 			continue
 		}
 		c.goOn <- struct{}{}
-		if got := <-told[0]; got.err != nil {
+		if got := receive(t, told[0]); got.err != nil {
 			t.Errorf("under way: %v", got)
 		}
-		if err := <-c.ended; err != nil {
+		if err := receive(t, c.ended); err != nil {
 			t.Errorf("the batch was cancelled: %v", err)
 		}
 		c.wantIdle(t)
@@ -337,7 +349,7 @@ func TestGroupLetsPostponedCallersLeave(t *testing.T) {
 			told := c.ask(t, ctx, 1)
 			cancel()
 			close(c.goOn)
-			if got := <-told[0]; !errors.Is(got.err, context.Canceled) {
+			if got := receive(t, told[0]); !errors.Is(got.err, context.Canceled) {
 				t.Error(got)
 			}
 			c.wantIdle(t)
@@ -349,9 +361,9 @@ func TestGroupLetsPostponedCallersLeave(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			told := c.ask(t, ctx, 1)
 			close(c.goOn)
-			<-c.begun // the order has been put off once
+			receive(t, c.begun) // the order has been put off once
 			cancel()
-			if got := <-told[0]; !errors.Is(got.err, context.Canceled) {
+			if got := receive(t, told[0]); !errors.Is(got.err, context.Canceled) {
 				t.Error(got)
 			}
 			c.wantIdle(t)
@@ -367,13 +379,13 @@ func TestGroupWaitsForHeldRows(t *testing.T) {
 	c.held[1] = 5
 	told := c.ask(t, t.Context(), 1, 2)
 	close(c.goOn)
-	if got := <-told[1]; got != (outcome{4, nil}) {
+	if got := receive(t, told[1]); got != (outcome{4, nil}) {
 		t.Errorf("beside a held row: %v", got)
 	}
 	if now, _, _ := c.room.state(); now != 1 {
 		t.Errorf("%d orders wait", now)
 	}
-	if got := <-told[0]; got != (outcome{2, nil}) {
+	if got := receive(t, told[0]); got != (outcome{2, nil}) {
 		t.Errorf("when the row is free: %v", got)
 	}
 	c.wantIdle(t)
@@ -399,8 +411,8 @@ func TestGroupBoundsWaiters(t *testing.T) {
 		t.Errorf("%d refused", refused)
 	}
 	cancel()
-	<-told
-	<-told
+	receive(t, told)
+	receive(t, told)
 	c.mu.Lock()
 	c.held[3] = 1
 	c.mu.Unlock()
@@ -445,7 +457,7 @@ func TestGroupBoundsItsQueue(t *testing.T) {
 	c.queue = nil
 	c.Group.mu.Unlock()
 	close(c.goOn)
-	<-told[0]
+	receive(t, told[0])
 	c.wantIdle(t)
 }
 

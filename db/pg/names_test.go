@@ -102,7 +102,7 @@ func TestStatementsCarryTheTraceOnlyWhereItIsSampled(t *testing.T) {
 			}
 		}
 		s.untilBothWait(t)
-		inTransaction := <-pid
+		inTransaction := receive(t, pid)
 		rows, _ := s.login.Query(t.Context(), `
 			SELECT CASE pid WHEN $1 THEN 'transaction' ELSE 'statement' END, query FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event_type = 'Lock'`, inTransaction)
@@ -117,7 +117,7 @@ func TestStatementsCarryTheTraceOnlyWhereItIsSampled(t *testing.T) {
 		}
 		s.cancelWaiting(t)
 		for range 2 {
-			if err := <-answers; SQLSTATE(err) != "57014" {
+			if err := receive(t, answers); SQLSTATE(err) != "57014" {
 				t.Errorf("trace %q: %v", trace, err)
 			}
 		}

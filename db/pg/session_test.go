@@ -114,7 +114,7 @@ func TestListeningNeedsAFitSession(t *testing.T) {
 			}
 		},
 	})
-	if err := <-lost; !isFault(err) {
+	if err := receive(t, lost); !isFault(err) {
 		t.Errorf("the listener says %v", err)
 	}
 }

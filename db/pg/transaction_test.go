@@ -436,7 +436,7 @@ func TestTransactCancelledWhileItWaits(t *testing.T) {
 			}()
 			s.untilWaiting(t)
 			cancel()
-			if err := <-answer; !errors.Is(err, context.Canceled) {
+			if err := receive(t, answer); !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v", err)
 			}
 			if err := holder.Rollback(t.Context()); err != nil {
@@ -476,7 +476,7 @@ func TestTransactCancelledAsTheLockIsGranted(t *testing.T) {
 		if err := holder.Rollback(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		err := <-answer
+		err := receive(t, answer)
 		s.untilNoneWaits(t)
 		s.wantUsable(t)
 		if committed := slices.Contains(s.ids(t), id); committed != (err == nil) {
@@ -701,7 +701,7 @@ func TestTransactReadsAfterTheLock(t *testing.T) {
 	if err := holder.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-answer; err != nil || n != 3 {
+	if err := receive(t, answer); err != nil || n != 3 {
 		t.Errorf("%d rows, %v", n, err)
 	}
 }

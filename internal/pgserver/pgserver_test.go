@@ -478,8 +478,13 @@ func TestStopsOrphanedServer(t *testing.T) {
 	})
 
 	s = open(t, Config{DataDir: dir})
-	if err := <-ended; err != nil {
-		t.Errorf("the orphan did not stop cleanly: %v", err)
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("the orphan did not stop cleanly: %v", err)
+		}
+	case <-time.After(2 * time.Minute):
+		t.Fatal("the orphan did not stop within two minutes")
 	}
 	rowKept(t, s.URL())
 }

@@ -192,7 +192,7 @@ func TestStatementsLeadToTheirTrace(t *testing.T) {
 			t.Errorf("flags %s: %s", flags, query)
 		}
 		must(t, tx.Rollback(t.Context()))
-		if code := <-answered; code < 400 || code >= 500 { // a clinic without a primary licence
+		if code := receive(t, answered); code < 400 || code >= 500 { // a clinic without a primary licence
 			t.Errorf("flags %s: code %d", flags, code)
 		}
 	}
@@ -543,13 +543,26 @@ func TestExport(t *testing.T) {
 	_, span := provider.Tracer("test").Start(t.Context(), "a span of the test")
 	span.End()
 	must(t, provider.Shutdown(t.Context()))
-	if got := <-received; !strings.HasPrefix(got, "/v1/traces ") || !strings.Contains(got, "a span of the test") ||
+	got := receive(t, received)
+	if !strings.HasPrefix(got, "/v1/traces ") || !strings.Contains(got, "a span of the test") ||
 		!strings.Contains(got, "reiestr") {
 		t.Errorf("received %q", got)
 	}
 	t.Setenv("OTEL_SDK_DISABLED", "true")
 	if provider, err := telemetry.Export(t.Context(), log, "v"); provider != nil || err != nil {
 		t.Errorf("switched off: %v %v", provider, err)
+	}
+}
+
+// receive is <-c with a bound: a test that waits in vain fails, and does not stop the tests of the package.
+func receive[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(time.Minute):
+		t.Fatal("nothing received within a minute")
+		panic("unreachable")
 	}
 }
 
