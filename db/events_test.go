@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/db/sqlc"
 )
 
 // follow reads a feed to its end from a position.
@@ -135,6 +136,30 @@ func TestPublishersTakeTurns(t *testing.T) {
 	h.exec(t, insertEventFor, second, client, "")
 	exec(t, tx, `rollback`)
 	if events := receive(t, answer); !slices.Equal(entities(events), []uuid.UUID{first, second}) {
+		t.Errorf("told of %v", entities(events))
+	}
+}
+
+// TestOnePublisherAtATime: what the service sends to become the publisher lets no second publisher in, of this process or
+// of another, until the first one has committed. Else the second would find the events of the first under way, publish
+// none, and report that all were published.
+func TestOnePublisherAtATime(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client, id := uuid.New(), uuid.New()
+	first, err := h.pool(t, db.App).Begin(t.Context())
+	must(t, err)
+	defer first.Rollback(context.Background()) //nolint:errcheck // committed, or the test has failed
+	must(t, sqlc.New(first).LockPublication(t.Context()))
+	h.exec(t, insertEventFor, id, client, "")
+	published := started(func() error { return h.Events.Publish(t.Context()) })
+	h.untilWaiting(t, 1)
+	if left := value[int](t, h, `SELECT count(*) FROM ops.unpublished_events`); left != 1 {
+		t.Errorf("%d events are left to the publisher that waits", left)
+	}
+	must(t, first.Commit(t.Context()))
+	must(t, receive(t, published))
+	if events, _ := follow(t, h.DB, client, 0, 10); !slices.Equal(entities(events), []uuid.UUID{id}) {
 		t.Errorf("told of %v", entities(events))
 	}
 }
