@@ -6,7 +6,7 @@ PACKAGES ?= ./...
 TESTFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test prove mutants bench build generate schema lint clean
+.PHONY: help run test prove mutants hostile bench build generate schema lint clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ prove: ## Have 64 clients call real processes, and a checker judge their answers
 
 mutants: $(BIN)/sqlc ## Break one promise at a time in a copy of the module, and see whether a test notices it (hours; MUTANTS="--only sql/jobs.sql")
 	$(GO) run ./internal/dev/mutants $(MUTANTS)
+
+hostile: ## Send hostile requests to each operation of the document (HOSTILE="--requests 10000 --seed 7 --connections 10000")
+	$(GO) run ./internal/dev/hostile $(HOSTILE)
 
 bench: ## Measure the service beside pgbench and write the tables into docs/performance.md (some twelve minutes; BENCH="--quick --only accept")
 	$(GO) run ./internal/dev/bench $(if $(BENCH),$(BENCH),--out docs/performance.md)
@@ -54,8 +57,8 @@ lint: $(BIN)/staticcheck ## Check formatting, go vet and staticcheck
 	$(GO) vet ./...
 	$(BIN)/staticcheck ./...
 
-clean: ## Remove what was built and the data of make run, make bench, make prove and make mutants
-	rm -rf $(BIN) .reiestr .bench .prove .mutants
+clean: ## Remove what was built and the data of make run, make bench, make prove, make mutants and make hostile
+	rm -rf $(BIN) .reiestr .bench .prove .mutants .hostile
 
 # The tools have a go.mod of their own, because the program does not need their many dependencies. The first build takes some minutes.
 $(BIN)/sqlc $(BIN)/staticcheck $(BIN)/oapi-codegen: tools/go.mod tools/go.sum

@@ -16,7 +16,17 @@ type usage struct {
 	prepare func(*service) call // lays out what the call needs
 	code    int                 // of the right call
 	another outcome
+	closed  outcome // the legal entity of the token is closed; zero: as the right call
+	// suspended is the answer for a suspended legal entity; zero: as the right call.
+	suspended outcome
 }
+
+// The answers for a legal entity that is not active: contract 3.1, 3.3 and 4.3. Other methods do not ask for it.
+var (
+	notActive = outcome{code: 422, kind: "validation_failed",
+		message: "Legal entity must be in active or suspended status"}
+	notAllowed = outcome{code: 409, kind: "request_conflict", message: "Action is not allowed for the legal entity"}
+)
 
 // outcome is an answer: a refusal, or, with no message, a success.
 type outcome struct {
@@ -31,6 +41,7 @@ var usages = map[string]usage{
 		prepare: func(s *service) call { s.primaryLicense(s.clinic); return license() },
 		code:    201,
 		another: outcome{code: 404, kind: "not_found", message: "No active primary license found for legal entity"},
+		closed:  notActive,
 	},
 	"useServiceRequest": {
 		prepare: func(s *service) call {
@@ -40,6 +51,7 @@ var usages = map[string]usage{
 		code: 202,
 		another: outcome{code: 409, kind: "request_conflict",
 			message: "You can assign service request only to your legal entity"},
+		closed: notAllowed, suspended: notAllowed,
 	},
 	"releaseServiceRequest": {
 		prepare: func(s *service) call {
@@ -48,6 +60,7 @@ var usages = map[string]usage{
 		},
 		code:    202,
 		another: outcome{code: 409, kind: "request_conflict", message: "Service request is used by another legal entity"},
+		closed:  notAllowed, suspended: notAllowed,
 	},
 	"updateLicense": {
 		prepare: func(s *service) call {
@@ -59,6 +72,7 @@ var usages = map[string]usage{
 		},
 		code:    200,
 		another: outcome{code: 409, kind: "request_conflict", message: "License doesn't correspond to your legal entity"},
+		closed:  notActive,
 	},
 	"listLicenses": {
 		prepare: func(s *service) call {
@@ -75,6 +89,7 @@ var usages = map[string]usage{
 		},
 		code:    202,
 		another: outcome{code: 409, kind: "request_conflict", message: "Service request is used by another legal entity"},
+		closed:  notAllowed, suspended: notAllowed,
 	},
 	"completeServiceRequest": {
 		prepare: func(s *service) call {
@@ -83,6 +98,7 @@ var usages = map[string]usage{
 		},
 		code:    202,
 		another: outcome{code: 409, kind: "request_conflict", message: "Service request is used by another legal entity"},
+		closed:  notAllowed, suspended: notAllowed,
 	},
 	"listServiceRequests": {
 		prepare: func(s *service) call {
@@ -131,6 +147,7 @@ var usages = map[string]usage{
 // TestMatrix calls every operation of the document with every kind of credentials.
 func TestMatrix(t *testing.T) {
 	t.Parallel()
+	issuer := newIssuer(t)
 	loaded, err := documents()
 	must(t, err)
 	scopes := map[string]string{} // of an operation
@@ -151,7 +168,10 @@ func TestMatrix(t *testing.T) {
 		}
 		t.Run(id, func(t *testing.T) {
 			t.Parallel()
-			tryCredentials(newService(t), u, scopes[id], scopes)
+			s := newService(t, withIssuer(issuer.url))
+			tryCredentials(s, u, scopes[id], scopes)
+			tryCallers(s, issuer, u, scopes[id])
+			tryRevoked(s, u, scopes[id])
 		})
 	}
 }
@@ -199,12 +219,7 @@ func tryCredentials(s *service, u usage, scope string, scopes map[string]string)
 		}
 	}
 
-	foreign := with(right, s.issue(stranger, scope, time.Hour), s.key)
-	if want := u.another; want.message != "" {
-		s.refused(foreign, want.code, want.kind, want.message)
-	} else if a := s.do(foreign); a.code != want.code || want.data != "" && compact(a.body.Data) != want.data {
-		t.Errorf("another legal entity: %d %s, want %d %s", a.code, a.raw, want.code, want.data)
-	}
+	s.answers("another legal entity", with(right, s.issue(stranger, scope, time.Hour), s.key), u.another)
 
 	a := s.do(with(right, token, s.key))
 	if a.code != u.code {
@@ -212,6 +227,197 @@ func tryCredentials(s *service, u usage, scope string, scopes map[string]string)
 	}
 	if got := a.header.Values("WWW-Authenticate"); got != nil {
 		t.Errorf("right: WWW-Authenticate %q", got)
+	}
+}
+
+// answers expects an outcome.
+func (s *service) answers(name string, c call, want outcome) {
+	s.t.Helper()
+	a := s.do(c)
+	told := a.body.Error
+	switch {
+	case a.code != want.code, want.data != "" && compact(a.body.Data) != want.data,
+		want.message != "" && (told == nil || told.Type != want.kind || told.Message != want.message):
+		s.t.Errorf("%s: %d %s, want %+v", name, a.code, a.raw, want)
+	}
+}
+
+// tryCallers makes the right call for legal entities in other states, for a second user, and with tokens of the issuer.
+func tryCallers(s *service, i *issuer, u usage, scope string) {
+	right := outcome{code: u.code}
+	refusal := func(message string) outcome { return outcome{code: 401, kind: "access_denied", message: message} }
+	or := func(o outcome) outcome {
+		if o.code == 0 {
+			return right
+		}
+		return o
+	}
+	for _, c := range []struct {
+		name, status string
+		token        func(*service) string // nil: an opaque one of the legal entity
+		want         outcome
+	}{
+		{"closed legal entity", "CLOSED", nil, or(u.closed)},
+		{"suspended legal entity", "SUSPENDED", nil, or(u.suspended)},
+		{"another user of the legal entity", "ACTIVE", func(own *service) string {
+			other := *own
+			other.user = uuid.New()
+			return other.issue(own.clinic, scope, time.Hour)
+		}, right},
+		{"JWT", "ACTIVE", func(own *service) string { return i.token(own, map[string]any{"scope": scope}) }, right},
+		{"JWT for another audience", "ACTIVE", func(own *service) string {
+			return i.token(own, map[string]any{"scope": scope, "aud": "other"})
+		}, refusal(invalidToken)},
+		{"JWT that has expired", "ACTIVE", func(own *service) string {
+			return i.token(own, map[string]any{"scope": scope, "exp": time.Now().Add(-time.Minute).Unix()})
+		}, refusal(expiredToken)},
+		{"JWT without the scope", "ACTIVE", func(own *service) string {
+			return i.token(own, map[string]any{"scope": "x" + scope})
+		}, outcome{code: 403, kind: "forbidden", message: missingScope + scope}},
+	} {
+		own := *s // the same service with a legal entity of its own
+		own.clinic = uuid.New()
+		own.legalEntity(own.clinic, "OUTPATIENT", "ACTIVE")
+		own.token = own.issue(own.clinic, allScopes, time.Hour)
+		prepared := u.prepare(&own)
+		own.sql("UPDATE prm.legal_entities SET status = $2 WHERE id = $1", own.clinic, c.status)
+		token := own.token
+		if c.token != nil {
+			token = c.token(&own)
+		}
+		own.answers(c.name, with(prepared, token, own.key), c.want)
+	}
+}
+
+// tryRevoked revokes a token and a key that the process knows, and calls a second later.
+func tryRevoked(s *service, u usage, scope string) {
+	own := *s
+	own.clinic = uuid.New()
+	own.legalEntity(own.clinic, "OUTPATIENT", "ACTIVE")
+	own.token = own.issue(own.clinic, allScopes, time.Hour)
+	right := u.prepare(&own)
+	token, kept := own.issue(own.clinic, scope, time.Hour), own.issue(own.clinic, scope, time.Hour)
+	key, err := own.access.IssueAPIKey(own.t.Context(), "another")
+	must(own.t, err)
+	known := call{method: "GET", path: "/api/jobs/" + uuid.NewString()}
+	for _, c := range []call{with(known, token, own.key), with(known, kept, key)} {
+		if a := own.do(c); a.code != 404 && a.code != 403 {
+			own.t.Errorf("before the revocation: %d %s", a.code, a.raw)
+		}
+	}
+	must(own.t, own.access.RevokeToken(own.t.Context(), token))
+	must(own.t, own.access.RevokeAPIKey(own.t.Context(), key))
+	time.Sleep(time.Second) // the time that the contract allows (section 1)
+	own.refused(with(right, token, own.key), 401, "access_denied", invalidToken)
+	own.refused(with(right, kept, key), 401, "access_denied", "Unauthorized: Invalid api key")
+}
+
+// TestNothingOfAnotherIsTold asks for what another legal entity has, and for what does not exist: both answers are
+// equal.
+func TestNothingOfAnotherIsTold(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.primaryLicense(s.clinic)
+	keyed := license()
+	keyed.header = map[string]string{"Idempotency-Key": "shared"}
+	var created struct{ ID string }
+	must(t, json.Unmarshal(s.do(keyed).body.Data, &created))
+	_, id := s.serviceRequest("in_queue", held(s.clinic))
+	job := s.do(act(id, "release", "")).header.Get("Location")
+	cursor := s.do(call{method: "GET", path: "/api/events"}).body.Cursor
+
+	other := *s
+	other.clinic, other.user = uuid.New(), uuid.New()
+	other.legalEntity(other.clinic, "OUTPATIENT", "ACTIVE")
+	other.token = other.issue(other.clinic, allScopes, time.Hour)
+	told := func(c call) string { // without what is the caller's own
+		a := other.do(c)
+		a.body.Meta.URL, a.body.Meta.RequestID = "", ""
+		text, err := json.Marshal(a.body)
+		must(t, err)
+		if strings.Contains(string(text), s.clinic.String()) || strings.Contains(string(text), s.user.String()) {
+			t.Errorf("%s %s tells of the other: %s", c.method, c.path, text)
+		}
+		return fmt.Sprint(a.code, " ", a.header.Get("Retry-After"), a.header.Get("Idempotency-Replayed"), string(text))
+	}
+	get := func(path string) call { return call{method: "GET", path: path} }
+	for name, pair := range map[string][2]call{
+		"job":                  {get(job), get("/api/jobs/" + uuid.NewString())},
+		"waiting for a job":    {waiting(get(job)), waiting(get("/api/jobs/" + uuid.NewString()))},
+		"licence":              {get("/api/licenses?id=" + created.ID), get("/api/licenses?id=" + uuid.NewString())},
+		"licences of a type":   {get("/api/licenses?type=PHARMACY_DRUGS"), get("/api/licenses?type=OTHER")},
+		"a later page":         {get("/api/licenses?page=1&page_size=1"), get("/api/licenses?type=OTHER&page=1&page_size=1")},
+		"cursor":               {get("/api/events?after=" + string(cursor)), get("/api/events?after=7fffffffffffff00")},
+		"release of a holding": {act(id, "process", ""), act(id, "process", "{}")},
+	} {
+		if one, none := told(pair[0]), told(pair[1]); one != none {
+			t.Errorf("%s:\n%s\n%s", name, one, none)
+		}
+	}
+	if a := other.do(get("/api/events")); compact(a.body.Data) != "[]" {
+		t.Errorf("events of another: %s", a.raw)
+	}
+	if a := other.do(get("/api/licenses")); a.body.Paging == nil || a.body.Paging.TotalEntries != 0 {
+		t.Errorf("licences of another are counted: %s", a.raw)
+	}
+	// The key of another is free: neither its answer nor a conflict comes.
+	fresh := license()
+	if one, none := told(keyed), told(fresh); one != none {
+		t.Errorf("idempotency key:\n%s\n%s", one, none)
+	}
+	changed := license("order_no", "К-9")
+	changed.header = map[string]string{"Idempotency-Key": "shared2"}
+	s.do(changed)
+	if one, none := told(withKey(fresh, "shared2")), told(fresh); one != none {
+		t.Errorf("idempotency key of another request:\n%s\n%s", one, none)
+	}
+}
+
+func waiting(c call) call { c.header = map[string]string{"Prefer": "wait=1"}; return c }
+
+func withKey(c call, key string) call {
+	c.header = map[string]string{"Idempotency-Key": key}
+	return c
+}
+
+// TestGuessedTokensCostOneIndexLookUp: of an address that fails to authenticate again and again nothing is limited
+// (decision 14), because each guess costs at most one look-up in an index, and nothing is kept of it.
+func TestGuessedTokensCostOneIndexLookUp(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.sql(`INSERT INTO ops.access_tokens (token_hash, user_id, client_id, scopes, expires_at)
+		SELECT sha256(n::text::bytea), gen_random_uuid(), $1, '{}', now() + interval '1 day' FROM generate_series(1, 5000) n`,
+		s.clinic)
+	s.sql("ANALYZE ops.access_tokens")
+	scans := func() (sequential, byIndex int) {
+		s.sql("SELECT pg_stat_clear_snapshot()")
+		must(t, s.owner.QueryRow(t.Context(), `SELECT seq_scan, idx_scan FROM pg_stat_all_tables
+			WHERE schemaname = 'ops' AND relname = 'access_tokens'`).Scan(&sequential, &byIndex))
+		return sequential, byIndex
+	}
+	const guesses = 200
+	sequential, byIndex := scans()
+	read := call{method: "GET", path: "/api/jobs/" + uuid.NewString()}
+	for n := range guesses {
+		token := uuid.NewString()
+		if n%4 == 0 {
+			token = strings.Repeat("x", 8000) + token
+		}
+		s.refused(with(read, token, s.key), 401, "access_denied", invalidToken)
+		s.refused(with(read, "", s.key), 401, "access_denied", "Unauthorized: access token is not set")
+	}
+	// A session reports its numbers when it is idle, ten seconds later at most.
+	deadline := time.Now().Add(time.Minute)
+	after, found := scans()
+	for found-byIndex < guesses && time.Now().Before(deadline) {
+		time.Sleep(100 * time.Millisecond)
+		after, found = scans()
+	}
+	if after != sequential || found-byIndex != guesses {
+		t.Errorf("%d guesses: %d look-ups by index, %d scans of the whole table", guesses, found-byIndex, after-sequential)
+	}
+	if a := s.do(read); a.code != 404 {
+		t.Errorf("a right token after the guesses: %d %s", a.code, a.raw)
 	}
 }
 

@@ -140,6 +140,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	if err != nil {
 		return c.Conn.Write(p)
 	}
+	if code > http.StatusInternalServerError { // 501 and 505: of a coding and of a version that net/http does not know
+		code = http.StatusBadRequest
+	}
 	id := uuid.NewString()
 	kind := "request_malformed"
 	if code == http.StatusRequestHeaderFieldsTooLarge {
@@ -150,8 +153,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	if err != nil {
 		return c.Conn.Write(p)
 	}
-	_, err = fmt.Fprintf(c.Conn,
-		"%s\r\nContent-Type: application/json\r\nX-Request-Id: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		first, id, len(body), body)
+	_, err = fmt.Fprintf(c.Conn, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nX-Request-Id: %s\r\n"+
+		"Content-Length: %d\r\nConnection: close\r\n\r\n%s", code, http.StatusText(code), id, len(body), body)
 	return len(p), err // net/http expects the number of bytes that it wrote
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
 	jsonv2 "github.com/go-json-experiment/json"
@@ -16,14 +18,34 @@ import (
 var jsonFormat = huma.Format{
 	Marshal: huma.DefaultJSONFormat.Marshal,
 	Unmarshal: func(data []byte, v any) error {
-		if err := jsonv2.Unmarshal(data, v); err != nil {
+		tree, ok := v.(*any)
+		err := jsonv2.Unmarshal(data, v)
+		if ok && err != nil {
+			err = jsonv2.Unmarshal(data, v, jsonv2.WithUnmarshalers(jsonv2.UnmarshalFromFunc(nearest)))
+		}
+		if err != nil {
 			return fmt.Errorf("read JSON: %w", err)
 		}
-		if tree, ok := v.(*any); ok {
+		if ok {
 			*tree = markNulls(*tree)
 		}
 		return nil
 	},
+}
+
+// nearest reads a number of JSON that is too large for a float64 as the largest one. Such a number is valid JSON, and
+// the validator needs to know only that it is a number.
+func nearest(decoder *jsontext.Decoder, v *any) error {
+	if decoder.PeekKind() != '0' { // the kind of all numbers
+		return errors.ErrUnsupported
+	}
+	text, err := decoder.ReadValue()
+	if err != nil {
+		return err
+	}
+	number, _ := strconv.ParseFloat(string(text), 64) // the only error is that it is too large
+	*v = max(-math.MaxFloat64, min(number, math.MaxFloat64))
+	return nil
 }
 
 // null replaces the null of JSON in the values that the validator gets: it takes a nil for an absent property.

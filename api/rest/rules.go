@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -37,12 +38,35 @@ func invalidOf(errs []error) []Invalid {
 			at.Rules = append(at.Rules, rule)
 		}
 	}
+	dropUnsure(byEntry)
 	invalid := make([]Invalid, 0, len(byEntry))
 	for _, i := range byEntry {
 		invalid = append(invalid, *i)
 	}
 	slices.SortFunc(invalid, func(a, b Invalid) int { return cmp.Compare(a.Entry, b.Entry) })
 	return invalid
+}
+
+// dropUnsure drops the values of a body that are not in their lists, if a value of the body has a wrong type. Decoding
+// stops at a wrong type, so the checks that look into lists saw empty texts instead of the values behind it.
+func dropUnsure(byEntry map[string]*Invalid) {
+	inBody := func(rule string) func(*Invalid) bool {
+		return func(i *Invalid) bool {
+			return i.EntryType == "json_data_property" &&
+				slices.ContainsFunc(i.Rules, func(r Rule) bool { return r.Rule == rule })
+		}
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Values(byEntry)), inBody("cast")) {
+		return
+	}
+	for entry, at := range byEntry {
+		if inBody("inclusion")(at) {
+			at.Rules = slices.DeleteFunc(at.Rules, func(r Rule) bool { return r.Rule == "inclusion" })
+		}
+		if len(at.Rules) == 0 {
+			delete(byEntry, entry)
+		}
+	}
 }
 
 // placeOf turns body.a.b[0] into $.a.b[0].
