@@ -214,6 +214,43 @@ func TestTheRolesHaveNothingButTheirGrants(t *testing.T) {
 	}
 }
 
+// TestRolesThatExistStayAsTheyAre: roles.sql may run again and again. It changes nothing of roles that exist, their
+// attributes and settings included: a DBA who has given a role a login keeps it, and must take away a wrong one.
+func TestRolesThatExistStayAsTheyAre(t *testing.T) {
+	t.Parallel()
+	script, err := migrations.FS.ReadFile("roles.sql")
+	must(t, err)
+	conn := connect(t, testdb.New(t).URL)
+	tx, err := conn.Begin(t.Context()) // roles are common to the server: nothing of this is committed
+	must(t, err)
+	defer tx.Rollback(context.Background()) //nolint:errcheck // the connection is closed anyway
+	roles := func() (all []string) {
+		t.Helper()
+		rows, err := tx.Query(t.Context(), `
+			SELECT r::text || coalesce((SELECT string_agg(m::text, ' ' ORDER BY m::text) FROM pg_auth_members m
+				WHERE m.roleid = r.oid), '') || coalesce((SELECT nspacl::text FROM pg_namespace WHERE nspname = 'ops'), '')
+			FROM pg_roles r WHERE rolname IN ('reiestr_owner', 'reiestr_app', 'reiestr_readonly') ORDER BY rolname`)
+		must(t, err)
+		all, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		must(t, err)
+		return all
+	}
+	for _, change := range []string{
+		`SELECT`,
+		`ALTER ROLE reiestr_app LOGIN CONNECTION LIMIT 7`,
+		`ALTER ROLE reiestr_readonly RESET statement_timeout`,
+	} {
+		_, err := tx.Exec(t.Context(), change)
+		must(t, err)
+		before := roles()
+		_, err = tx.Exec(t.Context(), string(script))
+		must(t, err)
+		if after := roles(); len(before) != 3 || !slices.Equal(after, before) {
+			t.Errorf("%s: the roles were %v, are %v", change, before, after)
+		}
+	}
+}
+
 // seenByReaders classifies every column of the database: first those that reiestr_readonly may read, then the others.
 // 00013 gives the reasons.
 var seenByReaders = map[string][2]string{
