@@ -140,9 +140,9 @@ func TestPublishersTakeTurns(t *testing.T) {
 	}
 }
 
-// TestOnePublisherAtATime: what the service sends to become the publisher lets no second publisher in, of this process or
-// of another, until the first one has committed. Else the second would find the events of the first under way, publish
-// none, and report that all were published.
+// TestOnePublisherAtATime: what the service sends to become the publisher lets no second publisher in, of this process
+// or of another, until the first one has committed. Else the second would find the events of the first under way,
+// publish none, and report that all were published.
 func TestOnePublisherAtATime(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
