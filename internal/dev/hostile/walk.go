@@ -509,7 +509,7 @@ func (m maker) pathParameter() (attempt, bool) {
 		}
 		value := pick(
 			m, "x", "0", "%00", "%FF", "null", "%D1%8F", "8be63914-a278-470b-b868-1af5b90873321", "...",
-			"urn:uuid:8be63914-a278-470b-b868-1af5b9087332", "%7B8be63914-a278-470b-b868-1af5b9087332%7D", "*", "{id}", "%25",
+			"urn:uuid:8be63914-a278-470b-b868-1af5b9087332", "%7B8be63914-a278-470b-b868-1af5b9087332%7D", "*", "{x}", "%25",
 			"{{letters 4000}}", "'", "8be63914-a278-470b-b868-1af5b9087332%0A",
 		)
 		q := m.right().to(m.target(p.Value.Name, value))
