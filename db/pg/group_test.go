@@ -30,6 +30,9 @@ type crew struct {
 	now, top atomic.Int64 // batches under way, and their highest number
 }
 
+// forever is the number of times that an order is put off until its caller leaves.
+const forever = 1 << 40
+
 func newCrew(lanes, waiters int) *crew {
 	c := &crew{
 		begun: make(chan []int, 1000), goOn: make(chan struct{}, 1000), ended: make(chan error, 1000),
@@ -54,12 +57,19 @@ func (c *crew) carry(ctx context.Context, members []*Member[int, int]) error {
 	for _, m := range members {
 		orders = append(orders, m.Order)
 	}
-	c.begun <- orders
+	// A batch does not wait for the test to read: an order that is put off for ever begins any number of batches.
+	select {
+	case c.begun <- orders:
+	default:
+	}
 	select {
 	case <-c.goOn:
 	case <-ctx.Done():
 	}
-	c.ended <- ctx.Err()
+	select {
+	case c.ended <- ctx.Err():
+	default:
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range members {
@@ -338,8 +348,8 @@ func TestGroupLeaving(t *testing.T) {
 func TestGroupLetsPostponedCallersLeave(t *testing.T) {
 	t.Parallel()
 	for name, putOff := range map[string]func(*crew){
-		"to the next batch":     func(c *crew) { c.later[1] = 1000 },
-		"until its row is free": func(c *crew) { c.held[1] = 1000 },
+		"to the next batch":     func(c *crew) { c.later[1] = forever },
+		"until its row is free": func(c *crew) { c.held[1] = forever },
 	} {
 		t.Run("under way, then put off "+name, func(t *testing.T) {
 			t.Parallel()
