@@ -126,6 +126,8 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 type walker struct {
 	*registry
 	document   *openapi3.T
+	older      *openapi3.T          // the same document in OpenAPI 3.0
+	answers    map[string]operation // its operations, by id
 	operations []operation
 	byID       map[string]operation
 
@@ -135,10 +137,17 @@ type walker struct {
 }
 
 func (w *walker) load() (err error) {
-	w.document, w.operations, err = document()
-	w.byID = map[string]operation{}
+	if w.document, w.operations, err = document("3.1"); err != nil {
+		return err
+	}
+	older, operations, err := document("3.0")
+	w.older = older
+	w.byID, w.answers = map[string]operation{}, map[string]operation{}
 	for _, op := range w.operations {
 		w.byID[op.id] = op
+	}
+	for _, op := range operations {
+		w.answers[op.id] = op
 	}
 	return err
 }
