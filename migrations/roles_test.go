@@ -226,10 +226,12 @@ func TestRolesThatExistStayAsTheyAre(t *testing.T) {
 	defer tx.Rollback(context.Background()) //nolint:errcheck // the connection is closed anyway
 	roles := func() (all []string) {
 		t.Helper()
+		// Logins of other tests may become members at the same time.
 		rows, err := tx.Query(t.Context(), `
+			WITH own AS (SELECT oid FROM pg_roles WHERE rolname IN ('reiestr_owner', 'reiestr_app', 'reiestr_readonly'))
 			SELECT r::text || coalesce((SELECT string_agg(m::text, ' ' ORDER BY m::text) FROM pg_auth_members m
-				WHERE m.roleid = r.oid), '') || coalesce((SELECT nspacl::text FROM pg_namespace WHERE nspname = 'ops'), '')
-			FROM pg_roles r WHERE rolname IN ('reiestr_owner', 'reiestr_app', 'reiestr_readonly') ORDER BY rolname`)
+				WHERE m.roleid = r.oid AND m.member IN (SELECT oid FROM own)), '') || coalesce((SELECT nspacl::text FROM pg_namespace WHERE nspname = 'ops'), '')
+			FROM pg_roles r WHERE oid IN (SELECT oid FROM own) ORDER BY rolname`)
 		must(t, err)
 		all, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		must(t, err)
