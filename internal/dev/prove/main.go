@@ -57,6 +57,10 @@ func main() {
 // checkLimit is how long the checker looks at one object.
 const checkLimit = 30 * time.Second
 
+// mostUndecided is how many histories may have no verdict in a run with faults: each call without an answer doubles the
+// work of the checker at its object.
+const mostUndecided = 3
+
 func fair() *rand.Rand { return rand.New(rand.NewPCG(0, 0)) }
 
 func run(ctx context.Context, o options, out io.Writer) (err error) {
@@ -156,9 +160,11 @@ func (d *driver) judge(o options, out io.Writer) error {
 	if d.faults != nil {
 		fmt.Fprint(out, d.faults.table())
 	}
+	undecided := 0
 	for _, v := range judge(objects, checkLimit) {
 		if v.shrunk == nil {
-			d.fail("%s: no verdict within %s", v.object, checkLimit)
+			fmt.Fprintf(out, "%s: no verdict within %s\n", v.object, checkLimit)
+			undecided++
 			continue
 		}
 		path, err := v.keep(o.keep, checkLimit)
@@ -166,6 +172,9 @@ func (d *driver) judge(o options, out io.Writer) error {
 			return err
 		}
 		d.fail("%s: the history is rejected, see %s and the picture beside it", v.object, path)
+	}
+	if undecided > mostUndecided || undecided > 0 && d.faults == nil {
+		d.fail("%d histories without a verdict", undecided)
 	}
 	for i, f := range d.failures {
 		if i == 20 {
@@ -177,6 +186,6 @@ func (d *driver) judge(o options, out io.Writer) error {
 	if len(d.failures) > 0 {
 		return fmt.Errorf("%d faults with seed %d", len(d.failures), o.seed)
 	}
-	fmt.Fprintln(out, "every history is accepted, and the tables agree")
+	fmt.Fprintf(out, "every history is accepted, but for %d without a verdict, and the tables agree\n", undecided)
 	return nil
 }
