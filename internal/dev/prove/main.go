@@ -186,6 +186,6 @@ func (d *driver) judge(o options, out io.Writer) error {
 	if len(d.failures) > 0 {
 		return fmt.Errorf("%d faults with seed %d", len(d.failures), o.seed)
 	}
-	fmt.Fprintf(out, "every history is accepted, but for %d without a verdict, and the tables agree\n", undecided)
+	fmt.Fprintf(out, "no history is rejected, %d have no verdict, and the tables agree\n", undecided)
 	return nil
 }
