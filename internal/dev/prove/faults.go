@@ -232,7 +232,7 @@ func (f *faults) postmaster() (int, error) {
 	return strconv.Atoi(first)
 }
 
-// killServer kills the server, as a crash of the machine's memory would, and starts it again.
+// killServer kills the server, as the kernel does when memory runs out, and starts it again.
 func (f *faults) killServer(ctx context.Context) error {
 	pid, err := f.postmaster()
 	if err == nil {
