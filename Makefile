@@ -16,7 +16,7 @@ run: build ## Start PostgreSQL, load the demo and serve on http://127.0.0.1:8080
 
 # The race detector needs cgo, and cgo a C compiler. By default a process with the race detector sleeps for a second before it exits, and the tests start
 # hundreds of processes: 20 ms are enough for reports of other threads.
-test: ## Run all tests against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, else a container, else binaries
+test: ## Run the tests of what has changed against a real PostgreSQL: REIESTR_TEST_DATABASE_URL, else a container, else binaries (TESTFLAGS=-count=1: all)
 	@race=-race; \
 	if [ "$$($(GO) env CGO_ENABLED)" != 1 ] || ! command -v $$($(GO) env CC) >/dev/null; then \
 		race=; echo "no C compiler: tests run without -race"; \

@@ -25,6 +25,7 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"github.com/reiestr/reiestr/internal/dev/mirror"
+	"github.com/reiestr/reiestr/internal/dev/watched"
 )
 
 // testMirror is a mirror on the loopback interface with one archive, and a configuration that uses this mirror and
@@ -117,6 +118,9 @@ func TestWithoutBinariesAndDockerPostgresIsDownloaded(t *testing.T) {
 		t.Skip("only PostgreSQL of a Debian package can be packed")
 	}
 	// In a process of its own, because the race detector makes the compression ten times as slow.
+	if err := watched.Folders("../dev/mirror"); err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(t.TempDir(), "postgres.jar")
 	pack := exec.CommandContext(t.Context(), "go", "run", "../dev/mirror/serve", "-jar", file)
 	if out, err := pack.CombinedOutput(); err != nil {

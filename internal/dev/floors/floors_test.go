@@ -5,17 +5,21 @@ package floors
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"go/ast"
 	"go/build"
 	"go/parser"
 	"go/token"
 	"go/types"
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/reiestr/reiestr/internal/dev/watched"
 )
 
 const module = "github.com/reiestr/reiestr/"
@@ -49,6 +53,16 @@ var knowsNoSQL = []string{"worker", "api", "api/rest", "client"}
 var ordered = []string{"api", "api/rest", "db", "db/pg", "worker"}
 
 const workshop = "internal/dev/"
+
+// TestMain lets go test run the tests again after any change: the list of files comes from git, that of packages from
+// go list.
+func TestMain(m *testing.M) {
+	if err := watched.Folders("../../.."); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
 
 func TestPackagesImportDownwards(t *testing.T) {
 	t.Parallel()

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+
+	"github.com/reiestr/reiestr/internal/dev/watched"
 )
 
 const root = "../../.."
@@ -22,6 +24,15 @@ var (
 	codeSpan = regexp.MustCompile("`([^`]+)`")
 	path     = regexp.MustCompile(`^(api|client|cmd|db|docs|internal|migrations|sql|tools|worker)(/[\w.*-]+)+/?$`)
 )
+
+// TestMain lets go test run the tests again after any change: the list of files comes from git.
+func TestMain(m *testing.M) {
+	if err := watched.Folders(root); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
 
 // files are the files of the working copy whose names match the patterns.
 func files(t *testing.T, patterns ...string) []string {

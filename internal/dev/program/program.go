@@ -13,11 +13,16 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/reiestr/reiestr/internal/dev/watched"
 )
 
 // Build makes the program as `make build` does, in the folder temp, and returns its path. root is that of the
 // repository.
 func Build(ctx context.Context, root, temp string) (string, error) {
+	if err := watch(ctx, root); err != nil {
+		return "", err
+	}
 	program := filepath.Join(temp, "reiestr")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/reiestr")
 	cmd.Dir = root
@@ -26,6 +31,21 @@ func Build(ctx context.Context, root, temp string) (string, error) {
 		return "", fmt.Errorf("go build: %w\n%s", err, said)
 	}
 	return program, nil
+}
+
+// watch lets go test run the caller's tests again after a change of the program.
+func watch(ctx context.Context, root string) error {
+	cmd := exec.CommandContext(ctx, "go", "list", "-deps", "-f", "{{with .Module}}{{if .Main}}{{$.Dir}}{{end}}{{end}}",
+		"./cmd/reiestr")
+	cmd.Dir = root
+	folders, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("go list: %w", err)
+	}
+	return errors.Join(
+		watched.Files(filepath.Join(root, "go.mod"), filepath.Join(root, "go.sum")),
+		watched.Folders(strings.Fields(string(folders))...),
+	)
 }
 
 // Service is a running `reiestr serve`.

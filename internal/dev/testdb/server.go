@@ -20,6 +20,8 @@ const (
 	urlVariable = "REIESTR_TEST_DATABASE_URL"
 	// servedVariable accompanies a URL that withdb has set: source and description of the server behind it.
 	servedVariable = "REIESTR_TEST_SERVED_BY"
+	// noteVariable is the path of a file that holds both, see [Server.Note]. Tests that find it read neither variable.
+	noteVariable = "REIESTR_TEST_SERVER_NOTE"
 	// settingsVariable holds defaults that the server gives every session, as name=value with commas between. With the
 	// defaults of a hardened server the service has to work as with any others.
 	settingsVariable = "REIESTR_TEST_POSTGRES_SETTINGS"
@@ -36,9 +38,10 @@ type Server struct {
 	Source      string // url, container or binaries
 	Description string // one line for people: the source, the server, and why the sources before were passed over
 
-	stop  func(context.Context) error // nil: this process has not started the server
-	outro string                      // how to stop a server that outlives this process; empty: it cannot
-	idle  chan *pgx.Conn
+	version string
+	stop    func(context.Context) error // nil: this process has not started the server
+	outro   string                      // how to stop a server that outlives this process; empty: it cannot
+	idle    chan *pgx.Conn
 }
 
 // source is one place that a server may come from.
@@ -110,7 +113,8 @@ func (s *Server) introduce(ctx context.Context, passed []error) error {
 		return fmt.Errorf("the server does not answer: %w", err)
 	}
 	s.Description = s.Source + ", " + s.Description
-	number, _, _ := strings.Cut(conn.PgConn().ParameterStatus("server_version"), " ") // "17.6 (Debian 17.6-1)"
+	s.version = conn.PgConn().ParameterStatus("server_version") // "17.6 (Debian 17.6-1)"
+	number, _, _ := strings.Cut(s.version, " ")
 	if version := "PostgreSQL " + number; !strings.Contains(s.Description, version) {
 		s.Description += ", " + version
 	}
@@ -127,8 +131,8 @@ func (s *Server) introduce(ctx context.Context, passed []error) error {
 
 // harden sets the defaults on a server that was started here. It returns when new sessions have them.
 func (s *Server) harden(ctx context.Context, defaults string) error {
-	if defaults == "" || os.Getenv(servedVariable) != "" {
-		return nil // no defaults are set, or withdb has set them
+	if _, served, err := named(); err != nil || defaults == "" || served != "" {
+		return err // no defaults are set, or withdb has set them
 	}
 	if s.stop == nil {
 		return fmt.Errorf("%s is for servers that are started for the tests, and %s names one that is not", settingsVariable,
@@ -196,23 +200,36 @@ func (s *Server) keeps(ctx context.Context) (kept bool) {
 
 // Environment holds the variables by which the tests of another process find this server.
 func (s *Server) Environment() []string {
-	return []string{urlVariable + "=" + s.URL, servedVariable + "=" + s.Description}
+	return []string{urlVariable + "=" + s.URL, servedVariable + "=" + s.Description, noteVariable + "="}
 }
 
-// givenSource is the source of the server at the given URL: url, or the source from which withdb started it.
+// named answers URL and description of the server that the environment names, as a note or as variables. A URL without
+// a description is not of withdb. Both are empty if the environment names no server.
+func named() (address, description string, err error) {
+	if path := os.Getenv(noteVariable); path != "" {
+		return readNote(path)
+	}
+	return os.Getenv(urlVariable), os.Getenv(servedVariable), nil
+}
+
+// givenSource is the source of the server that the environment names: url, or the source from which withdb started it.
 func givenSource() string {
-	if name, _, found := strings.Cut(os.Getenv(servedVariable), ","); found {
+	_, served, _ := named() //nolint:errcheck // given returns the error
+	if name, _, found := strings.Cut(served, ","); found {
 		return name
 	}
 	return "url"
 }
 
 func given(context.Context) (*Server, error) {
-	address := os.Getenv(urlVariable)
+	address, served, err := named()
+	if err != nil {
+		return nil, err
+	}
 	if address == "" {
 		return nil, errNoURL
 	}
-	if _, description, found := strings.Cut(os.Getenv(servedVariable), ", "); found {
+	if _, description, found := strings.Cut(served, ", "); found {
 		return &Server{URL: address, Description: description}, nil
 	}
 	config, err := pgx.ParseConfig(address)

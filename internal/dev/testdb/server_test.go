@@ -69,6 +69,7 @@ func TestServedByWithdb(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv(noteVariable, "")
 	t.Setenv(urlVariable, server.URL)
 	t.Setenv(servedVariable, "container, postgres:17 0123456789ab, PostgreSQL 17.6")
 	t.Setenv(demandVariable, "container")
@@ -90,6 +91,7 @@ func TestServedByWithdb(t *testing.T) {
 }
 
 func TestGivenURLDoesNotShowItsPassword(t *testing.T) {
+	t.Setenv(noteVariable, "")
 	t.Setenv(servedVariable, "")
 	t.Setenv(urlVariable, "postgres://tester:secret@localhost:5433/play")
 	got, err := given(t.Context())
@@ -103,6 +105,7 @@ func TestServerTakesSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv(noteVariable, "")
 	t.Setenv(servedVariable, "")
 	t.Setenv(settingsVariable, "cursor_tuple_fraction=0.25,application_name=hardened") // harmless
 	stranger := func(context.Context) (*Server, error) { return &Server{URL: server.URL}, nil }

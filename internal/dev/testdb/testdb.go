@@ -189,7 +189,7 @@ func (p *process) get() (*Server, string, error) {
 }
 
 func (p *process) start() (err error) {
-	if os.Getenv(urlVariable) == "" { // a server that this process starts must end with it
+	if address, _, _ := named(); address == "" { // a server that this process starts must end with it
 		go p.closeAtSignal(p.cancel)
 	}
 	ctx, cancel := context.WithTimeout(p.running, startLimit)

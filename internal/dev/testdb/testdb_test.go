@@ -197,6 +197,7 @@ func TestNewOutsideOfMain(t *testing.T) {
 
 func TestFailureToStartIsTriedOnce(t *testing.T) {
 	t.Setenv(demandVariable, "nonsense")
+	t.Setenv(noteVariable, "")
 	t.Setenv(urlVariable, "unused")
 	var p process
 	p.open()

@@ -3,8 +3,9 @@
 //
 //	go run ./internal/dev/testdb/withdb -- go test -race ./...
 //
-// The tests find the server by REIESTR_TEST_DATABASE_URL in their environment. Withdb prints one line that describes
-// the server, and stops it when the command ends. The exit code is that of the command.
+// The tests find the server by a note (see [testdb.Server.Note]), so go test keeps the results of packages that did not
+// change; other commands find it by REIESTR_TEST_DATABASE_URL. Withdb prints one line that describes the server, and
+// stops it when the command ends. The exit code is that of the command.
 package main
 
 import (
@@ -56,10 +57,15 @@ func run(command []string) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
 	fmt.Println("testdb:", server.Description)
+	note, remove, err := server.Note()
+	if err != nil {
+		return 1, err
+	}
+	defer remove()
 
 	cmd := exec.CommandContext(terminated, command[0], command[1:]...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.Env = append(os.Environ(), server.Environment()...)
+	cmd.Env = append(append(os.Environ(), server.Environment()...), note)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	var exit *exec.ExitError
 	if err := cmd.Run(); errors.As(err, &exit) {
