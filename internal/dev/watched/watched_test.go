@@ -10,8 +10,8 @@ import (
 
 const childVariable = "REIESTR_WATCHED_CHILD"
 
-// TestGoTestLearnsOfTheFolders runs the test binary once more, and reads the log by which go test learns what a test has
-// read.
+// TestGoTestLearnsOfTheFolders runs the test binary once more, and reads the log by which go test learns what a test
+// has read.
 func TestGoTestLearnsOfTheFolders(t *testing.T) {
 	if root := os.Getenv(childVariable); root != "" {
 		if err := Folders(root); err != nil {
