@@ -211,6 +211,9 @@ func (s *service) do(c call) answer {
 		}
 		checkEnvelope(s.t, a)
 	}
+	if got := a.header.Get("Cache-Control"); got != "no-store" {
+		s.t.Errorf("%s %s: Cache-Control %q", c.method, c.path, got)
+	}
 	request.Body = io.NopCloser(strings.NewReader(c.body))
 	checkContract(s.t, request, a)
 	return a

@@ -16,6 +16,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"strconv"
@@ -80,7 +81,11 @@ func beIssuer() {
 	mux.HandleFunc("POST /rotate", func(_ http.ResponseWriter, r *http.Request) { rotate(r.URL.Query().Get("kind")) })
 	mux.HandleFunc("POST /set", func(_ http.ResponseWriter, r *http.Request) { set, _ = io.ReadAll(r.Body) })
 	mux.HandleFunc("POST /sign", func(w http.ResponseWriter, r *http.Request) {
-		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(key.Algorithm), Key: key}, nil)
+		options := &jose.SignerOptions{}
+		if kind := r.URL.Query().Get("typ"); kind != "" {
+			options.WithType(jose.ContentType(kind))
+		}
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(key.Algorithm), Key: key}, options)
 		if err != nil {
 			panic(err)
 		}
@@ -142,6 +147,12 @@ func (i *issuer) post(path string, body []byte) string {
 // token is signed by the issuer; changes replace claims of a good one, nil leaves one out.
 func (i *issuer) token(s *service, changes map[string]any) string {
 	i.t.Helper()
+	return i.tokenOfType(s, "", changes)
+}
+
+// tokenOfType has a type (typ) in its header; empty: none.
+func (i *issuer) tokenOfType(s *service, kind string, changes map[string]any) string {
+	i.t.Helper()
 	claims := map[string]any{
 		"iss": i.url, "aud": []string{"other", "reiestr"}, "sub": s.user, "client_id": s.clinic,
 		"scope": "job:read license:write",
@@ -151,7 +162,7 @@ func (i *issuer) token(s *service, changes map[string]any) string {
 	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
 	body, err := json.Marshal(claims)
 	must(i.t, err)
-	return i.post("/sign", body)
+	return i.post("/sign?typ="+url.QueryEscape(kind), body)
 }
 
 // withIssuer has JWTs of the issuer accepted.
@@ -264,6 +275,19 @@ func TestOIDC(t *testing.T) {
 	if a := s.do(create); a.code != 201 || !strings.Contains(a.raw, s.clinic.String()) ||
 		!strings.Contains(a.raw, s.user.String()) {
 		t.Errorf("%d %s", a.code, a.raw)
+	}
+}
+
+// TestJWTOfAnotherTypeIsRefused: the issuer's key signs other things than access tokens too.
+func TestJWTOfAnotherTypeIsRefused(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	s := newService(t, withIssuer(i.url))
+	for _, kind := range []string{"", "JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "application/jwt"} {
+		s.accepts("typ "+kind, i.tokenOfType(s, kind, nil))
+	}
+	for _, kind := range []string{"logout+jwt", "dpop+jwt", "secevent+jwt", "JOSE", "x", "jwt ", "text/at+jwt"} {
+		s.refused(bearing(i.tokenOfType(s, kind, nil)), 401, "access_denied", invalidToken)
 	}
 }
 

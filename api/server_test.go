@@ -139,6 +139,48 @@ func TestRaw(t *testing.T) {
 	s.do(call{method: "GET", path: "/api/jobs/" + uuid.NewString()})
 }
 
+// TestNoAnswerMayBeStored: no cache on the way may keep an answer, also one that refuses. The document and the console
+// are the same for everyone.
+func TestNoAnswerMayBeStored(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	patient, id := s.serviceRequest("new", uuid.NullUUID{})
+	anonymous := map[string]string{"Authorization": ""}
+	found := fmt.Sprintf("/api/patients/%s/service_requests/%s", patient, id)
+	for _, c := range []struct {
+		call
+		code int
+	}{
+		{call{method: "GET", path: found}, 200},
+		{call{method: "HEAD", path: found}, 200},
+		{call{method: "GET", path: found, header: anonymous}, 401},
+		{call{method: "GET", path: found + "/x"}, 404},
+		{call{method: "DELETE", path: found}, 405},
+		{call{method: "GET", path: found + "?x=1"}, 422},
+		{act(id, "use", "{"), 400},
+		{act(id, "process", ""), 409},
+	} {
+		a := s.do(c.call)
+		if got := a.header.Values("Cache-Control"); a.code != c.code || len(got) != 1 || got[0] != "no-store" {
+			t.Errorf("%s %s: %d, Cache-Control %q", c.method, c.path, a.code, got)
+		}
+	}
+	_, reader := s.speak("GET /healthz HTTP/1.1\r\n\r\n") // net/http refuses it
+	response, err := http.ReadResponse(reader, nil)
+	must(t, err)
+	if got := response.Header.Get("Cache-Control"); response.StatusCode != 400 || got != "no-store" {
+		t.Errorf("no host: %s, Cache-Control %q", response.Status, got)
+	}
+	for _, path := range []string{"/docs", "/openapi.json", "/openapi.yaml"} {
+		response, err := http.Get(s.url + path)
+		must(t, err)
+		response.Body.Close()
+		if got := response.Header.Get("Cache-Control"); response.StatusCode != 200 || got != "" {
+			t.Errorf("%s: %s, Cache-Control %q", path, response.Status, got)
+		}
+	}
+}
+
 func TestRequestID(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

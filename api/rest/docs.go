@@ -18,6 +18,7 @@ func docs(mux *http.ServeMux) {
 		w.Header().Set("Content-Security-Policy", docsPolicy)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Referrer-Policy", "no-referrer")
+		w.Header().Del("Cache-Control") // the console is the same for everyone
 		console.ServeHTTP(&consoleAnswer{ResponseWriter: w, request: r}, r)
 	}
 	mux.HandleFunc("GET /docs", handler)

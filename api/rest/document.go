@@ -58,7 +58,8 @@ func (d Document) route(mux *http.ServeMux) {
 	serve := func(contentType string, content []byte) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", contentType)
-			w.Write(content) //nolint:errcheck // the caller has gone
+			w.Header().Del("Cache-Control") // the document is the same for everyone
+			w.Write(content)                //nolint:errcheck // the caller has gone
 		}
 	}
 	mux.HandleFunc("GET /openapi.json", serve("application/json", d.json))

@@ -154,6 +154,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	_, err = fmt.Fprintf(c.Conn, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nX-Request-Id: %s\r\n"+
-		"Content-Length: %d\r\nConnection: close\r\n\r\n%s", code, http.StatusText(code), id, len(body), body)
+		"Cache-Control: no-store\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", code, http.StatusText(code), id,
+		len(body), body)
 	return len(p), err // net/http expects the number of bytes that it wrote
 }

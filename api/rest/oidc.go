@@ -152,6 +152,9 @@ func (k *keysOnce) VerifySignature(ctx context.Context, token string) ([]byte, e
 		return nil, errors.New("it has not one signature")
 	}
 	header := signed.Signatures[0].Header
+	if kind, there := header.ExtraHeaders[jose.HeaderType]; there && !isAccessToken(kind) {
+		return nil, errors.New("it is a JWT of another type")
+	}
 	keys, err := k.issuer.keys(ctx, header.KeyID)
 	if err != nil {
 		k.err = err
@@ -166,6 +169,14 @@ func (k *keysOnce) VerifySignature(ctx context.Context, token string) ([]byte, e
 		}
 	}
 	return nil, errors.New("no key of the issuer has signed it")
+}
+
+// isAccessToken reports whether the type of a JWT, which may be left out, can be that of an access token: the general
+// one, or that of RFC 9068. Types are media types, whose "application/" may be left out (RFC 7515, section 4.1.9).
+func isAccessToken(kind any) bool {
+	text, _ := kind.(string)
+	text = strings.TrimPrefix(strings.ToLower(text), "application/")
+	return text == "jwt" || text == "at+jwt"
 }
 
 // keys returns the keys with an id, or all keys if the token names none. An unknown id, and keys that are too old,

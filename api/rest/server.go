@@ -83,6 +83,7 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			id = uuid.NewString()
 		}
 		w.Header().Set("X-Request-Id", id)
+		w.Header().Set("Cache-Control", "no-store") // answers hold personal data, and requests name patients
 		if len(r.TransferEncoding) > 0 {
 			w.Header().Set("Connection", "close") // framing sees no further heads on this connection
 		}
