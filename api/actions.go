@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
@@ -20,14 +21,14 @@ type ServiceRequestUse struct {
 	Program           *Reference `json:"program,omitempty"`
 }
 
-// Resolve refuses references whose type lies.
-func (u *ServiceRequestUse) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
-	var faults []error
-	faults = append(faults, checkResource(&u.UsedByLegalEntity, prefix.With("used_by_legal_entity"), "legal_entity")...)
-	faults = append(faults, checkResource(u.UsedByEmployee, prefix.With("used_by_employee"), "employee")...)
-	faults = append(faults, checkResource(u.UsedByDivision, prefix.With("used_by_division"), "division")...)
-	faults = append(faults, checkResource(u.Program, prefix.With("program"), "medical_program")...)
-	return faults
+// checkUse refuses references whose type lies.
+func checkUse(body rest.Sent) []*huma.ErrorDetail {
+	return slices.Concat(
+		checkResource(body.Property("used_by_legal_entity"), "legal_entity"),
+		checkResource(body.Property("used_by_employee"), "employee"),
+		checkResource(body.Property("used_by_division"), "division"),
+		checkResource(body.Property("program"), "medical_program"),
+	)
 }
 
 // ServiceRequestRelease is the body of an action to release: nothing needs to be said, and unknown keys are ignored.
@@ -51,23 +52,16 @@ type ServiceRequestCompletion struct {
 
 const completeReasons = "eHealth/service_request_complete_reasons"
 
-// Resolve refuses references whose type lies, and a reason that is not one code of its dictionary's system; whether the
-// dictionary has the code is a later check.
-func (c *ServiceRequestCompletion) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
-	var faults []error
-	faults = append(faults, checkResource(c.CompletedWith, prefix.With("completed_with"),
-		"encounter", "diagnostic_report", "procedure")...)
-	faults = append(faults, checkResource(c.ProgramService, prefix.With("program_service"), "program_service")...)
-	if c.StatusReason != nil && len(c.StatusReason.Coding) > 0 {
-		coding := prefix.With("status_reason.coding")
-		if len(c.StatusReason.Coding) > 1 {
-			faults = append(faults, &huma.ErrorDetail{Message: "length|max|1", Location: coding})
-		}
-		if c.StatusReason.Coding[0].System != completeReasons {
-			faults = append(faults, rest.NotOneOf(coding+"[0].system", completeReasons))
-		}
-	}
-	return faults
+// checkCompletion refuses references whose type lies, and a reason that is not one code of its dictionary's system;
+// whether the dictionary has the code is a later check.
+func checkCompletion(body rest.Sent) []*huma.ErrorDetail {
+	reason := body.Property("status_reason").Property("coding")
+	return slices.Concat(
+		checkResource(body.Property("completed_with"), "encounter", "diagnostic_report", "procedure"),
+		checkResource(body.Property("program_service"), "program_service"),
+		reason.AtMost(1),
+		reason.First().Property("system").OneOf(completeReasons),
+	)
 }
 
 // order is the part of the body that the rules and effects in the database read.
@@ -124,6 +118,7 @@ func (a actions) register() {
 			"once more in the job. In this order: legal entity allowed; found; has a program; not expired; " +
 			"active; not used; not completed; employee of the legal entity, and of a fitting type; legal entity " +
 			"the caller's own; division given, and of the legal entity, where the category asks for it.",
+		check:    checkUse,
 		example:  exampleUse(),
 		conflict: "Service request is already used",
 	}.register(a)
@@ -154,6 +149,7 @@ func (a actions) register() {
 		description: "Completes a service request for ever. The rules are checked now and once more in the job. " +
 			"In this order: legal entity allowed; found; active; with a program: held by the caller's legal " +
 			"entity, in_progress; completed_with comes with program_service; status_reason in its dictionary.",
+		check:    checkCompletion,
 		example:  exampleCompletion(),
 		conflict: "Service request is used by another legal entity",
 	}.register(a)
@@ -165,6 +161,7 @@ type action[B interface{ order() any }] struct {
 	scope       string
 	summary     string
 	description string
+	check       func(rest.Sent) []*huma.ErrorDetail // see rest.Endpoint
 	example     B
 	conflict    string // example of the message of a 409
 }
@@ -187,6 +184,7 @@ func (row action[B]) register(a actions) {
 		},
 		Scope: row.scope,
 		Waits: true,
+		Check: row.check,
 		Examples: rest.Examples{
 			Body:    row.example,
 			Answer:  examplePendingJob(),

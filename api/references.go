@@ -1,6 +1,9 @@
 package api
 
 import (
+	"slices"
+
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
 	"github.com/reiestr/reiestr/api/rest"
@@ -70,21 +73,9 @@ func optionalReference(resource string, id uuid.NullUUID) *Reference {
 
 // checkResource returns the faults in the type of a reference of a request. The type may be left out; if it is given,
 // it must be one of those allowed.
-func checkResource(ref *Reference, path string, allowed ...string) []error {
-	if ref == nil || ref.Identifier.Type == nil || len(ref.Identifier.Type.Coding) == 0 {
-		return nil
-	}
-	coding := ref.Identifier.Type.Coding[0]
-	var faults []error
-	if coding.System != resources {
-		faults = append(faults, rest.NotOneOf(path+".identifier.type.coding[0].system", resources))
-	}
-	for _, code := range allowed {
-		if coding.Code == code {
-			return faults
-		}
-	}
-	return append(faults, rest.NotOneOf(path+".identifier.type.coding[0].code", allowed...))
+func checkResource(reference rest.Sent, allowed ...string) []*huma.ErrorDetail {
+	coding := reference.Property("identifier").Property("type").Property("coding").First()
+	return slices.Concat(coding.Property("system").OneOf(resources), coding.Property("code").OneOf(allowed...))
 }
 
 // id is the id of an optional reference.

@@ -15,6 +15,8 @@ type Endpoint[I, O any] struct {
 	huma.Operation
 	Scope string
 	Waits bool // heeds Prefer: wait
+	// Check returns the faults of a body that its schema does not tell; nil: there are none.
+	Check func(Sent) []*huma.ErrorDetail
 	Do    func(context.Context, db.Caller, *I) (*O, error)
 	Examples
 }
@@ -42,15 +44,20 @@ func Register[I, O any](s *Server, e Endpoint[I, O]) {
 		if fail == nil {
 			fail = acceptable(ctx)
 		}
+		var body []byte
 		if fail == nil {
-			fail = readBody(ctx)
+			body, fail = readBody(ctx)
 		}
 		if fail != nil {
 			fail.write(w)
 			return
 		}
 		r, _ := humago.Unwrap(ctx)
-		ctx = huma.WithValue(ctx, queryFaultsKey{}, queryFaults(r.URL.RawQuery, ctx.Operation().Parameters))
+		faults := queryFaults(r.URL.RawQuery, ctx.Operation().Parameters)
+		if e.Check != nil && len(body) > 0 {
+			faults = append(faults, e.Check(sent(body))...)
+		}
+		ctx = huma.WithValue(ctx, faultsKey{}, faults)
 		ctx = huma.WithValue(ctx, callerKey{}, caller)
 		ctx = huma.WithValue(ctx, preferKey{}, preferredWait(r.Header.Values("Prefer")))
 		if op.Method == http.MethodGet {
@@ -67,7 +74,7 @@ func Register[I, O any](s *Server, e Endpoint[I, O]) {
 	}
 	describeErrors(s.api.OpenAPI(), &op, e.Examples)
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
-		if len(queryFaultsOf(ctx)) > 0 {
+		if len(faultsOf(ctx)) > 0 {
 			return nil, schemaFailure(ctx, nil)
 		}
 		out, err := e.Do(ctx, ctx.Value(callerKey{}).(db.Caller), in)

@@ -22,18 +22,21 @@ const (
 
 // queryFaults returns the faults of the query that huma does not find: huma drops parts that it cannot decode, skips an
 // empty value, takes the first of repeated values, takes other booleans than true and false, and passes on text that
-// PostgreSQL does not store. huma finds unknown and missing parameters.
+// PostgreSQL does not store. huma would find an unknown parameter, but then look no further. It finds missing ones, and
+// values of the right type that break another rule.
 func queryFaults(rawQuery string, documented []*huma.Param) []*huma.ErrorDetail {
-	values, err := url.ParseQuery(rawQuery)
-	if err != nil {
-		return []*huma.ErrorDetail{{Message: "format|" + queryPattern, Location: "query"}}
-	}
 	var faults []*huma.ErrorDetail
-	for _, p := range documented {
-		if given, ok := values[p.Name]; ok && p.In == "query" {
-			if message, value := parameterFault(given, p.Schema); message != "" {
-				faults = append(faults, &huma.ErrorDetail{Message: message, Location: "query." + p.Name, Value: value})
-			}
+	values, err := url.ParseQuery(rawQuery) // with an error too, values has the parts that could be decoded
+	if err != nil {
+		faults = append(faults, &huma.ErrorDetail{Message: "format|" + queryPattern, Location: "query"})
+	}
+	for name, given := range values {
+		message, value := "schema|", any(nil)
+		if i := slices.IndexFunc(documented, func(p *huma.Param) bool { return p.In == "query" && p.Name == name }); i >= 0 {
+			message, value = parameterFault(given, documented[i].Schema)
+		}
+		if message != "" {
+			faults = append(faults, &huma.ErrorDetail{Message: message, Location: "query." + name, Value: value})
 		}
 	}
 	return faults
@@ -89,26 +92,28 @@ func rangeMessage(s *huma.Schema, nearest int64, overflow bool) string {
 	return message
 }
 
-type queryFaultsKey struct{}
+type faultsKey struct{}
 
-// queryFaultsOf are the faults of the query that Register has found.
-func queryFaultsOf(ctx context.Context) []*huma.ErrorDetail {
-	faults, _ := ctx.Value(queryFaultsKey{}).([]*huma.ErrorDetail)
+// faultsOf are the faults that Register has found, in the query and in the body.
+func faultsOf(ctx context.Context) []*huma.ErrorDetail {
+	faults, _ := ctx.Value(faultsKey{}).([]*huma.ErrorDetail)
 	return faults
 }
 
-// schemaFailure is the answer with all faults of the schema. Where huma and queryFaults both found a fault at one place
-// of the query, only that of queryFaults is kept.
+// schemaFailure is the answer with all faults of the schema: those that huma has found, and those that Register has
+// found. huma's words about a parameter are left out if queryFaults has found that its value cannot be read as one of
+// its type.
 func schemaFailure(ctx context.Context, errs []error) *Failure {
-	all := make([]error, 0, len(errs))
-	found := queryFaultsOf(ctx)
+	found := faultsOf(ctx)
+	unread := map[string]bool{}
+	all := make([]error, 0, len(errs)+len(found))
 	for _, f := range found {
+		unread[f.Location] = strings.HasPrefix(f.Location, "query.") && !strings.HasPrefix(f.Message, "format|")
 		all = append(all, f)
 	}
 	for _, err := range errs {
 		var detail *huma.ErrorDetail
-		same := func(f *huma.ErrorDetail) bool { return f.Location == detail.Location }
-		if !errors.As(err, &detail) || !slices.ContainsFunc(found, same) {
+		if !errors.As(err, &detail) || !unread[detail.Location] {
 			all = append(all, err)
 		}
 	}

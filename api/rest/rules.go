@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -14,59 +13,36 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// invalidOf makes of the findings of the validator one entry for each place, sorted by place.
+// invalidOf makes of the findings of the validator one entry for each place, sorted by place. Path, query and body may
+// have places of the same name.
 func invalidOf(errs []error) []Invalid {
-	byEntry := map[string]*Invalid{}
+	type place struct{ entry, entryType string }
+	rules := map[place][]Rule{}
 	for _, err := range errs {
 		var detail *huma.ErrorDetail
 		if !errors.As(err, &detail) {
 			detail = &huma.ErrorDetail{Message: err.Error(), Location: "body"}
 		}
-		entry, entryType := placeOf(detail.Location)
+		var at place
+		at.entry, at.entryType = placeOf(detail.Location)
 		rule := ruleOf(detail)
 		if name, ok := strings.CutPrefix(detail.Message, "required|"); ok {
-			entry += "." + name
-		}
-		at := byEntry[entry]
-		if at == nil {
-			at = &Invalid{Entry: entry, EntryType: entryType}
-			byEntry[entry] = at
+			at.entry += "." + name
 		}
 		// A format may be checked twice, by name and by pattern.
 		same := func(r Rule) bool { return r.Rule == rule.Rule && r.Description == rule.Description }
-		if !slices.ContainsFunc(at.Rules, same) {
-			at.Rules = append(at.Rules, rule)
+		if !slices.ContainsFunc(rules[at], same) {
+			rules[at] = append(rules[at], rule)
 		}
 	}
-	dropUnsure(byEntry)
-	invalid := make([]Invalid, 0, len(byEntry))
-	for _, i := range byEntry {
-		invalid = append(invalid, *i)
+	invalid := make([]Invalid, 0, len(rules))
+	for at, broken := range rules {
+		invalid = append(invalid, Invalid{at.entry, at.entryType, broken})
 	}
-	slices.SortFunc(invalid, func(a, b Invalid) int { return cmp.Compare(a.Entry, b.Entry) })
+	slices.SortFunc(invalid, func(a, b Invalid) int {
+		return cmp.Or(cmp.Compare(a.Entry, b.Entry), cmp.Compare(a.EntryType, b.EntryType))
+	})
 	return invalid
-}
-
-// dropUnsure drops the values of a body that are not in their lists, if a value of the body has a wrong type. Decoding
-// stops at a wrong type, so the checks that look into lists saw empty texts instead of the values behind it.
-func dropUnsure(byEntry map[string]*Invalid) {
-	inBody := func(rule string) func(*Invalid) bool {
-		return func(i *Invalid) bool {
-			return i.EntryType == "json_data_property" &&
-				slices.ContainsFunc(i.Rules, func(r Rule) bool { return r.Rule == rule })
-		}
-	}
-	if !slices.ContainsFunc(slices.Collect(maps.Values(byEntry)), inBody("cast")) {
-		return
-	}
-	for entry, at := range byEntry {
-		if inBody("inclusion")(at) {
-			at.Rules = slices.DeleteFunc(at.Rules, func(r Rule) bool { return r.Rule == "inclusion" })
-		}
-		if len(at.Rules) == 0 {
-			delete(byEntry, entry)
-		}
-	}
 }
 
 // placeOf turns body.a.b[0] into $.a.b[0].
@@ -115,9 +91,6 @@ func ruleOf(d *huma.ErrorDetail) Rule {
 
 // uncodedRule reads the texts of huma about parameters, which are no variables and therefore not coded.
 func uncodedRule(d *huma.ErrorDetail) Rule {
-	if d.Message == "unknown query parameter" {
-		return Rule{"schema", NoParams, "schema does not allow additional properties"}
-	}
 	if strings.HasPrefix(d.Message, "required ") && strings.HasSuffix(d.Message, " parameter is missing") {
 		_, name, _ := strings.Cut(d.Location, ".")
 		return Rule{"required", NoParams, fmt.Sprintf("required property %s was not present", name)}
@@ -143,16 +116,6 @@ func DateRule(value any) Rule {
 // InclusionRule says that a value is not one of the allowed values.
 func InclusionRule(values []string) Rule {
 	return Rule{"inclusion", map[string][]string{"values": values}, "value is not allowed in enum"}
-}
-
-// NotOneOf is the fault of a place whose value is not one of the allowed values. A Resolve method returns it to huma.
-func NotOneOf(place string, allowed ...string) error {
-	return &huma.ErrorDetail{Message: "inclusion|" + strings.Join(allowed, ", "), Location: place}
-}
-
-// TooManyItems is the fault of a list that has more than most items. A Resolve method returns it to huma.
-func TooManyItems(place string, most int) error {
-	return &huma.ErrorDetail{Message: fmt.Sprintf("length|max|%d", most), Location: place}
 }
 
 // jsonType names the JSON type of a value that the validator met.

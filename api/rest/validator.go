@@ -22,6 +22,7 @@ func init() {
 	validation.MsgExpectedArray = "cast|array"
 	validation.MsgExpectedObject = "cast|object"
 	validation.MsgExpectedRFC3339Date = "date|"
+	validation.MsgExpectedNotMatchSchema = "date|" // the schema of a date is the only one with a not
 	validation.MsgExpectedRFC4122UUID = "format|" + uuidPattern + "%.0v"
 	validation.MsgExpectedMatchPattern = "format|%s"
 	validation.MsgExpectedBePattern = "format|%s"

@@ -41,15 +41,10 @@ func Day(year int, month time.Month, day int) Date {
 	return Date{db.Date{Time: time.Date(year, month, day, 0, 0, 0, 0, time.UTC)}}
 }
 
-// Schema describes it to huma, which checks it.
+// Schema describes it to huma, which checks it. Go knows a year 0, and the calendar does not.
 func (Date) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Format: "date", Examples: []any{"2026-02-28"}}
-}
-
-// Resolve refuses dates of the year 0, which Go knows and the calendar does not.
-func (d Date) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
-	if d.IsZero() || d.Year() > 0 {
-		return nil
+	return &huma.Schema{
+		Type: huma.TypeString, Format: "date", Examples: []any{"2026-02-28"},
+		Not: &huma.Schema{Type: huma.TypeString, Pattern: "^0000-"},
 	}
-	return []error{&huma.ErrorDetail{Message: "date|", Location: prefix.String(), Value: d.Format(time.DateOnly)}}
 }

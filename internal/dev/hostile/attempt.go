@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,14 +42,19 @@ type attempt struct {
 	// request, which may then be answered 503.
 	HalfOpen bool `json:"half_open,omitempty"`
 
-	Want      []int  `json:"want,omitempty"`       // codes; none: those that the document lists for the operation
-	Fits      bool   `json:"fits,omitempty"`       // neither the schema nor the form of the request may be refused
-	Entry     string `json:"entry,omitempty"`      // of the one fault that a 422 has to list
-	EntryType string `json:"entry_type,omitempty"` // of the same fault
-	Rule      string `json:"rule,omitempty"`       // of the same fault; empty: any
-	Allow     string `json:"allow,omitempty"`      // of a 405
-	Answers   int    `json:"answers,omitempty"`    // of a pipeline; 0: one
-	Closed    bool   `json:"closed,omitempty"`     // the connection may be closed without an answer
+	Want    []int   `json:"want,omitempty"`    // codes; none: those that the document lists for the operation
+	Fits    bool    `json:"fits,omitempty"`    // neither the schema nor the form of the request may be refused
+	Faults  []fault `json:"faults,omitempty"`  // that a 422 has to list; it may list no others
+	Allow   string  `json:"allow,omitempty"`   // of a 405
+	Answers int     `json:"answers,omitempty"` // of a pipeline; 0: one
+	Closed  bool    `json:"closed,omitempty"`  // the connection may be closed without an answer
+}
+
+// fault is a place of a request with a rule that it breaks. It may break others too.
+type fault struct {
+	Entry     string `json:"entry"`
+	EntryType string `json:"entry_type"`
+	Rule      string `json:"rule"`
 }
 
 var placeholder = regexp.MustCompile(`\{\{([a-z]+)(?: (\d+))?\}\}`)
@@ -172,6 +178,9 @@ func (a answer) read() (e envelope, faults []string) {
 	if got := a.header.Get("Content-Type"); got != "application/json" {
 		fault("Content-Type is %q", got)
 	}
+	if got := a.header.Get("Cache-Control"); got != "no-store" {
+		fault("Cache-Control is %q", got)
+	}
 	if err := json.Unmarshal(a.raw, &e); err != nil {
 		fault("the answer is not JSON: %v", err)
 		return e, faults
@@ -211,24 +220,28 @@ func (a answer) refusedForm(e envelope) bool {
 	return false
 }
 
-// oneFault says how the list of faults differs from the one that is wanted.
-func (e envelope) oneFault(a attempt) string {
-	if e.Error == nil || e.Error.Message != schemaMessage || len(e.Error.Invalid) != 1 {
-		return "it does not list one fault of the schema"
+// differs says how the list of faults differs from the one that is wanted; empty: in nothing.
+func (e envelope) differs(want []fault) string {
+	if e.Error == nil || e.Error.Message != schemaMessage {
+		return "it does not list faults of the schema"
 	}
-	found := e.Error.Invalid[0]
-	if found.Entry != a.Entry || found.EntryType != a.EntryType {
-		return fmt.Sprintf("the fault is at %s of %s", found.Entry, found.EntryType)
-	}
-	if a.Rule == "" {
-		return ""
-	}
-	var rules []string
-	for _, r := range found.Rules {
-		if r.Rule == a.Rule {
-			return ""
+	left := slices.Clone(want)
+	for _, found := range e.Error.Invalid {
+		i := slices.IndexFunc(left, func(f fault) bool { return f.Entry == found.Entry && f.EntryType == found.EntryType })
+		if i < 0 {
+			return fmt.Sprintf("it lists %s of %s", found.Entry, found.EntryType)
 		}
-		rules = append(rules, r.Rule)
+		var rules []string
+		for _, r := range found.Rules {
+			rules = append(rules, r.Rule)
+		}
+		if !slices.Contains(rules, left[i].Rule) {
+			return fmt.Sprintf("the broken rules of %s are %s", found.Entry, strings.Join(rules, ", "))
+		}
+		left = slices.Delete(left, i, i+1)
 	}
-	return "the broken rules are " + strings.Join(rules, ", ")
+	if len(left) > 0 {
+		return fmt.Sprintf("it does not list %s of %s", left[0].Entry, left[0].EntryType)
+	}
+	return ""
 }

@@ -34,6 +34,20 @@ func (n node) entry() string {
 // resource).
 func (n node) inCoding() bool { return slices.Contains(n.place, any("coding")) }
 
+// listed is a value of the list to which the contract (4.1) holds a text of a coding; empty: any text will do. The
+// document does not tell these lists. Whether the code of a reason is in its dictionary is a later check.
+func (n node) listed() string {
+	switch {
+	case !n.inCoding() || !n.schema.Type.Is("string"):
+		return ""
+	case n.place[len(n.place)-1] == any("system"):
+		return "eHealth/resources"
+	case slices.Contains(n.place, any("identifier")):
+		return "legal_entity"
+	}
+	return ""
+}
+
 // nodesOf walks a right body beside its schema.
 func nodesOf(place []any, schema *openapi3.Schema, value any) []node {
 	found := []node{{slices.Clone(place), schema}}
@@ -159,6 +173,9 @@ func (n node) variants(present any) (all []variant) {
 		for _, v := range values {
 			all = append(all, variant{n.place, v, rule, entry})
 		}
+	}
+	if value := n.listed(); value != "" {
+		wrong("inclusion", "", "x", value+" ", strings.ToUpper(value), "\x00")
 	}
 	fits := func(values ...any) {
 		if !n.inCoding() {

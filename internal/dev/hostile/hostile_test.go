@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,13 +59,13 @@ func TestJudgeRejects(t *testing.T) {
 	if err := w.load(); err != nil {
 		t.Fatal(err)
 	}
-	header := http.Header{"Content-Type": {"application/json"}, "X-Request-Id": {"1"}}
+	header := http.Header{"Content-Type": {"application/json"}, "X-Request-Id": {"1"}, "Cache-Control": {"no-store"}}
 	meta := `"meta": {"code": %d, "url": "u", "type": "object", "request_id": "1"}`
 	refusal := func(code int, kind, rest string) answer {
 		text := fmt.Sprintf(`{`+meta+`, "error": {"type": %q, "message": %q%s}}`, code, kind, schemaMessage, rest)
 		return answer{code, header, []byte(text)}
 	}
-	fault := func(entry, rule string) string {
+	listed := func(entry, rule string) string {
 		return fmt.Sprintf(
 			`, "invalid": [{"entry": %q, "entry_type": "json_data_property", "rules": [{"rule": %q, "params": [],
 			"description": "x"}]}]`,
@@ -75,11 +76,11 @@ func TestJudgeRejects(t *testing.T) {
 		Operation: "createLicense",
 		Method:    "POST",
 		Want:      []int{422},
-		Entry:     "$.type",
-		EntryType: "json_data_property",
-		Rule:      "cast",
+		Faults:    []fault{{"$.type", "json_data_property", "cast"}},
 	}
-	right := refusal(422, "validation_failed", fault("$.type", "cast"))
+	two := one
+	two.Faults = append(slices.Clone(one.Faults), fault{"$.issued_by", "json_data_property", "cast"})
+	right := refusal(422, "validation_failed", listed("$.type", "cast"))
 	if faults := w.judgeOne(one, right); len(faults) > 0 {
 		t.Errorf("a right answer: %v", faults)
 	}
@@ -91,15 +92,19 @@ func TestJudgeRejects(t *testing.T) {
 	}{
 		"5xx":           {one, refusal(500, "internal_error", ""), "fault of the service"},
 		"another code":  {one, refusal(400, "request_malformed", ""), "want one of [422]"},
-		"another entry": {one, refusal(422, "validation_failed", fault("$.typ", "cast")), "the fault is at $.typ"},
-		"another rule":  {one, refusal(422, "validation_failed", fault("$.type", "length")), "the broken rules are length"},
-		"no list":       {one, refusal(422, "validation_failed", ""), "does not list one fault"},
+		"another entry": {one, refusal(422, "validation_failed", listed("$.typ", "cast")), "it lists $.typ of"},
+		"another rule": {one, refusal(422, "validation_failed", listed("$.type", "length")),
+			"the broken rules of $.type are length"},
+		"a hidden fault": {two, right, "it does not list $.issued_by"},
+		"may be kept": {one, answer{422, http.Header{"Content-Type": {"application/json"}, "X-Request-Id": {"1"}}, right.raw},
+			"Cache-Control"},
+		"no list": {one, refusal(422, "validation_failed", ""), "it does not list $.type"},
 		"code of meta": {one, answer{422, header, bytes.Replace(right.raw, []byte("422"), []byte("400"), 1)},
 			"meta.code is 400"},
 		"no JSON":         {one, answer{422, header, []byte("no")}, "not JSON"},
 		"another type":    {one, answer{422, http.Header{"X-Request-Id": {"1"}}, right.raw}, "Content-Type"},
 		"another id":      {one, answer{422, http.Header{"Content-Type": {"application/json"}}, right.raw}, "X-Request-Id"},
-		"a kind too many": {one, refusal(422, "nonsense", fault("$.type", "cast")), "not what the document describes"},
+		"a kind too many": {one, refusal(422, "nonsense", listed("$.type", "cast")), "not what the document describes"},
 		"refused form":    {fits, right, "though it is right"},
 		"unlisted code":   {fits, refusal(418, "validation_failed", ""), "want one of"},
 		"no Allow": {attempt{Method: "PUT", Want: []int{405}, Allow: "GET"}, refusal(405, "method_not_allowed", ""),

@@ -89,12 +89,9 @@ func (w *walker) judgeOne(a attempt, got answer) []string {
 	if a.Fits && got.refusedForm(e) {
 		faults = append(faults, "the form is refused, though it is right")
 	}
-	if a.Entry != "" && got.code == http.StatusUnprocessableEntity {
-		if wrong := e.oneFault(a); wrong != "" {
-			faults = append(
-				faults,
-				fmt.Sprintf("want the fault %s at %s of %s: %s", a.Rule, a.Entry, a.EntryType, wrong),
-			)
+	if a.Faults != nil && got.code == http.StatusUnprocessableEntity {
+		if wrong := e.differs(a.Faults); wrong != "" {
+			faults = append(faults, fmt.Sprintf("want the faults %v: %s", a.Faults, wrong))
 		}
 	}
 	if known && op.Responses.Status(got.code) != nil {

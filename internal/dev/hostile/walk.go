@@ -108,9 +108,9 @@ func (m maker) attempt(kind string, q request, want ...int) attempt {
 var kinds = []func(maker) (a attempt, ok bool){
 	maker.inOrder, maker.credentials, maker.accept, maker.contentType, maker.notJSON, maker.notJSON, maker.largeBody,
 	maker.deepBody, maker.oneVariant, maker.oneVariant, maker.oneVariant, maker.oneVariant, maker.manyVariants,
-	maker.oddRoot, maker.query, maker.query, maker.manyQueries, maker.pathParameter, maker.wrongPath, maker.wrongMethod,
-	maker.head, maker.idempotencyKey, maker.prefer, maker.oddHeader, maker.largeHeader, maker.framing, maker.framing,
-	maker.pipeline, maker.halfOpen, maker.noise,
+	maker.severalFaults, maker.severalFaults, maker.oddRoot, maker.query, maker.query, maker.manyQueries,
+	maker.pathParameter, maker.wrongPath, maker.wrongMethod, maker.head, maker.idempotencyKey, maker.prefer,
+	maker.oddHeader, maker.largeHeader, maker.framing, maker.framing, maker.pipeline, maker.halfOpen, maker.noise,
 }
 
 // make is the n-th attempt for an operation with a seed.
@@ -283,7 +283,7 @@ func (m maker) deepBody() (attempt, bool) {
 		return m.attempt("too deep", m.right().saying(text), 400), true
 	}
 	a := m.attempt("deep", m.right().saying(text), 422)
-	a.Entry, a.EntryType, a.Rule = "$", "json_data_property", "cast"
+	a.Faults = []fault{{"$", "json_data_property", "cast"}}
 	return a, true
 }
 
@@ -303,7 +303,7 @@ func (m maker) oneVariant() (attempt, bool) {
 		return a, true
 	}
 	a := m.attempt("body breaks "+v.rule, q, 422)
-	a.Entry, a.EntryType, a.Rule = v.entry, "json_data_property", v.rule
+	a.Faults = []fault{{v.entry, "json_data_property", v.rule}}
 	return a, true
 }
 
@@ -328,6 +328,85 @@ func (m maker) manyVariants() (attempt, bool) {
 		}
 	}
 	return m.attempt("body breaks many rules", m.right().saying(string(encode(changed)))), true
+}
+
+// severalFaults breaks rules at several places of path, query and body. None may hide another.
+func (m maker) severalFaults() (attempt, bool) {
+	var faults []fault
+	target := m.target("", "")
+	for _, p := range m.Parameters {
+		if p.Value.In == "path" && m.IntN(2) == 0 {
+			target = m.target(p.Value.Name, pick(m, "x", "%00", "8be63914-a278-470b-b868-1af5b90873321"))
+			faults = []fault{{"$." + p.Value.Name, "path_parameter", "format"}}
+		}
+	}
+	path, query, _ := strings.Cut(target, "?")
+	parts := strings.Split(query, "&")
+	for _, p := range m.queryParameters() {
+		v := pick(m, parameterVariants(p.Schema.Value)...)
+		if v.rule == "" || m.IntN(2) == 0 {
+			continue
+		}
+		parts = slices.DeleteFunc(parts, func(part string) bool { return strings.HasPrefix(part, p.Name+"=") })
+		switch {
+		case p.Required && m.IntN(4) == 0:
+			v.rule = "required"
+		case v.rule == "twice":
+			v.rule = "cast"
+			parts = append(parts, p.Name+"=1", p.Name+"="+v.value.(string))
+		default:
+			parts = append(parts, p.Name+"="+v.value.(string))
+		}
+		faults = append(faults, fault{"$." + p.Name, "query_parameter", v.rule})
+	}
+	if name := pick(m, "", "unknown", "id_", "Page"); name != "" {
+		parts = append(parts, name+"=1")
+		faults = append(faults, fault{"$." + name, "query_parameter", "schema"})
+	}
+	if m.IntN(6) == 0 {
+		parts = append(parts, "a=%zz")
+		faults = append(faults, fault{"$", "query_parameter", "format"})
+	}
+	m.Shuffle(len(parts), func(i, k int) { parts[i], parts[k] = parts[k], parts[i] })
+	q := m.right().to(path)
+	if all := strings.Trim(strings.Join(parts, "&"), "&"); all != "" {
+		q = q.to(path + "?" + all)
+	}
+	if m.hasBody() {
+		body, broken := m.brokenBody(1 + m.IntN(4))
+		q, faults = q.saying(string(encode(body))), append(faults, broken...)
+	}
+	if len(faults) < 2 {
+		return attempt{}, false
+	}
+	a := m.attempt("several faults", q, 422)
+	a.Faults = faults
+	return a, true
+}
+
+// brokenBody is the right body with rules broken at some places, none of which is inside another.
+func (m maker) brokenBody(places int) (body any, faults []fault) {
+	right, schema := m.body()
+	body = right
+	nodes := nodesOf(nil, schema, right)[1:]
+	var changed [][]any
+	for range places {
+		if len(nodes) == 0 {
+			break
+		}
+		at := pick(m, nodes...)
+		v := pick(m, at.variants(valueAt(right, at.place))...)
+		near := func(other []any) bool {
+			n := min(len(other), len(v.place))
+			return slices.Equal(other[:n], v.place[:n])
+		}
+		if v.rule == "" || slices.ContainsFunc(changed, near) {
+			continue
+		}
+		body, changed = with(body, v.place, v.value), append(changed, v.place)
+		faults = append(faults, fault{v.entry, "json_data_property", v.rule})
+	}
+	return body, faults
 }
 
 // holds reports whether a value of JSON has such a place.
@@ -369,7 +448,7 @@ func (m maker) oddRoot() (attempt, bool) {
 	}
 	text := pick(m, append([]string{"[]", "null", "true", `"x"`, "0", "[{}]", `""`}, oddNumbers...)...)
 	a := m.attempt("body is no object", m.right().saying(text), 422)
-	a.Entry, a.EntryType, a.Rule = "$", "json_data_property", "cast"
+	a.Faults = []fault{{"$", "json_data_property", "cast"}}
 	return a, true
 }
 
@@ -399,13 +478,13 @@ func (m maker) query() (attempt, bool) {
 		plain, _ := url.QueryUnescape(name)
 		a := m.attempt("unknown parameter", m.setQuery(name, name+"=1"), 422)
 		if plain != "" {
-			a.Entry, a.EntryType, a.Rule = "$."+plain, "query_parameter", "schema"
+			a.Faults = []fault{{"$." + plain, "query_parameter", "schema"}}
 		}
 		return a, true
 	}
 	if m.IntN(8) == 0 {
 		a := m.attempt("query is not encoded", m.setQuery("", pick(m, "page=%zz", "a=%", "a;b", "%=1", "a=%f")), 422)
-		a.Entry, a.EntryType, a.Rule = "$", "query_parameter", "format"
+		a.Faults = []fault{{"$", "query_parameter", "format"}}
 		return a, true
 	}
 	p := pick(m, parameters...)
@@ -418,14 +497,14 @@ func (m maker) query() (attempt, bool) {
 	a := m.attempt("parameter fits", m.setQuery(p.Name, written))
 	if v.rule != "" {
 		a = m.attempt("parameter breaks "+v.rule, m.setQuery(p.Name, written), 422)
-		a.Entry, a.EntryType, a.Rule = "$."+p.Name, "query_parameter", v.rule
+		a.Faults = []fault{{"$." + p.Name, "query_parameter", v.rule}}
 	} else {
 		a.Fits = true
 	}
 	if p.Required && m.IntN(10) == 0 {
 		path, _, _ := strings.Cut(m.target("", ""), "?")
 		a = m.attempt("required parameter is missing", m.right().to(path), 422)
-		a.Entry, a.EntryType, a.Rule = "$."+p.Name, "query_parameter", "required"
+		a.Faults = []fault{{"$." + p.Name, "query_parameter", "required"}}
 	}
 	return a, true
 }
@@ -514,7 +593,7 @@ func (m maker) pathParameter() (attempt, bool) {
 		)
 		q := m.right().to(m.target(p.Value.Name, value))
 		a := m.attempt("path parameter breaks format", q, 422)
-		a.Entry, a.EntryType, a.Rule = "$."+p.Value.Name, "path_parameter", "format"
+		a.Faults = []fault{{"$." + p.Value.Name, "path_parameter", "format"}}
 		return a, true
 	}
 	return attempt{}, false
