@@ -35,6 +35,7 @@ type options struct {
 	shard    string
 	packages []string
 	tests    string // pattern of the tests that run; "": all
+	likely   bool
 	prove    bool
 	results  string // file
 }
@@ -48,6 +49,8 @@ func main() {
 		"packages whose tests run; those of "+slowPackage+" take minutes")
 	flag.StringVar(&o.tests, "tests", "",
 		"pattern of the tests that run; a mutant that they do not kill gets no result, as the other tests may kill it")
+	flag.BoolVar(&o.likely, "likely", false,
+		"run only the tests that are likely to kill a mutant; one that they do not kill gets no result")
 	flag.BoolVar(&o.prove, "prove", false,
 		"have the checker judge twenty seconds of each mutant that the tests do not kill")
 	flag.StringVar(&o.results, "results", ".mutants/results.json", "file of the results, from which a run goes on")
@@ -186,7 +189,8 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	c.generate, c.skip, c.only = []string{filepath.Join(root, "bin", "sqlc"), "generate"}, skipped(), o.tests
+	c.generate, c.skip = []string{filepath.Join(root, "bin", "sqlc"), "generate"}, skipped()
+	c.only, c.likely = o.tests, o.likely
 	var checker []string
 	if o.prove {
 		checker = []string{"go", "run", "./internal/dev/prove"}
@@ -196,6 +200,35 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	summary := summarise(len(all), chosen, known.Results)
 	fmt.Fprint(out, "\n", summary)
 	return errors.Join(err, compare(chosen, known.Results, unseen))
+}
+
+// inPart tells whether only some tests run.
+func (o options) inPart() bool { return o.tests != "" || o.likely }
+
+// without are the tests that must pass without a mutant, by package: those that will run with one. Whole packages that
+// have passed once are known.
+func (o options) without(chosen []mutant, known record) map[string]string {
+	tests := map[string]string{}
+	for _, p := range o.packages {
+		if known.Limits[p] == 0 || o.tests != "" {
+			tests[p] = o.tests
+		}
+	}
+	if !o.likely {
+		return tests
+	}
+	clear(tests)
+	for _, m := range chosen {
+		of, pattern := likelyTests(m.id)
+		switch {
+		case of == "" || known.has(m.id, o.packages) || strings.Contains("|"+tests[of]+"|", "|"+pattern+"|"):
+		case tests[of] == "":
+			tests[of] = pattern
+		default:
+			tests[of] += "|" + pattern
+		}
+	}
+	return tests
 }
 
 // tryAll tries the mutants without a result, and saves each result.
@@ -225,18 +258,12 @@ func (c *copied) tryAll(
 			c.env = server.Environment()
 		}
 		if tried == 0 {
-			var missing []string
-			for _, p := range o.packages {
-				if known.Limits[p] == 0 || o.tests != "" {
-					missing = append(missing, p)
-				}
-			}
-			found, err := c.baseline(ctx, missing, func(line string) { fmt.Fprintln(out, line) })
+			found, err := c.baseline(ctx, o.without(chosen, known), func(line string) { fmt.Fprintln(out, line) })
 			if err != nil {
 				return err
 			}
 			maps.Copy(within, found)
-			if o.tests == "" {
+			if !o.inPart() {
 				maps.Copy(known.Limits, found)
 			}
 		}
@@ -248,7 +275,7 @@ func (c *copied) tryAll(
 			return err
 		}
 		r.Ran = append(slices.Clone(before), r.Ran...)
-		if r.Outcome == survived && o.tests != "" {
+		if r.Outcome == survived && o.inPart() {
 			fmt.Fprintf(out, "%d/%d %s: not killed by these tests (%.0f s)\n", n+1, len(chosen), m.id, r.Seconds)
 			continue
 		}

@@ -233,6 +233,46 @@ func TestMutantsLeaveOutTestsThatExist(t *testing.T) {
 	}
 }
 
+// TestMutantsHaveLikelyTests: each line of likely is of use: it is the first one for some mutant, and its package has
+// such tests.
+func TestMutantsHaveLikelyTests(t *testing.T) {
+	t.Parallel()
+	all, err := find(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := map[string]bool{}
+	for _, m := range all {
+		of, tests := likelyTests(m.id)
+		used[of+" "+tests] = true
+		if of == "" {
+			t.Errorf("%s has no likely tests", m.id)
+		}
+	}
+	for _, l := range likely {
+		if !used[l.of+" "+l.tests] {
+			t.Errorf("%s is the line of no mutant", l.mutants)
+		}
+		paths, err := filepath.Glob(filepath.Join(root, l.of, "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, test := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(string(text), -1) {
+				found = found || regexp.MustCompile(l.tests).MatchString(test[1])
+			}
+		}
+		if !found || !slices.Contains(packages, l.of) {
+			t.Errorf("%s has no test %s that runs", l.of, l.tests)
+		}
+	}
+}
+
 func TestMutantsOfLostPlaces(t *testing.T) {
 	t.Parallel()
 	fixture := "testdata/fixture"
@@ -260,7 +300,7 @@ func TestMutantsOfAFixture(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.skip = "^TestSnapshot$"
-	limit, err := c.baseline(t.Context(), []string{"."}, func(string) {})
+	limit, err := c.baseline(t.Context(), map[string]string{".": ""}, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,6 +352,14 @@ func TestMutantsOfAFixture(t *testing.T) {
 	}
 	c.only = ""
 
+	// With the likely tests alone a mutant of none survives.
+	c.likely = true
+	if r, err := c.try(t.Context(), all[0], []string{"."}, limits{".": time.Minute}, nil); err != nil ||
+		r.Outcome != survived {
+		t.Errorf("without likely tests: %+v, %v", r, err)
+	}
+	c.likely = false
+
 	// The checker judges what the tests let pass.
 	r, err := c.try(t.Context(), all[1], []string{"."}, limits{".": time.Minute}, []string{"false"})
 	if err != nil || r.Outcome != killed || !strings.HasPrefix(r.By, "checker") {
@@ -322,7 +370,7 @@ func TestMutantsOfAFixture(t *testing.T) {
 	if _, _, err := c.apply(t.Context(), all[1]); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.baseline(t.Context(), []string{"."}, func(string) {}); err == nil {
+	if _, err := c.baseline(t.Context(), map[string]string{".": ""}, func(string) {}); err == nil {
 		t.Error("a tree whose tests fail is taken")
 	}
 }
@@ -394,7 +442,8 @@ func TestMutantsInShards(t *testing.T) {
 			t.Errorf("shard %q is taken", shard)
 		}
 	}
-	if got := inOrder("migrations/1.sql", packages); !slices.Equal(got[:2], []string{"db", "migrations"}) {
+	m := mutant{id: "migrations/1.sql:a:check:1", file: "migrations/1.sql"}
+	if got := inOrder(m, packages); !slices.Equal(got[:2], []string{"db", "migrations"}) {
 		t.Errorf("order of the packages: %v", got)
 	}
 }

@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,8 +33,9 @@ const (
 type result struct {
 	ID      string   `json:"id"`
 	Outcome outcome  `json:"outcome"`
-	By      string   `json:"by,omitempty"` // package and test that killed it; why it is not a mutant
-	Ran     []string `json:"ran"`          // packages whose tests ran, the last one maybe in part
+	By      string   `json:"by,omitempty"`   // package and test that killed it; why it is not a mutant
+	Says    string   `json:"says,omitempty"` // first lines of the test that killed it
+	Ran     []string `json:"ran"`            // packages whose tests ran, the last one maybe in part
 	Seconds float64  `json:"seconds"`
 
 	test string // that killed it
@@ -44,16 +47,18 @@ type copied struct {
 	generate []string // command that writes db/sqlc from sql/; none: nothing is generated
 	skip     string   // pattern of tests that do not count
 	only     string   // pattern of the tests that run; "": all
+	likely   bool     // only the likely tests run
 	env      []string
+	built    map[string]bool // packages whose tests are compiled from the files as they are
 }
 
-// buildLimit is for the compiler, in addition to the time of the tests.
+// buildLimit is for the compiler.
 const buildLimit = 5 * time.Minute
 
 // copyModule copies the files of a module, without those that are built, downloaded or written by runs.
 func copyModule(root, dir string) (*copied, error) {
 	err := files(root, func(name string) error { return copyFile(root, dir, name) })
-	return &copied{dir: dir}, err
+	return &copied{dir: dir, built: map[string]bool{}}, err
 }
 
 // files calls do with each file of a module, in the order of the names.
@@ -134,13 +139,14 @@ func (c *copied) restore(m mutant, before []byte) error {
 
 // write writes a file, and what is generated from it. fault tells why nothing could be generated.
 func (c *copied) write(ctx context.Context, name string, text []byte) (fault string, err error) {
+	clear(c.built)
 	if err := os.WriteFile(filepath.Join(c.dir, name), text, 0o644); err != nil {
 		return "", err
 	}
 	if !strings.HasPrefix(name, "sql/") || c.generate == nil {
 		return "", nil
 	}
-	out, err := c.command(ctx, buildLimit, c.generate...)
+	out, err := c.command(ctx, ".", buildLimit, c.generate...)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return "the query is not generated: " + firstLine(out), nil
@@ -148,13 +154,13 @@ func (c *copied) write(ctx context.Context, name string, text []byte) (fault str
 	return "", err
 }
 
-// command runs a command in the copy, and answers what it has written. At the limit, it and all processes that it
-// started are killed.
-func (c *copied) command(ctx context.Context, limit time.Duration, words ...string) ([]byte, error) {
+// command runs a command in a folder of the copy, and answers what it has written. At the limit, it and all processes
+// that it started are killed.
+func (c *copied) command(ctx context.Context, in string, limit time.Duration, words ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
-	cmd.Dir = c.dir
+	cmd.Dir = filepath.Join(c.dir, in)
 	cmd.Env = append(append(os.Environ(), "GOWORK=off"), c.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -164,20 +170,20 @@ func (c *copied) command(ctx context.Context, limit time.Duration, words ...stri
 }
 
 var (
-	failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
-	// unusable is said where no test could run: the program does not compile, testdb cannot apply the migrations, or
-	// PostgreSQL finds an error of syntax.
-	unusable = regexp.MustCompile(`(?m)^.*(\[(build|setup) failed\]|making reiestr_template_|SQLSTATE 42601).*$`)
+	failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\w+).*((?:\n\s.*){0,3})`)
+	// unusable is said where no test could run: testdb cannot apply the migrations, or PostgreSQL finds an error of
+	// syntax.
+	unusable = regexp.MustCompile(`(?m)^.*(making reiestr_template_|SQLSTATE 42601).*$`)
 )
 
 // mostDoubts is how often the tests of a package run when a test that has failed passes alone.
 const mostDoubts = 3
 
-// confirmed is testFirst, except that a test kills a mutant only if it fails a second time, alone. On a busy machine a
-// test may fail by itself.
-func (c *copied) confirmed(ctx context.Context, of, first string, limit time.Duration) (r result, err error) {
+// confirmed is test, except that a test kills a mutant only if it fails a second time, alone. On a busy machine a test
+// may fail by itself.
+func (c *copied) confirmed(ctx context.Context, of, run, skip string, limit time.Duration) (r result, err error) {
 	for range mostDoubts {
-		r, err = c.testFirst(ctx, of, first, limit)
+		r, err = c.test(ctx, of, run, skip, limit)
 		if err != nil || r.Outcome != killed || r.test == "" {
 			return r, err
 		}
@@ -190,21 +196,36 @@ func (c *copied) confirmed(ctx context.Context, of, first string, limit time.Dur
 	return r, nil
 }
 
-// testFirst is test, with the tests that match the pattern in front of the others.
-func (c *copied) testFirst(ctx context.Context, of, first string, limit time.Duration) (result, error) {
-	if first == "" || c.only != "" {
-		return c.test(ctx, of, c.only, c.skip, limit)
+// build compiles the tests of a package, unless they are compiled already. fault tells why they cannot be compiled.
+func (c *copied) build(ctx context.Context, of string) (program, fault string, err error) {
+	program = filepath.Join(c.dir, strings.ReplaceAll(of, "/", "_")+".test")
+	if c.built[of] {
+		return program, "", nil
 	}
-	if r, err := c.test(ctx, of, first, c.skip, limit); err != nil || r.Outcome != survived {
-		return r, err
+	// Without the tables for debuggers the linker is faster.
+	out, err := c.command(ctx, ".", buildLimit, "go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-o", program, "./"+of)
+	if ctx.Err() != nil {
+		return "", "", ctx.Err()
 	}
-	return c.test(ctx, of, "", c.skip+"|"+first, limit)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return "", "the tests are not compiled: " + strings.TrimSpace(string(out)), nil
+	}
+	c.built[of] = err == nil
+	return program, "", err
 }
 
 // test runs the tests of a package that match run and not skip, until one fails.
 func (c *copied) test(ctx context.Context, of, run, skip string, limit time.Duration) (result, error) {
-	out, err := c.command(ctx, limit+buildLimit, "go", "test", "-count=1", "-vet=off", "-failfast", "-parallel=4",
-		"-timeout="+limit.String(), "-run="+run, "-skip="+skip, "./"+of)
+	program, fault, err := c.build(ctx, of)
+	if err != nil {
+		return result{}, err
+	}
+	if fault != "" {
+		return result{Outcome: notMutant, By: fault}, nil
+	}
+	out, err := c.command(ctx, of, limit+exitLimit, program, "-test.failfast", "-test.parallel=4",
+		"-test.timeout="+limit.String(), "-test.run="+run, "-test.skip="+skip)
 	if ctx.Err() != nil {
 		return result{}, ctx.Err()
 	}
@@ -218,6 +239,9 @@ func (c *copied) test(ctx context.Context, of, run, skip string, limit time.Dura
 	return judged(of, out, exit.ExitCode() < 0), nil
 }
 
+// exitLimit is for the end of a process behind the time-out of its tests.
+const exitLimit = time.Minute
+
 // judged reads the output of tests that have failed. stopped: they were killed at the limit.
 func judged(of string, out []byte, stopped bool) result {
 	if line := unusable.Find(out); line != nil {
@@ -227,7 +251,8 @@ func judged(of string, out []byte, stopped bool) result {
 		return result{Outcome: timedOut, By: of}
 	}
 	if test := failedTest.FindSubmatch(out); test != nil {
-		return result{Outcome: killed, By: of + " " + string(test[1]), test: string(test[1])}
+		says := strings.Join(strings.Fields(string(test[2])), " ")
+		return result{Outcome: killed, By: of + " " + string(test[1]), Says: says, test: string(test[1])}
 	}
 	return result{Outcome: killed, By: of + " " + lastPanic(out)}
 }
@@ -248,18 +273,18 @@ func firstLine(out []byte) string {
 // limits are the times for the tests of each package.
 type limits map[string]time.Duration
 
-// baseline runs the tests without a mutant, and answers how long they may take with one. An error: a test fails, so no
-// mutant can be judged.
-func (c *copied) baseline(ctx context.Context, of []string, report func(string)) (limits, error) {
+// baseline runs tests without a mutant, by package the pattern of those that run. It answers how long they may take
+// with one. An error: a test fails, so no mutant can be judged.
+func (c *copied) baseline(ctx context.Context, of map[string]string, report func(string)) (limits, error) {
 	found := limits{}
-	for _, p := range of {
+	for _, p := range slices.Sorted(maps.Keys(of)) {
 		began := time.Now()
-		r, err := c.test(ctx, p, c.only, c.skip, mostBaseline)
+		r, err := c.test(ctx, p, of[p], c.skip, mostBaseline)
 		if err != nil {
 			return nil, err
 		}
 		if r.Outcome != survived {
-			return nil, fmt.Errorf("without a mutant the tests of %s do not pass: %s, %s", p, r.Outcome, r.By)
+			return nil, fmt.Errorf("without a mutant the tests of %s do not pass: %s, %s, %s", p, r.Outcome, r.By, r.Says)
 		}
 		took := time.Since(began)
 		found[p] = max(leastLimit, 4*took).Round(time.Second)
@@ -293,13 +318,28 @@ func (c *copied) try(
 	if fault != "" {
 		return result{Outcome: notMutant, By: fault}, nil
 	}
-	var ran []string
-	for n, p := range inOrder(m.file, of) {
-		first := ""
-		if n == 0 {
-			first = likelyTests[m.file]
+	likelyOf, first := likelyTests(m.id)
+	if c.only != "" {
+		likelyOf = ""
+	}
+	if likelyOf != "" && slices.Contains(of, likelyOf) {
+		r, err = c.confirmed(ctx, likelyOf, first, c.skip, within[likelyOf])
+		r.Ran = []string{likelyOf}
+		if err != nil || r.Outcome != survived {
+			return r, err
 		}
-		r, err = c.confirmed(ctx, p, first, within[p])
+	}
+	if c.likely {
+		r.Outcome = survived
+		return r, nil
+	}
+	var ran []string
+	for _, p := range inOrder(m, of) {
+		skip := c.skip
+		if p == likelyOf {
+			skip += "|" + first
+		}
+		r, err = c.confirmed(ctx, p, c.only, skip, within[p])
 		ran = append(ran, p)
 		r.Ran = ran
 		if err != nil || r.Outcome != survived {
@@ -309,7 +349,7 @@ func (c *copied) try(
 	if checker == nil {
 		return r, nil
 	}
-	out, err := c.command(ctx, checkerLimit, checker...)
+	out, err := c.command(ctx, ".", checkerLimit, checker...)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && ctx.Err() == nil {
 		return result{Outcome: killed, By: "checker: " + lastLine(out), Ran: ran}, nil

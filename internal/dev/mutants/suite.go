@@ -3,12 +3,13 @@ package main
 import (
 	"cmp"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
 
 // packages have the tests of behaviour, those in front that find the most.
-var packages = []string{"db", "db/pg", "worker", "api", "api/rest", "migrations"}
+var packages = []string{"db", "db/pg", "worker", "api", "api/rest", "internal/bundle", "migrations"}
 
 // slowPackage has tests of whole processes. They take minutes, so they run on demand only.
 const slowPackage = "cmd/reiestr"
@@ -34,35 +35,72 @@ func skipped() string {
 	return "^(" + strings.Join(names, "|") + ")$"
 }
 
-// likelyTests are patterns of the tests that most often kill a mutant of a file. They run first, in the first package.
-var likelyTests = map[string]string{
-	"sql/jobs.sql":             "Jobs|Run|Claim|Postpone|CountAttempt|Accept",
-	"sql/service_requests.sql": "Effects|Use|Release|Process|Complete|Expir|Run|Reserv",
-	"sql/licenses.sql":         "License|Create",
-	"sql/events.sql":           "Event|Publish",
-	"sql/idempotency.sql":      "Idempot",
-	"db/jobs.go":               "Job|Accept|Run|Claim|Await",
-	"db/events.go":             "Event|Publish",
-	"db/idempotency.go":        "Idempot",
-	"db/licenses.go":           "License|Create|Held",
-	"db/grants.go":             "Access|Grant",
-	"db/access.go":             "Access|Grant",
+// likely are the tests of a package that most often kill some mutants, in the order of the files. For a mutant the
+// first line counts that matches its id. Its tests run before all others.
+var likely = []struct{ mutants, of, tests string }{
+	{`^migrations/.*:(check|foreign-key|unique):`, "db", "^TestIllegalStatesAreRefusedByName$"},
+	{`^migrations/.*:(grant|revoke):`, "migrations",
+		"^Test(TheServiceHasTheGrants|TheRolesHaveNothingBut|ReadersSeeNoSecrets)"},
+	{`final_status`, "db", "^TestFinalStatusStays$"},
+	{`jobs_end_stays`, "db", "^TestAnEndedJobStays$"},
+	{`event_feed_follows_the_clock|positions-grow`, "db", "^TestPositionsGrow"},
+	{`^migrations/00007`, "db", "^TestEvents"},
+	{`^migrations/00010`, "db", "^Test(Access|Revocation)"},
+	{`^migrations/00012`, "db", "^Test(Prune|Horizon)"},
+
+	{`^sql/access`, "db", "^Test(Access|Revocation)"},
+	{`^sql/bundle.*:(Remove|SetLicenses|LockBundles)`, "internal/bundle", "^Test(Known|Licenses|Simultaneous|Service)"},
+	{`^sql/bundle`, "db", "^Test(Bundle|Load|Closing)"},
+	{`^sql/events`, "db", "^Test(Events|Publish|OnePublisher)"},
+	{`^sql/idempotency`, "db", "^TestIdempot"},
+	{`^sql/jobs.*:Claim`, "db", "^Test(Run|Claim)"},
+	{`^sql/jobs.*:EndJobs`, "db", "^TestEndJobs"},
+	{`^sql/jobs`, "db", "^Test(AnEndedJob|CountAttempt|Postpone|AcceptFifty|AcceptTogether)"},
+	{`^sql/(legal_entities|licenses)`, "db", "License"},
+	{`^sql/service_requests.*:(.*Expire|expiry)`, "db", "^TestExpir"},
+	{`^sql/service_requests.*:(\w+ServiceRequests:where)`, "db", "^TestEffects"},
+	{`^sql/service_requests`, "db", "^Test(UseAndRelease|ProcessAndComplete)"},
+
+	{`^db/(accept|jobs)\.go:(pending|equal|signal)`, "db", "^TestAccept"},
+	{`^db/(actions|jobs)\.go:row-count`, "db", "^TestRunFails"},
+	{`^db/jobs\.go:(told|last-look|subscriber)`, "db", "^TestAwait"},
+	{`^db/jobs\.go:prune`, "db", "^TestPrune"},
+	{`^db/jobs\.go:(panic|blame)`, "worker", "^Test"},
+	{`^db/(actions|jobs)`, "db", "^Test(Run|Claim|CountAttempt|Estimate)"},
+	{`^db/(access|grants)`, "db", "^Test(Access|Grants|Revocation)"},
+	{`^db/bundle`, "internal/bundle", "^TestDryRun$"},
+	{`^db/db`, "db", "^TestReady$"},
+	{`^db/events`, "db", "^Test(AwaitEvents|Events|Prune|Publish)"},
+	{`^db/idempotency`, "db", "^TestIdempot"},
+	{`^db/licenses`, "db", "License|Held"},
+	{`^db/news`, "db", "^Test(Await|Events|Listen)"},
+	{`^db/pg/group`, "db/pg", "^TestGroup"},
+	{`^db/pg/waiting`, "db", "Held|Waiters"},
+	{`^db/pg`, "db/pg", "^TestTransact"},
+	{`^worker`, "worker", "^Test"},
+	{`^api/rest/(prefer|.*key-length)`, "api/rest", "^Test"},
+	{`^api/rest/idempotency`, "api", "Idempot|Gone"},
+	{`^api/rest/oidc`, "api", "^TestOIDC"},
+	{`^api/rest`, "api", "^Test(Bodies|Raw|Dripping|RequestTimeout|Large)"},
 }
 
-// inOrder puts the packages first whose tests are likely to kill a mutant of the file.
-func inOrder(file string, all []string) []string {
-	likely := []string{path.Dir(file)}
-	switch likely[0] {
-	case "sql":
-		likely = []string{"db"}
-	case "migrations":
-		likely = []string{"db", "migrations"}
-	}
-	rank := func(p string) int {
-		if n := slices.Index(likely, p); n >= 0 {
-			return n
+// likelyTests answers the package and the pattern of the tests that run first for a mutant; "": there are none.
+func likelyTests(id string) (of, tests string) {
+	for _, l := range likely {
+		if regexp.MustCompile(l.mutants).MatchString(id) {
+			return l.of, l.tests
 		}
-		return len(likely)
 	}
-	return slices.SortedStableFunc(slices.Values(all), func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
+	return "", ""
+}
+
+// inOrder puts the packages first whose tests are likely to kill the mutant.
+func inOrder(m mutant, all []string) []string {
+	first, _ := likelyTests(m.id)
+	own := path.Dir(m.file)
+	if own == "sql" {
+		own = "db"
+	}
+	rank := func(p string) int { return slices.Index([]string{own, first}, p) }
+	return slices.SortedStableFunc(slices.Values(all), func(a, b string) int { return cmp.Compare(rank(b), rank(a)) })
 }
