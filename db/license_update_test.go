@@ -222,6 +222,27 @@ func TestUpdateLicenseKeepsOmittedFields(t *testing.T) {
 	}
 }
 
+// TestUpdateLicenseChangesOneLicence: an inactive licence of the same legal entity and type stays as it is.
+func TestUpdateLicenseChangesOneLicence(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	a := newAmendment()
+	a.save(t, h)
+	former := a.stored
+	former.id, former.isActive = uuid.New(), false
+	h.save(t, former)
+	row := func() string {
+		return value[string](t, h, `SELECT l::text FROM prm.licenses l WHERE id = $1`, former.id)
+	}
+	before := row()
+	if got := a.submit(t, h, h.DB); got != "" {
+		t.Errorf("refused: %s", got)
+	}
+	if after := row(); after != before {
+		t.Errorf("the other licence was %s, is %s", before, after)
+	}
+}
+
 func TestUpdateLicenseTodayIsTheDayInKyiv(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
