@@ -189,6 +189,9 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := c.readAtRunTime(); err != nil {
+		return err
+	}
 	c.generate, c.skip = []string{filepath.Join(root, "bin", "sqlc"), "generate"}, skipped()
 	c.only, c.likely = o.tests, o.likely
 	var checker []string
@@ -205,28 +208,16 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 // inPart tells whether only some tests run.
 func (o options) inPart() bool { return o.tests != "" || o.likely }
 
-// without are the tests that must pass without a mutant, by package: those that will run with one. Whole packages that
-// have passed once are known.
-func (o options) without(chosen []mutant, known record) map[string]string {
+// baselines are the tests that must pass without a mutant before this one is tried, by their key in limits: the pattern
+// of those tests.
+func (o options) baselines(m mutant) map[string]string {
+	if o.likely {
+		of, tests := likelyTests(m.id)
+		return map[string]string{of + " " + tests: tests}
+	}
 	tests := map[string]string{}
 	for _, p := range o.packages {
-		if known.Limits[p] == 0 || o.tests != "" {
-			tests[p] = o.tests
-		}
-	}
-	if !o.likely {
-		return tests
-	}
-	clear(tests)
-	for _, m := range chosen {
-		of, pattern := likelyTests(m.id)
-		switch {
-		case of == "" || known.has(m.id, o.packages) || strings.Contains("|"+tests[of]+"|", "|"+pattern+"|"):
-		case tests[of] == "":
-			tests[of] = pattern
-		default:
-			tests[of] += "|" + pattern
-		}
+		tests[p] = o.tests
 	}
 	return tests
 }
@@ -241,7 +232,10 @@ func (c *copied) tryAll(
 			err = errors.Join(err, server.Close())
 		}
 	}()
-	tried, within := 0, maps.Clone(known.Limits)
+	tried, within := 0, limits{}
+	if o.tests == "" {
+		maps.Copy(within, known.Limits)
+	}
 	for n, m := range chosen {
 		if known.has(m.id, o.packages) {
 			continue
@@ -257,14 +251,18 @@ func (c *copied) tryAll(
 			}
 			c.env = server.Environment()
 		}
-		if tried == 0 {
-			found, err := c.baseline(ctx, o.without(chosen, known), func(line string) { fmt.Fprintln(out, line) })
+		for key, tests := range o.baselines(m) {
+			if within[key] > 0 {
+				continue
+			}
+			of, _, _ := strings.Cut(key, " ")
+			limit, err := c.baseline(ctx, of, tests)
 			if err != nil {
 				return err
 			}
-			maps.Copy(within, found)
-			if !o.inPart() {
-				maps.Copy(known.Limits, found)
+			fmt.Fprintf(out, "%s passes, limit with a mutant %s\n", key, limit)
+			if within[key] = limit; o.tests == "" {
+				known.Limits[key] = limit
 			}
 		}
 		tried++

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,7 +48,9 @@ type copied struct {
 	only     string   // pattern of the tests that run; "": all
 	likely   bool     // only the likely tests run
 	env      []string
-	built    map[string]bool // packages whose tests are compiled from the files as they are
+	built    map[string]bool   // packages whose tests are compiled from the files as they are
+	compiled map[string]string // db/sqlc as it was compiled, by path
+	fromDisk bool              // the programs read migrations and queries from the copy
 }
 
 // buildLimit is for the compiler.
@@ -58,7 +59,75 @@ const buildLimit = 5 * time.Minute
 // copyModule copies the files of a module, without those that are built, downloaded or written by runs.
 func copyModule(root, dir string) (*copied, error) {
 	err := files(root, func(name string) error { return copyFile(root, dir, name) })
-	return &copied{dir: dir, built: map[string]bool{}}, err
+	return &copied{dir: dir, built: map[string]bool{}, compiled: map[string]string{}}, err
+}
+
+// readAtRunTime lets the programs of the copy read the migrations and the queries from the copy when they run, and not
+// from what was compiled: a mutant of SQL needs no compiler.
+func (c *copied) readAtRunTime() error {
+	path := filepath.Join(c.dir, "migrations", "migrations.go")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	before := string(text)
+	const embedded = "\n//\n//go:embed *.sql\nvar FS embed.FS\n"
+	if strings.Count(before, embedded) != 1 || strings.Count(before, "\t\"embed\"\n") != 1 {
+		return errors.New("migrations/migrations.go does not embed the migrations as run.go expects")
+	}
+	disk := fmt.Sprintf("\nvar FS = os.DirFS(%q).(fs.ReadFileFS)\n", filepath.Dir(path))
+	after := strings.NewReplacer(embedded, disk, "\t\"embed\"\n", "\t\"os\"\n").Replace(before)
+	if err := os.WriteFile(path, []byte(after), 0o644); err != nil {
+		return err
+	}
+	c.fromDisk = true
+	return c.separateQueries()
+}
+
+var generatedQuery = regexp.MustCompile("const (\\w+) = `(-- name: [^`]*)`")
+
+// separateQueries takes the texts of the queries out of db/sqlc, into files that the programs read when they start.
+func (c *copied) separateQueries() error {
+	dir := filepath.Join(c.dir, "db", "sqlc")
+	texts := filepath.Join(dir, "texts")
+	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		return err
+	}
+	files := map[string]string{filepath.Join(dir, "texts.go"): "package sqlc\n\nimport \"os\"\n\n" +
+		"func read(name string) string {\n\ttext, err := os.ReadFile(" + fmt.Sprintf("%q", texts+"/") + " + name)\n" +
+		"\tif err != nil {\n\t\tpanic(err)\n\t}\n\treturn string(text)\n}\n"}
+	// A test of the grants looks for the queries in the program, so they stay there for its eyes.
+	all := "//go:build ignore\n\npackage sqlc\n"
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(filepath.Base(path), "texts") {
+			continue
+		}
+		for _, q := range generatedQuery.FindAllStringSubmatch(string(text), -1) {
+			files[filepath.Join(texts, q[1])] = q[2]
+			all += "\n" + q[0] + "\n"
+		}
+		files[path] = generatedQuery.ReplaceAllString(string(text), "var $1 = read(\"$1\")")
+	}
+	files[filepath.Join(dir, "texts_all.go")] = all
+	if err := os.MkdirAll(texts, 0o755); err != nil {
+		return err
+	}
+	for path, text := range files {
+		isGo := strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "texts_all.go")
+		if isGo && c.compiled[path] != text {
+			c.compiled[path] = text
+			clear(c.built)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // files calls do with each file of a module, in the order of the names.
@@ -139,7 +208,9 @@ func (c *copied) restore(m mutant, before []byte) error {
 
 // write writes a file, and what is generated from it. fault tells why nothing could be generated.
 func (c *copied) write(ctx context.Context, name string, text []byte) (fault string, err error) {
-	clear(c.built)
+	if !c.fromDisk || !strings.HasSuffix(name, ".sql") {
+		clear(c.built)
+	}
 	if err := os.WriteFile(filepath.Join(c.dir, name), text, 0o644); err != nil {
 		return "", err
 	}
@@ -150,6 +221,9 @@ func (c *copied) write(ctx context.Context, name string, text []byte) (fault str
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return "the query is not generated: " + firstLine(out), nil
+	}
+	if err == nil && c.fromDisk {
+		err = c.separateQueries()
 	}
 	return "", err
 }
@@ -251,11 +325,14 @@ func judged(of string, out []byte, stopped bool) result {
 		return result{Outcome: timedOut, By: of}
 	}
 	if test := failedTest.FindSubmatch(out); test != nil {
-		says := strings.Join(strings.Fields(string(test[2])), " ")
+		says := strings.Join(strings.Fields(strings.ToValidUTF8(string(test[2][:min(len(test[2]), mostSaid)]), "")), " ")
 		return result{Outcome: killed, By: of + " " + string(test[1]), Says: says, test: string(test[1])}
 	}
 	return result{Outcome: killed, By: of + " " + lastPanic(out)}
 }
+
+// mostSaid is how many bytes of a failed test are kept.
+const mostSaid = 400
 
 // lastPanic is the panic that ended the tests.
 func lastPanic(out []byte) string {
@@ -270,27 +347,22 @@ func firstLine(out []byte) string {
 	return string(line)
 }
 
-// limits are the times for the tests of each package.
+// limits are the times for the tests of each package, and for the likely tests: those have the package and the pattern as
+// their key.
 type limits map[string]time.Duration
 
-// baseline runs tests without a mutant, by package the pattern of those that run. It answers how long they may take
-// with one. An error: a test fails, so no mutant can be judged.
-func (c *copied) baseline(ctx context.Context, of map[string]string, report func(string)) (limits, error) {
-	found := limits{}
-	for _, p := range slices.Sorted(maps.Keys(of)) {
-		began := time.Now()
-		r, err := c.test(ctx, p, of[p], c.skip, mostBaseline)
-		if err != nil {
-			return nil, err
-		}
-		if r.Outcome != survived {
-			return nil, fmt.Errorf("without a mutant the tests of %s do not pass: %s, %s, %s", p, r.Outcome, r.By, r.Says)
-		}
-		took := time.Since(began)
-		found[p] = max(leastLimit, 4*took).Round(time.Second)
-		report(fmt.Sprintf("%s passes in %.0f s", p, took.Seconds()))
+// baseline runs tests without a mutant, and answers how long they may take with one. An error: a test fails, so no
+// mutant can be judged.
+func (c *copied) baseline(ctx context.Context, of, tests string) (time.Duration, error) {
+	began := time.Now()
+	r, err := c.test(ctx, of, tests, c.skip, mostBaseline)
+	if err != nil {
+		return 0, err
 	}
-	return found, nil
+	if r.Outcome != survived {
+		return 0, fmt.Errorf("without a mutant the tests of %s do not pass: %s, %s, %s", of, r.Outcome, r.By, r.Says)
+	}
+	return max(leastLimit, 4*time.Since(began)).Round(time.Second), nil
 }
 
 const (
@@ -323,7 +395,7 @@ func (c *copied) try(
 		likelyOf = ""
 	}
 	if likelyOf != "" && slices.Contains(of, likelyOf) {
-		r, err = c.confirmed(ctx, likelyOf, first, c.skip, within[likelyOf])
+		r, err = c.confirmed(ctx, likelyOf, first, c.skip, max(within[likelyOf], within[likelyOf+" "+first]))
 		r.Ran = []string{likelyOf}
 		if err != nil || r.Outcome != survived {
 			return r, err

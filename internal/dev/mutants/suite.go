@@ -78,10 +78,9 @@ var likely = []struct{ mutants, of, tests string }{
 	{`^db/pg/waiting`, "db", "Held|Waiters"},
 	{`^db/pg`, "db/pg", "^TestTransact"},
 	{`^worker`, "worker", "^Test"},
-	{`^api/rest/(prefer|.*key-length)`, "api/rest", "^Test"},
+	{`^api/rest/(oidc|prefer|server|.*key-length)`, "api/rest", "^Test"},
 	{`^api/rest/idempotency`, "api", "Idempot|Gone"},
-	{`^api/rest/oidc`, "api", "^TestOIDC"},
-	{`^api/rest`, "api", "^Test(Bodies|Raw|Dripping|RequestTimeout|Large)"},
+	{`^api/rest`, "api", "^TestBodies"},
 }
 
 // likelyTests answers the package and the pattern of the tests that run first for a mutant; "": there are none.
