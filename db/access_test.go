@@ -156,6 +156,25 @@ func TestAccessIsCached(t *testing.T) {
 	}
 }
 
+// TestNewAPIKeyIsAcceptedAtOnce: a process that has refused an api key accepts it as soon as it is issued.
+func TestNewAPIKeyIsAcceptedAtOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	token, _, err := h.open(t, db.Owner, noon).Access.IssueToken(t.Context(), newLegalEntity().caller(),
+		[]string{"license:read"}, time.Hour)
+	must(t, err)
+	for range 20 { // a process that kept the refusal would ask again after some time: on a busy machine at once
+		key := uuid.NewString()
+		if grant, err := h.Access.Check(t.Context(), token, key); err != nil || grant.KnownAPIKey {
+			t.Fatalf("before: %+v, %v", grant, err)
+		}
+		h.exec(t, `INSERT INTO ops.api_keys (key_hash, name) VALUES ($1, 'MIS')`, hash(key))
+		if grant, err := h.Access.Check(t.Context(), token, key); err != nil || !grant.KnownAPIKey {
+			t.Fatalf("when it is issued: %+v, %v", grant, err)
+		}
+	}
+}
+
 // TestAccessForgetsTruncated: a TRUNCATE, which is a statement without rows, changes the epoch too.
 func TestAccessForgetsTruncated(t *testing.T) {
 	t.Parallel()

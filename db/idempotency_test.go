@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/reiestr/reiestr/db"
+	"github.com/reiestr/reiestr/db/sqlc"
 )
 
 var (
@@ -277,5 +279,113 @@ func TestIdempotencyKeyClaimedAtOnce(t *testing.T) {
 	})
 	if leases.Load() != 1 {
 		t.Errorf("%d leases", leases.Load())
+	}
+}
+
+// TestIdempotencyKeySeesTheChangeItWaitedFor: the lease of a key has ended, and while a request takes the key over,
+// another transaction holds it. If that transaction gives the key an answer or another lease, the request gets no lease.
+func TestIdempotencyKeySeesTheChangeItWaitedFor(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	for name, change := range map[string]string{
+		"answered":   `code = 201, header = '{"Location": ["/x"]}', body = ''`,
+		"taken over": `lease_id = gen_random_uuid(), locked_until = now() + interval '1 hour'`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			caller := callerOf(uuid.New())
+			h.lease(t, caller, "k")
+			h.exec(t, `UPDATE ops.idempotency_records SET locked_until = now() WHERE client_id = $1`, caller.ClientID)
+			tx := h.begin(t)
+			exec(t, tx, `UPDATE ops.idempotency_records SET `+change+` WHERE client_id = $1`, caller.ClientID)
+			ended := started(func() bool {
+				rows, err := sqlc.New(h.owner).ClaimIdempotencyKey(t.Context(), sqlc.ClaimIdempotencyKeyParams{
+					ClientID: caller.ClientID, Key: "k", UserKey: caller.UserID.String() + " k", StandInKey: "stand-in",
+					RequestDigest: oneRequest[:], LeaseID: uuid.New(), LeaseSeconds: 60, KeptSeconds: day.Seconds(),
+				})
+				return err == nil && len(rows) == 0
+			})
+			h.untilWaiting(t, 1)
+			commit(t, tx)
+			if !receive(t, ended) {
+				t.Error("the request has got the key")
+			}
+		})
+	}
+}
+
+// TestIdempotencyLeaseActsOnItsKeyOnly: a lease is renewed, answered and freed in the row of its client and key, whatever
+// stands in the rows of others, and even if they had the same lease.
+func TestIdempotencyLeaseActsOnItsKeyOnly(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	caller := callerOf(uuid.New())
+	for name, act := range map[string]func(key string, lease *db.IdempotencyLease) error{
+		"renewed": func(key string, _ *db.IdempotencyLease) error {
+			lease, _, err := h.Idempotency.Claim(t.Context(), caller, key, oneRequest)
+			if lease == nil {
+				t.Error("the lease is not renewed")
+			}
+			return err
+		},
+		"answered": func(_ string, lease *db.IdempotencyLease) error { return lease.Keep(t.Context(), someAnswer) },
+		"freed":    func(_ string, lease *db.IdempotencyLease) error { return lease.Free(t.Context()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			lease := h.lease(t, caller, name)
+			h.lease(t, caller, name+" of the same client")
+			another := callerOf(uuid.New())
+			another.UserID = caller.UserID
+			h.lease(t, another, name)
+			h.exec(t, `UPDATE ops.idempotency_records SET lease_id = (
+					SELECT lease_id FROM ops.idempotency_records WHERE client_id = $1 AND key = $2)
+				WHERE key LIKE $2 || '%'`, caller.ClientID, name)
+			h.exec(t, `UPDATE ops.idempotency_records SET locked_until = now()`)
+			others := func() []string {
+				return column[string](t, h, `SELECT r::text FROM ops.idempotency_records r
+					WHERE client_id <> $1 OR key <> $2 ORDER BY client_id, key`, caller.ClientID, name)
+			}
+			row := func() []string {
+				return column[string](t, h, `SELECT r::text FROM ops.idempotency_records r WHERE client_id = $1 AND key = $2`,
+					caller.ClientID, name)
+			}
+			own, before := row(), others()
+			must(t, act(name, lease))
+			if after := others(); !slices.Equal(after, before) {
+				t.Errorf("the rows of others were %v, are %v", before, after)
+			}
+			if after := row(); slices.Equal(after, own) {
+				t.Errorf("the own row is still %v", own)
+			}
+		})
+	}
+}
+
+// TestForgettingPassesOverHeldKeys: keys that another transaction holds stay, and nothing waits for them. A batch has the
+// oldest keys, wherever they lie in the table.
+func TestForgettingPassesOverHeldKeys(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	for _, key := range []string{"3", "1", "5", "2", "4"} {
+		h.exec(t, `INSERT INTO ops.idempotency_records (client_id, key, request_digest, lease_id, locked_until, inserted_at)
+			VALUES (gen_random_uuid(), $1, sha256('k'), gen_random_uuid(), now(), now() - make_interval(days => 10 - $1::text::int))`,
+			key)
+	}
+	h.exec(t, `ANALYZE ops.idempotency_records`)
+	left := func() []string { return column[string](t, h, `SELECT key FROM ops.idempotency_records ORDER BY key`) }
+	tx := h.begin(t)
+	exec(t, tx, `SELECT FROM ops.idempotency_records WHERE key = '1' FOR SHARE`)
+	forgotten := started(func() error {
+		_, err := sqlc.New(h.owner).ForgetIdempotencyKeys(t.Context(), sqlc.ForgetIdempotencyKeysParams{
+			KeptSeconds: day.Seconds(), BatchSize: 2,
+		})
+		return err
+	})
+	must(t, receive(t, forgotten))
+	if got := left(); !slices.Equal(got, []string{"1", "4", "5"}) {
+		t.Errorf("left %v", got)
+	}
+	must(t, tx.Rollback(context.WithoutCancel(t.Context())))
+	if n, err := h.Idempotency.Forget(t.Context()); n != 3 || err != nil {
+		t.Errorf("%d forgotten, %v", n, err)
 	}
 }

@@ -197,6 +197,29 @@ func TestPruneEventsInBatches(t *testing.T) {
 	}
 }
 
+// TestPruneRemovesTheOldestFirst: a batch has the oldest rows, wherever they lie in the table. So a removal that is
+// interrupted keeps what is needed longest.
+func TestPruneRemovesTheOldestFirst(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	for _, ago := range []time.Duration{33 * day, 32 * day, 35 * day, 31 * day, 34 * day} {
+		h.endedJobs(t, 1, ago)
+		h.oldEvents(t, 1, ago)
+	}
+	h.exec(t, `ANALYZE ops.jobs, ops.events`)
+	for n := range 4 {
+		exec(t, h.pool(t, db.App), `SELECT ops.prune_jobs('30 days', '-infinity', 1), ops.prune_events('30 days', -1, 1)`)
+		for name, oldest := range map[string]string{
+			"jobs":   `SELECT count(*) FROM ops.jobs WHERE ended_at < now() - $1::interval`,
+			"events": `SELECT count(*) FROM ops.events WHERE event_time < now() - $1::interval`,
+		} {
+			if left := value[int](t, h, oldest, time.Duration(35-n)*day-time.Hour); left != 0 {
+				t.Errorf("after %d batches the oldest of the %s is left", n+1, name)
+			}
+		}
+	}
+}
+
 func TestPruneLeavesLockedRows(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -417,6 +417,30 @@ func TestKnownRowsAreReplacedWhole(t *testing.T) {
 	}
 }
 
+// TestLoadLeavesOtherRows: a bundle changes no row that it does not name, also not of a dictionary, of a legal entity or
+// of the histories that it touches.
+func TestLoadLeavesOtherRows(t *testing.T) {
+	r := open(t)
+	other := `"licenses": [` + license(11, `, "type": "PHARMACY", "is_primary": false, `+moment) + `],
+		"dictionaries": [{"name": "OTHER", "values": [{"code": "A"}]}], "service_requests": [` + full(21) + `]}`
+	r.mustLoad(t, `{"legal_entities": [`+clinic+`], `+other)
+	others := func() string {
+		return r.value(t, `SELECT jsonb_build_array(
+			(SELECT to_jsonb(l) FROM prm.licenses l WHERE id = $1),
+			(SELECT jsonb_agg(v) FROM prm.dictionary_values v WHERE dictionary = 'OTHER'),
+			(SELECT jsonb_agg(h ORDER BY sequence_number) FROM medical_events.service_request_history h
+				WHERE service_request_id = $2))`, id(11), id(21))
+	}
+	before := others()
+	for range 2 {
+		r.mustLoad(t, `{"licenses": [`+license(10, `, "type": "PHARMACY_DRUGS", "is_primary": false`)+`],
+			"dictionaries": [{"name": "MINE", "values": [{"code": "B"}]}], "service_requests": [`+full(20)+`]}`)
+		if after := others(); after != before || strings.Contains(after, "[null") {
+			t.Fatalf("were %s, are %s", before, after)
+		}
+	}
+}
+
 func TestLicensesExchangeTheirTypes(t *testing.T) {
 	r := open(t)
 	bundle := func(a, b string) string {

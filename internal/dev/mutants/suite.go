@@ -49,10 +49,10 @@ var likely = []struct{ mutants, of, tests string }{
 	{`^migrations/00012`, "db", "^Test(Prune|Horizon)"},
 
 	{`^sql/access`, "db", "^Test(Access|Revocation)"},
-	{`^sql/bundle.*:(Remove|SetLicenses|LockBundles)`, "internal/bundle", "^Test(Known|Licenses|Simultaneous|Service)"},
+	{`^sql/bundle.*:(Remove|SetLicenses|LockBundles)`, "internal/bundle", "^Test(Known|Licenses|Load|Simultaneous)"},
 	{`^sql/bundle`, "db", "^Test(Bundle|Load|Closing)"},
 	{`^sql/events`, "db", "^Test(Events|Publish|OnePublisher)"},
-	{`^sql/idempotency`, "db", "^TestIdempot"},
+	{`^sql/idempotency`, "db", "^Test(Forgetting|Idempot)"},
 	{`^sql/jobs.*:Claim`, "db", "^Test(Run|Claim)"},
 	{`^sql/jobs.*:EndJobs`, "db", "^TestEndJobs"},
 	{`^sql/jobs`, "db", "^Test(AnEndedJob|CountAttempt|Postpone|AcceptFifty|AcceptTogether)"},
