@@ -20,7 +20,8 @@ func TestLockedRowsHaveOneHolder(t *testing.T) {
 	const jobs, requests, entities, licenses = "ops.jobs", "medical_events.service_requests", "prm.legal_entities",
 		"prm.licenses"
 	claim := sqlc.ClaimJobsParams{Actions: []string{"use"}, WalkSize: 9, BatchSize: 9}
-	for name, query := range map[string]func(t *testing.T, h *house, q *sqlc.Queries) (held map[string]uuid.UUID, err error){
+	// Each query answers what it must have locked: ids by table.
+	for name, query := range map[string]func(*testing.T, *house, *sqlc.Queries) (map[string]uuid.UUID, error){
 		"ClaimJobs": func(t *testing.T, h *house, q *sqlc.Queries) (map[string]uuid.UUID, error) {
 			e := newUse()
 			held := map[string]uuid.UUID{jobs: e.accept(t, h).ID, requests: e.request.id}

@@ -283,7 +283,8 @@ func TestIdempotencyKeyClaimedAtOnce(t *testing.T) {
 }
 
 // TestIdempotencyKeySeesTheChangeItWaitedFor: the lease of a key has ended, and while a request takes the key over,
-// another transaction holds it. If that transaction gives the key an answer or another lease, the request gets no lease.
+// another transaction holds it. If that transaction gives the key an answer or another lease, the request gets no
+// lease.
 func TestIdempotencyKeySeesTheChangeItWaitedFor(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -313,8 +314,8 @@ func TestIdempotencyKeySeesTheChangeItWaitedFor(t *testing.T) {
 	}
 }
 
-// TestIdempotencyLeaseActsOnItsKeyOnly: a lease is renewed, answered and freed in the row of its client and key, whatever
-// stands in the rows of others, and even if they had the same lease.
+// TestIdempotencyLeaseActsOnItsKeyOnly: a lease is renewed, answered and freed in the row of its client and key,
+// whatever stands in the rows of others, and even if they had the same lease.
 func TestIdempotencyLeaseActsOnItsKeyOnly(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -360,8 +361,8 @@ func TestIdempotencyLeaseActsOnItsKeyOnly(t *testing.T) {
 	}
 }
 
-// TestForgettingPassesOverHeldKeys: keys that another transaction holds stay, and nothing waits for them. A batch has the
-// oldest keys, wherever they lie in the table.
+// TestForgettingPassesOverHeldKeys: keys that another transaction holds stay, and nothing waits for them. A batch has
+// the oldest keys, wherever they lie in the table.
 func TestForgettingPassesOverHeldKeys(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

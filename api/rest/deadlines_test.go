@@ -21,8 +21,8 @@ func (d *deadlineRecorder) SetReadDeadline(at time.Time) error {
 	return nil
 }
 
-// TestTimeLimitsOfARequest: without other settings a body may take 15 seconds and a request 25 seconds, or 55 if it asks
-// to wait.
+// TestTimeLimitsOfARequest: without other settings a body may take 15 seconds and a request 25 seconds, or 55 if it
+// asks to wait.
 func TestTimeLimitsOfARequest(t *testing.T) {
 	t.Parallel()
 	var ends time.Time

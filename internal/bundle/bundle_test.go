@@ -417,8 +417,8 @@ func TestKnownRowsAreReplacedWhole(t *testing.T) {
 	}
 }
 
-// TestLoadLeavesOtherRows: a bundle changes no row that it does not name, also not of a dictionary, of a legal entity or
-// of the histories that it touches.
+// TestLoadLeavesOtherRows: a bundle changes no row that it does not name, also not of a dictionary, of a legal entity
+// or of the histories that it touches.
 func TestLoadLeavesOtherRows(t *testing.T) {
 	r := open(t)
 	other := `"licenses": [` + license(11, `, "type": "PHARMACY", "is_primary": false, `+moment) + `],

@@ -347,8 +347,8 @@ func firstLine(out []byte) string {
 	return string(line)
 }
 
-// limits are the times for the tests of each package, and for the likely tests: those have the package and the pattern as
-// their key.
+// limits are the times for the tests of each package, and for the likely tests: those have the package and the pattern
+// as their key.
 type limits map[string]time.Duration
 
 // baseline runs tests without a mutant, and answers how long they may take with one. An error: a test fails, so no
