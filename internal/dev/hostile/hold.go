@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -24,6 +25,8 @@ func (w *walker) hold(ctx context.Context, connections int, out io.Writer) error
 	}{
 		{"idle after one answer", connections, w.idle},
 		{"half a head", connections, w.halfHead},
+		{"head byte by byte", connections, drip(w.halfHead, headBound, "")},
+		{"body byte by byte", connections, drip(w.halfBody, bodyBound, "HTTP/1.1 400")},
 		{"reads no answer", connections / 10, w.readsNothing},
 	} {
 		begun := time.Now()
@@ -34,19 +37,20 @@ func (w *walker) hold(ctx context.Context, connections int, out io.Writer) error
 		opened := time.Since(begun)
 		took, err := w.meanwhile(ctx)
 		now, most, failed := w.memory()
+		cut, notCut := cutAfter(held)
 		for _, c := range held {
 			c.Close()
 		}
-		if err != nil || failed != nil {
-			return fmt.Errorf("%s: %w %w", way.name, err, failed)
+		if err := errors.Join(err, failed, notCut); err != nil {
+			return fmt.Errorf("%s: %w", way.name, err)
 		}
 		fmt.Fprintf(
-			out, "%-24s %6d connections in %s; others answered in %s (median) to %s; memory %d MiB, %d at most\n", way.name,
+			out, "%-24s %6d connections in %s; others answered in %s (median) to %s; memory %d MiB, %d at most%s\n", way.name,
 			len(held),
 			opened.Round(time.Millisecond),
 			took[len(took)/2].Round(10*time.Microsecond),
 			took[len(took)-1].Round(10*time.Microsecond),
-			now, most,
+			now, most, cut,
 		)
 	}
 	return w.wait(ctx, connections/10, out)
@@ -112,6 +116,88 @@ func (w *walker) halfHead(ctx context.Context, address string) (net.Conn, error)
 		_, err = io.WriteString(c, "POST /api/licenses HTTP/1.1\r\nHost: x\r\nX-Half: ")
 	}
 	return c, err
+}
+
+// halfBody sends a right head, and the beginning of a body.
+func (w *walker) halfBody(ctx context.Context, address string) (net.Conn, error) {
+	c, err := dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	q := request{method: "POST", target: "/api/licenses", header: []string{"Host: x", "Authorization: Bearer {{token}}",
+		"api-key: {{key}}", "Content-Type: application/json", "Content-Length: 100000"}}
+	_, err = c.Write(append(w.expand(q.octets()), '{'))
+	return c, err
+}
+
+// The service gives a client so much time for a head and for a body.
+const (
+	headBound = 5 * time.Second
+	bodyBound = 15 * time.Second
+)
+
+// dripping is a connection whose client sends a byte each second until the service closes it.
+type dripping struct {
+	net.Conn
+	bound  time.Duration
+	answer string // how the answer begins that the service gives before it closes the connection; empty: there is none
+	end    chan cutOff
+}
+
+// cutOff is the end of a dripping connection.
+type cutOff struct {
+	after time.Duration // from the opening
+	said  string
+}
+
+// drip has the connections of a way send more, slowly.
+func drip(open func(context.Context, string) (net.Conn, error), bound time.Duration, answer string) func(
+	context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		begun := time.Now()
+		c, err := open(ctx, address)
+		if err != nil {
+			return nil, err
+		}
+		d := &dripping{c, bound, answer, make(chan cutOff, 1)}
+		go func() {
+			said, _ := io.ReadAll(c) // that the service closes it may be an error
+			d.end <- cutOff{time.Since(begun), string(said)}
+		}()
+		go func() {
+			for { // until the connection is closed on either side
+				if _, err := io.WriteString(c, "a"); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}()
+		return d, nil
+	}
+}
+
+// cutAfter waits until the service has closed the dripping connections, and says when it did; it says nothing of other
+// connections.
+func cutAfter(held []net.Conn) (said string, err error) {
+	const slack = 20 * time.Second // a busy machine
+	var most time.Duration
+	late := time.After(bodyBound + slack)
+	for _, c := range held {
+		d, ok := c.(*dripping)
+		if !ok {
+			return "", nil
+		}
+		select {
+		case end := <-d.end:
+			if end.after < d.bound/2 || end.after > d.bound+slack || !strings.HasPrefix(end.said, d.answer) {
+				return "", fmt.Errorf("cut off after %s with %q, want after %s with %q", end.after, end.said, d.bound, d.answer)
+			}
+			most = max(most, end.after)
+		case <-late:
+			return "", fmt.Errorf("a connection is not cut off")
+		}
+	}
+	return fmt.Sprintf("; all cut off after %s at most", most.Round(10*time.Millisecond)), nil
 }
 
 // readsNothing asks for long feeds again and again, and reads none of them. The writing stops when the service no

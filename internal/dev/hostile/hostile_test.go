@@ -14,7 +14,7 @@ import (
 // the seed that repeats them.
 func TestHostileInput(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes half a minute")
+		t.Skip("it takes a minute")
 	}
 	var out bytes.Buffer
 	o := options{requests: 200, held: 500, seed: uint64(time.Now().UnixNano()), keep: t.TempDir(), replay: "testdata",
