@@ -156,6 +156,10 @@ func prepareRoles(ctx context.Context, url string) error {
 			break
 		}
 	}
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == "P0001" { // roles.sql refuses a role
+		return fmt.Errorf("preparing the roles: %s", refused.Message)
+	}
 	if err != nil {
 		return fmt.Errorf("preparing the roles (needs CREATEROLE once, or roles.sql run by a superuser): %w", err)
 	}

@@ -9,6 +9,9 @@
 -- No role can log in: grant them to logins of your own (GRANT reiestr_app TO service_login). If a version brings another role, a login with the right
 -- to create roles must run this file again.
 --
+-- Roles that exist are not changed, as a DBA may have reasons for their settings. But reiestr_app and reiestr_readonly are refused if they have more
+-- than their grants (SUPERUSER, for example): then no grant would protect anything. The error says which statement mends it.
+--
 -- Time-outs that are set on a role apply to sessions that log in as this role, not to sessions that SET ROLE to it. So the service and the commands
 -- send theirs with each connection (db/pg/session.go, migrations.go). Those of reiestr_readonly are for a DBA who lets it log in. A login of your own
 -- that is granted reiestr_readonly needs the same time-outs, because a forgotten transaction of a reader holds up vacuum for all tables.
@@ -17,9 +20,24 @@
 DO $frame$
 DECLARE
     wanted text;
+    wrong record;
     -- From version 16 on a role that creates another role is a member of it, but may SET ROLE to it only after a grant.
     needed text := CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
 BEGIN
+    FOR wrong IN
+        SELECT r.rolname AS name, pg_catalog.concat_ws(' ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END,
+            CASE WHEN r.rolcreatedb THEN 'CREATEDB' END, CASE WHEN r.rolreplication THEN 'REPLICATION' END,
+            CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END) AS attributes,
+            EXISTS (SELECT FROM pg_catalog.pg_roles o WHERE o.rolname = 'reiestr_owner' AND pg_catalog.pg_has_role(r.oid, o.oid, 'MEMBER')) AS owns
+        FROM pg_catalog.pg_roles r WHERE r.rolname IN ('reiestr_app', 'reiestr_readonly') ORDER BY r.rolname
+    LOOP
+        IF wrong.attributes <> '' THEN
+            RAISE EXCEPTION 'role % has more than its grants: ALTER ROLE % NO%', wrong.name, wrong.name,
+                pg_catalog.replace(wrong.attributes, ' ', ' NO');
+        ELSIF wrong.owns THEN
+            RAISE EXCEPTION 'role % has more than its grants: it is a member of reiestr_owner, REVOKE this', wrong.name;
+        END IF;
+    END LOOP;
     FOREACH wanted IN ARRAY ARRAY['reiestr_owner', 'reiestr_app', 'reiestr_readonly'] LOOP
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted) THEN
             BEGIN

@@ -253,6 +253,34 @@ func TestRolesThatExistStayAsTheyAre(t *testing.T) {
 	}
 }
 
+// TestRolesWithMoreThanTheirGrantsAreRefused: roles.sql does not take a role away from the DBA, but it names one that
+// exists with rights beyond its grants, and the statement that mends it.
+func TestRolesWithMoreThanTheirGrantsAreRefused(t *testing.T) { // not parallel: another test changes the same roles
+	script, err := migrations.FS.ReadFile("roles.sql")
+	must(t, err)
+	conn := connect(t, testdb.New(t).URL)
+	for _, c := range []struct{ change, message string }{
+		{"ALTER ROLE reiestr_app SUPERUSER",
+			"role reiestr_app has more than its grants: ALTER ROLE reiestr_app NOSUPERUSER"},
+		{"ALTER ROLE reiestr_readonly CREATEROLE CREATEDB REPLICATION BYPASSRLS",
+			"role reiestr_readonly has more than its grants: ALTER ROLE reiestr_readonly NOCREATEROLE NOCREATEDB " +
+				"NOREPLICATION NOBYPASSRLS"},
+		{"GRANT reiestr_owner TO reiestr_app",
+			"role reiestr_app has more than its grants: it is a member of reiestr_owner, REVOKE this"},
+	} {
+		tx, err := conn.Begin(t.Context()) // roles are common to the server: nothing of this is committed
+		must(t, err)
+		_, err = tx.Exec(t.Context(), c.change)
+		must(t, err)
+		_, err = tx.Exec(t.Context(), string(script))
+		var refused *pgconn.PgError
+		if !errors.As(err, &refused) || refused.Message != c.message {
+			t.Errorf("%s: %v, want %s", c.change, err, c.message)
+		}
+		must(t, tx.Rollback(t.Context()))
+	}
+}
+
 // seenByReaders classifies every column of the database: first those that reiestr_readonly may read, then the others.
 // 00013 gives the reasons.
 var seenByReaders = map[string][2]string{
