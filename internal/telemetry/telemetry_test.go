@@ -110,7 +110,18 @@ func (s *service) reserved() (patient, id uuid.UUID) {
 	return patient, id
 }
 
-func (s *service) call(method, path, body string, header ...string) (int, string) {
+// call sends a request. It is sent again if the busy machine let its time run out.
+func (s *service) call(method, path, body string, header ...string) (code int, text string) {
+	s.t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); ; {
+		code, text = s.send(method, path, body, header...)
+		if code != http.StatusServiceUnavailable || time.Now().After(deadline) {
+			return code, text
+		}
+	}
+}
+
+func (s *service) send(method, path, body string, header ...string) (code int, text string) {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
 	must(s.t, err)
