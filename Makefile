@@ -33,7 +33,7 @@ mutants: $(BIN)/sqlc ## Break one promise at a time in a copy of the module, and
 hostile: ## Send hostile requests to each operation of the document (HOSTILE="--requests 10000 --seed 7 --connections 10000")
 	$(GO) run ./internal/dev/hostile $(HOSTILE)
 
-bench: ## Measure the service beside pgbench and write the tables into docs/performance.md (some twelve minutes; BENCH="--quick --only accept")
+bench: ## Measure the service beside pgbench and write the tables into docs/performance.md (some twelve minutes; BENCH="--quick --only accept", BENCH="--overload 20s")
 	$(GO) run ./internal/dev/bench $(if $(BENCH),$(BENCH),--out docs/performance.md)
 
 build: ## Build bin/reiestr
@@ -57,8 +57,8 @@ lint: $(BIN)/staticcheck ## Check formatting, go vet and staticcheck
 	$(GO) vet ./...
 	$(BIN)/staticcheck ./...
 
-clean: ## Remove what was built and the data of make run, make bench, make prove, make mutants and make hostile
-	rm -rf $(BIN) .reiestr .bench .prove .mutants .hostile
+clean: ## Remove what was built and the data of make run, make bench, make prove, make mutants, make hostile and .ci/repeat
+	rm -rf $(BIN) .reiestr .bench .prove .mutants .hostile .repeat
 
 # The tools have a go.mod of their own, because the program does not need their many dependencies. The first build takes some minutes.
 $(BIN)/sqlc $(BIN)/staticcheck $(BIN)/oapi-codegen: tools/go.mod tools/go.sum

@@ -20,6 +20,8 @@ type Config struct {
 	Issuer         TokenSource                     // of bearer tokens that are JWTs; nil: JWTs are not taken
 	RatePerSecond  float64                         // requests that each client may make; 0: any number
 	RateBurst      int                             // requests that a client may make at once; at least RatePerSecond
+	Places         int                             // reads, and commands, to carry out at a time; default DefaultPlaces
+	LockWaiters    int                             // further commands: so many may wait for held rows
 	TrustedProxies Proxies                         // from these peers X-Forwarded-Host and -Proto are taken
 	BodyTimeout    time.Duration                   // to send all of a body; default 15 s
 	RequestTimeout time.Duration                   // for an answer; default 25 s

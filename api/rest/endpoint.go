@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -30,10 +31,20 @@ func Register[I, O any](s *Server, e Endpoint[I, O]) {
 	op.Extensions = map[string]any{scopeExtension: e.Scope}
 	op.MaxBodyBytes = maxBodyBytes + 1 // huma refuses a body of exactly that size; readBody has refused larger ones
 	op.BodyReadTimeout = -1            // none: readBody has read the body, and a later deadline would cancel the request
+	places := s.reads
+	if op.Method != http.MethodGet {
+		places = s.commands
+	}
 	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
 		_, w := humago.Unwrap(ctx)
 		note := Note(ctx.Context())
 		note.Operation, note.Route = op.OperationID, op.Path
+		leave, ok := places.enter(ctx.Context())
+		defer func() { leave() }()
+		if !ok { // as early as possible: a refusal has to cost little
+			overloaded(ctx.Context()).write(w)
+			return
+		}
 		caller, err := authorize(ctx, &s.Config, e.Scope)
 		if err != nil {
 			s.errors.answer(ctx.Context(), op.OperationID, err).write(w)
@@ -46,7 +57,15 @@ func Register[I, O any](s *Server, e Endpoint[I, O]) {
 		}
 		var body []byte
 		if fail == nil {
+			slow := time.AfterFunc(bodyPatience, leave) // a client that sends its body slowly takes no place
 			body, fail = readBody(ctx)
+			if !slow.Stop() {
+				leave() // it may not have run yet
+				leave, ok = places.enter(ctx.Context())
+			}
+		}
+		if fail == nil && !ok {
+			fail = overloaded(ctx.Context())
 		}
 		if fail != nil {
 			fail.write(w)
@@ -58,6 +77,7 @@ func Register[I, O any](s *Server, e Endpoint[I, O]) {
 			faults = append(faults, e.Check(sent(body))...)
 		}
 		ctx = huma.WithValue(ctx, faultsKey{}, faults)
+		ctx = huma.WithValue(ctx, leaveKey{}, leave)
 		ctx = huma.WithValue(ctx, callerKey{}, caller)
 		ctx = huma.WithValue(ctx, preferKey{}, preferredWait(r.Header.Values("Prefer")))
 		if op.Method == http.MethodGet {
@@ -78,6 +98,7 @@ func Register[I, O any](s *Server, e Endpoint[I, O]) {
 			return nil, schemaFailure(ctx, nil)
 		}
 		out, err := e.Do(ctx, ctx.Value(callerKey{}).(db.Caller), in)
+		leave(ctx) // a client that reads its answer slowly takes no place
 		if err != nil {
 			return nil, s.errors.answer(ctx, op.OperationID, err)
 		}

@@ -22,6 +22,7 @@ const (
 	tooManyPendingMessage = "Too many pending jobs of the legal entity on this service request. " +
 		"Wait until one of them has ended."
 	internalMessage    = "Internal error. Quote the request id when you report it."
+	overloadedMessage  = "The service is overloaded, and has not carried out the request. Try again later."
 	unavailableMessage = "The service is not available at the moment. Try again later."
 )
 
@@ -53,6 +54,12 @@ func tooManyPending(ctx context.Context, until time.Time) *Failure {
 
 func unavailable(ctx context.Context) *Failure {
 	return Fail(ctx, http.StatusServiceUnavailable, Fault{Type: "service_unavailable", Message: unavailableMessage},
+		"Retry-After", "1")
+}
+
+// overloaded is the answer to a request that found no place: nothing has been done for it.
+func overloaded(ctx context.Context) *Failure {
+	return Fail(ctx, http.StatusServiceUnavailable, Fault{Type: "service_unavailable", Message: overloadedMessage},
 		"Retry-After", "1")
 }
 

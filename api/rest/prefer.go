@@ -83,8 +83,9 @@ func (p Patience) Applied() string {
 }
 
 // Over is closed when the patience is over, or when stopping ends; a nil stopping never ends. The caller calls release
-// when it no longer waits.
+// when it no longer waits. From now on the request takes no place: what is left is to answer.
 func (p Patience) Over(ctx, stopping context.Context) (over <-chan struct{}, release func()) {
+	leave(ctx)
 	waiting, cancel := context.WithTimeout(ctx, time.Duration(p)*time.Second)
 	if stopping == nil {
 		return waiting.Done(), cancel

@@ -30,6 +30,8 @@ type Server struct {
 	api         huma.API
 	mux         *http.ServeMux
 	limiter     *limiter // nil: no limit
+	reads       *places  // apart from those of commands, so that commands that wait for a lock keep no reads from places
+	commands    *places
 	errors      translator
 	idempotency idempotency
 }
@@ -38,6 +40,8 @@ type Server struct {
 func New(c Config, about About, refused Refused) *Server {
 	mux := http.NewServeMux()
 	s := &Server{Config: c, api: humago.New(mux, about.config()), mux: mux}
+	s.reads = newPlaces(cmp.Or(c.Places, DefaultPlaces))
+	s.commands = newPlaces(cmp.Or(c.Places, DefaultPlaces) + c.LockWaiters)
 	s.errors = translator{&s.Config, refused}
 	s.idempotency = idempotency{&s.Config, s.errors}
 	if c.RatePerSecond > 0 {

@@ -98,6 +98,7 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 			}
 			return app.Ready(ctx, migrations.Latest())
 		},
+		Places: int(env.Requests), LockWaiters: int(env.LockWaiters),
 		RatePerSecond: env.RateLimit, RateBurst: env.RateBurst, TrustedProxies: env.TrustedProxies,
 		Metrics: observed.Metrics(app), Answered: observed.Answered,
 	}

@@ -91,6 +91,20 @@ func TestGrowth(t *testing.T) {
 	}
 }
 
+// TestOverload: nothing that was accepted is lost, and each answer is one of the contract. The times are not looked at.
+func TestOverload(t *testing.T) {
+	printed := runSmall(t, "--overload", "1s")
+	for _, pattern := range []string{
+		`\| acknowledged and not in the tables, or there and not acknowledged \| ≤ 0 \| 0.00 \| met \|`,
+		`\| twice of it \| [1-9]\d* \| [1-9]\d* \|`,
+		`\| one client, whose limit is 200 \| [1-9]\d* \| [1-9]\d* \|`,
+	} {
+		if !regexp.MustCompile(pattern).MatchString(printed) {
+			t.Errorf("nothing like %s\n%s", pattern, printed)
+		}
+	}
+}
+
 func TestSoak(t *testing.T) {
 	printed := runSmall(t, "--soak", "3s", "--warm-up", "500ms")
 	if !regexp.MustCompile(`\| goroutines left behind \| ≤ 0 \| -?\d+.00 \| met \|`).MatchString(printed) {

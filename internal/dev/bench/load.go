@@ -103,6 +103,8 @@ type connection struct {
 	net.Conn
 	reader *bufio.Reader
 	body   []byte
+
+	retryAfter string // of the last answer
 }
 
 func dial(ctx context.Context, address string, n int) ([]*connection, error) {
@@ -141,6 +143,7 @@ func (c *connection) exchange(message []byte) (code int, body []byte, err error)
 		return 0, nil, fmt.Errorf("status line %q", line)
 	}
 	length, chunked := 0, false
+	c.retryAfter = ""
 	for {
 		line, err = c.reader.ReadSlice('\n')
 		if err != nil {
@@ -156,6 +159,8 @@ func (c *connection) exchange(message []byte) (code int, body []byte, err error)
 			length, err = strconv.Atoi(string(bytes.TrimSpace(value)))
 		case len(name) == len("Transfer-Encoding") && bytes.EqualFold(name, []byte("Transfer-Encoding")):
 			chunked = true
+		case len(name) == len("Retry-After") && bytes.EqualFold(name, []byte("Retry-After")):
+			c.retryAfter = string(bytes.TrimSpace(value))
 		}
 		if err != nil {
 			return code, nil, err

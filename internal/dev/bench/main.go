@@ -41,7 +41,7 @@ type options struct {
 	clients          int
 	crowd            int // requests of one storm, see contention
 	only             []string
-	soak             time.Duration
+	soak, overload   time.Duration
 	growth           []int
 	cache, out       string
 	serviceLog       string
@@ -73,11 +73,14 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	quick := flags.Bool("quick", false, "three rounds of two seconds each")
 	flags.DurationVar(&o.soak, "soak", 0, "instead of the rounds: a mixed load for this long, and the memory of "+
 		"the service meanwhile")
+	flags.DurationVar(&o.overload, "overload", 0, "instead of the rounds: for this long, twice the load that the "+
+		"service can take")
 	growth := flags.String("growth", "", "instead of the rounds: latency at these scales, parted by commas, e.g. "+
 		"10000,1000000,10000000")
 	flags.StringVar(&o.cache, "cache", "", "where filled databases are kept (default .bench in the module's folder)")
 	flags.StringVar(&o.out, "out", "", "a Markdown file in which the tables take the place between the marks of their "+
-		"kind: <!-- bench --> and <!-- /bench -->, <!-- bench growth -->, <!-- bench soak -->")
+		"kind: <!-- bench --> and <!-- /bench -->, <!-- bench growth -->, <!-- bench soak -->, "+
+		"<!-- bench overload -->")
 	flags.StringVar(&o.serviceLog, "service-log", os.DevNull, "where the service's log lines go")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -165,6 +168,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		kind, measure = "bench growth", b.measureGrowth
 	case b.soak > 0:
 		kind, measure = "bench soak", b.measureSoak
+	case b.overload > 0:
+		kind, measure = "bench overload", b.measureOverload
 	}
 	r, err := measure(ctx)
 	if err != nil {
