@@ -164,6 +164,28 @@ func TestOnePublisherAtATime(t *testing.T) {
 	}
 }
 
+// TestPublishTakesABatchOfTheOldest: a publication takes as many events as it was asked for, the oldest first.
+func TestPublishTakesABatchOfTheOldest(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client := uuid.New()
+	ids := []uuid.UUID{uuid.New(), uuid.New(), uuid.New(), uuid.New(), uuid.New()}
+	for _, id := range ids {
+		h.exec(t, insertEventFor, id, client, "")
+	}
+	for n, want := range []int32{2, 2, 1, 0} {
+		published, err := sqlc.New(h.pool(t, db.App)).PublishEvents(t.Context(), 2)
+		if published.Events != want || err != nil {
+			t.Errorf("publication %d took %d events, %v, want %d", n+1, published.Events, err, want)
+		}
+		fed := column[uuid.UUID](t, h, `SELECT e.entity_id FROM ops.event_feed f JOIN ops.events e ON e.id = f.event_id
+			ORDER BY f.position`)
+		if most := min(2*(n+1), len(ids)); !slices.Equal(fed, ids[:most]) {
+			t.Errorf("after publication %d the feed has %v, want the first %d of %v", n+1, fed, most, ids)
+		}
+	}
+}
+
 // Many change a few entities, each under its lock, while many read: every reader is told of every change once, those of
 // an entity in order.
 func TestEventsOfAnEntityStayInOrder(t *testing.T) {
@@ -348,12 +370,14 @@ func TestEventsAfterARestore(t *testing.T) {
 	h.exec(t, `DELETE FROM ops.events WHERE entity_id = $1`, lost)
 	h.exec(t, `SELECT setval('ops.event_feed_position_seq', $1)`, sequence)
 
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	refused := func(when string, client uuid.UUID, position int64) {
 		t.Helper()
 		if found, _, err := h.Events.After(t.Context(), client, position, 10); err != db.ErrUnknownPosition {
 			t.Errorf("%s: %v, %v", when, found, err)
 		}
-		if found, _, err := h.Events.Await(t.Context(), client, position, 10, nil); err != db.ErrUnknownPosition {
+		if found, _, err := h.Events.Await(ctx, client, position, 10, nil); err != db.ErrUnknownPosition {
 			t.Errorf("%s, waiting: %v, %v", when, found, err)
 		}
 	}

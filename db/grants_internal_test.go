@@ -54,3 +54,30 @@ func TestGrantsCount(t *testing.T) {
 		t.Error("several requests renew the epoch")
 	}
 }
+
+// TestNoGrantIsTrustedForMoreThanHalfASecond: while the request that asks for the epoch again gets no answer, the others
+// trust the old epoch for half a second, and then ask too.
+func TestNoGrantIsTrustedForMoreThanHalfASecond(t *testing.T) {
+	t.Parallel()
+	one := secrets{token: [32]byte{1}}
+	g := newGrants()
+	g.add(one, knownGrant{epoch: 1}, time.Now().Add(-501*time.Millisecond))
+	for n := range 3 {
+		if _, ok := g.get(one); ok {
+			t.Errorf("request %d trusts the old epoch", n+1)
+		}
+	}
+}
+
+// TestGrantsAreBounded: however many tokens are in use, the cache has 32,768 entries at most, some 13 MB.
+func TestGrantsAreBounded(t *testing.T) {
+	t.Parallel()
+	const most = 32_768
+	g := newGrants()
+	for n := range most + 100 {
+		g.add(secrets{token: [32]byte{byte(n), byte(n >> 8), byte(n >> 16)}}, knownGrant{epoch: 1}, time.Now())
+	}
+	if n := g.known.Len(); n != most {
+		t.Errorf("%d entries", n)
+	}
+}

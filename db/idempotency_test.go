@@ -190,6 +190,17 @@ func TestIdempotencyLeaseEnds(t *testing.T) {
 	}
 }
 
+// TestIdempotencyLeaseLastsAMinute: if the process dies, the same request is carried out a minute later.
+func TestIdempotencyLeaseLastsAMinute(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.lease(t, callerOf(uuid.New()), "k")
+	if lasts := value[time.Duration](t, h, `SELECT locked_until - inserted_at FROM ops.idempotency_records`); lasts !=
+		time.Minute {
+		t.Errorf("the lease lasts %v", lasts)
+	}
+}
+
 func TestIdempotencyKeyIsForgottenAfterADay(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -314,6 +325,27 @@ func TestIdempotencyKeySeesTheChangeItWaitedFor(t *testing.T) {
 	}
 }
 
+// TestIdempotencyKeyThatIsBeingFreedIsAskedForAgain: a key goes away while a request waits for it. The request gets it.
+func TestIdempotencyKeyThatIsBeingFreedIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	caller := callerOf(uuid.New())
+	h.lease(t, caller, "k")
+	h.exec(t, `UPDATE ops.idempotency_records SET locked_until = now()`)
+	tx := h.begin(t)
+	exec(t, tx, `DELETE FROM ops.idempotency_records`)
+	claimed := started(func() error {
+		lease, _, err := h.Idempotency.Claim(t.Context(), caller, "k", oneRequest)
+		if lease == nil && err == nil {
+			err = db.ErrNotFound
+		}
+		return err
+	})
+	h.untilWaiting(t, 1)
+	commit(t, tx)
+	must(t, receive(t, claimed))
+}
+
 // TestIdempotencyLeaseActsOnItsKeyOnly: a lease is renewed, answered and freed in the row of its client and key,
 // whatever stands in the rows of others, and even if they had the same lease.
 func TestIdempotencyLeaseActsOnItsKeyOnly(t *testing.T) {
@@ -375,13 +407,13 @@ func TestForgettingPassesOverHeldKeys(t *testing.T) {
 	left := func() []string { return column[string](t, h, `SELECT key FROM ops.idempotency_records ORDER BY key`) }
 	tx := h.begin(t)
 	exec(t, tx, `SELECT FROM ops.idempotency_records WHERE key = '1' FOR SHARE`)
-	forgotten := started(func() error {
-		_, err := sqlc.New(h.owner).ForgetIdempotencyKeys(t.Context(), sqlc.ForgetIdempotencyKeysParams{
-			KeptSeconds: day.Seconds(), BatchSize: 2,
-		})
-		return err
+	forgets := h.begin(t)
+	exec(t, forgets, `SET LOCAL lock_timeout = '5s'`) // it does not wait for a lock
+	_, err := sqlc.New(forgets).ForgetIdempotencyKeys(t.Context(), sqlc.ForgetIdempotencyKeysParams{
+		KeptSeconds: day.Seconds(), BatchSize: 2,
 	})
-	must(t, receive(t, forgotten))
+	must(t, err)
+	commit(t, forgets)
 	if got := left(); !slices.Equal(got, []string{"1", "4", "5"}) {
 		t.Errorf("left %v", got)
 	}

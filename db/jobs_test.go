@@ -1,7 +1,9 @@
 package db_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"reflect"
@@ -152,6 +154,50 @@ func TestAcceptWaitsForAnEqualOrderBeingAdded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAcceptAddsEqualOrdersInOneOrder: while an acceptance waits for an equal order that another transaction adds, it has
+// added only orders that come earlier in the order of service requests. So two acceptances never wait for each other.
+func TestAcceptAddsEqualOrdersInOneOrder(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var p sqlc.EnqueueJobsParams
+	for range 9 {
+		digest := sha256.Sum256([]byte("order"))
+		p.Ids, p.Actions = append(p.Ids, uuid.New()), append(p.Actions, "use")
+		p.ServiceRequestIds, p.PatientIds = append(p.ServiceRequestIds, uuid.New()), append(p.PatientIds, uuid.New())
+		p.ClientIds, p.UserIds = append(p.ClientIds, uuid.New()), append(p.UserIds, uuid.New())
+		p.Bodies, p.RequestDigests = append(p.Bodies, []byte("{}")), append(p.RequestDigests, digest[:])
+		p.Places, p.TraceContexts = append(p.Places, 1), append(p.TraceContexts, "")
+	}
+	p.MostPending = 20
+	const add = `INSERT INTO ops.jobs (id, action, service_request_id, patient_id, client_id, user_id, body, request_digest)
+		VALUES (gen_random_uuid(), 'use', $1, gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '{}', sha256('order'))`
+	ordered := slices.SortedFunc(slices.Values(p.ServiceRequestIds), func(a, b uuid.UUID) int {
+		return bytes.Compare(a[:], b[:])
+	})
+	held := len(ordered) / 2
+	tx := h.begin(t)
+	exec(t, tx, add, ordered[held])
+	accepted := started(func() error {
+		_, err := sqlc.New(h.owner).EnqueueJobs(t.Context(), p)
+		return err
+	})
+	h.untilWaiting(t, 1)
+	for n, id := range ordered {
+		if n == held {
+			continue
+		}
+		other := h.begin(t)
+		exec(t, other, `SET LOCAL lock_timeout = '200ms'`) // one that is free waits for nothing
+		_, err := other.Exec(t.Context(), add, id)
+		if isAdded := sqlState(err) == "55P03"; isAdded != (n < held) || err != nil && !isAdded {
+			t.Errorf("order %d of %d, while order %d is waited for: %v", n, len(ordered), held, err)
+		}
+		must(t, other.Rollback(t.Context()))
+	}
+	must(t, tx.Rollback(t.Context()))
+	must(t, receive(t, accepted))
 }
 
 func TestAcceptSignals(t *testing.T) {
@@ -379,6 +425,27 @@ func TestRunSkipsJobsThatAnotherWorkerHolds(t *testing.T) {
 	}
 }
 
+// TestRunRepeatedSkipsJobsThatAnotherWorkerHolds: the same holds for jobs that could not be carried out before.
+func TestRunRepeatedSkipsJobsThatAnotherWorkerHolds(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var ids []uuid.UUID
+	for range 2 {
+		ids = append(ids, newUse().accept(t, h).ID)
+		_, err := h.Jobs.CountAttempt(t.Context(), ids[len(ids)-1], 0)
+		must(t, err)
+	}
+	tx := h.begin(t)
+	exec(t, tx, `SELECT FROM ops.jobs WHERE id = $1 FOR NO KEY UPDATE`, ids[0])
+	if taken := h.run(t, db.Claim{Size: 10, Repeated: true}); !slices.Equal(taken, ids[1:]) {
+		t.Errorf("taken %v", taken)
+	}
+	exec(t, tx, `rollback`)
+	if taken := h.run(t, db.Claim{Size: 10, Repeated: true}); !slices.Equal(taken, ids[:1]) {
+		t.Errorf("taken %v", taken)
+	}
+}
+
 // TestRunGoesOnWithoutHeldServiceRequests: a job whose service request another transaction holds is passed over. It is
 // not ended, no attempt is counted, and no job waits for it. When it runs, it sees the changes of the other
 // transaction.
@@ -508,6 +575,33 @@ func TestCountAttemptEndsAJobAfterFive(t *testing.T) {
 	}
 	if after := e.trace(t, h); !reflect.DeepEqual(after, before) {
 		t.Errorf("was %v, is %v", before, after)
+	}
+}
+
+// TestATroubledJobChangesNoOtherJob: what is written about one job that could not be carried out, or that has ended,
+// changes no other pending job.
+func TestATroubledJobChangesNoOtherJob(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	other := newUse().accept(t, h)
+	row := func() string {
+		return value[string](t, h, `SELECT j::text FROM ops.jobs j WHERE id = $1`, other.ID)
+	}
+	before := row()
+	for name, write := range map[string]func(id uuid.UUID) error{
+		"count an attempt": func(id uuid.UUID) error { _, err := h.Jobs.CountAttempt(t.Context(), id, 0); return err },
+		"postpone":         func(id uuid.UUID) error { return h.Jobs.Postpone(t.Context(), id, time.Second, time.Minute) },
+		"end": func(id uuid.UUID) error {
+			_, err := sqlc.New(h.pool(t, db.App)).EndJobs(t.Context(), sqlc.EndJobsParams{
+				Ids: []uuid.UUID{id}, Refusals: []string{""},
+			})
+			return err
+		},
+	} {
+		must(t, write(newUse().accept(t, h).ID))
+		if after := row(); after != before {
+			t.Errorf("%s: the other job was %s, is %s", name, before, after)
+		}
 	}
 }
 
