@@ -248,6 +248,36 @@ func TestRunWithoutJobs(t *testing.T) {
 	}
 }
 
+// TestRunAfterADeadlockTakesEachJobOnce: a transaction that PostgreSQL has undone runs again, and forgets what the first
+// try had taken.
+func TestRunAfterADeadlockTakesEachJobOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var ids []uuid.UUID
+	for range 3 {
+		ids = append(ids, newUse().accept(t, h).ID)
+	}
+	// A sequence counts on when its transaction is undone.
+	h.exec(t, `CREATE SEQUENCE ops.tries;
+		CREATE FUNCTION ops.fail_once() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+		BEGIN
+			IF nextval('ops.tries') = 1 THEN
+				RAISE EXCEPTION 'on purpose' USING ERRCODE = '40P01';
+			END IF;
+			RETURN NULL;
+		END $$;
+		CREATE TRIGGER fails_once BEFORE UPDATE ON ops.jobs FOR EACH STATEMENT EXECUTE FUNCTION ops.fail_once()`)
+	if taken := h.run(t, db.Claim{Size: 10}); !slices.Equal(taken, ids) {
+		t.Errorf("taken %v, want %v", taken, ids)
+	}
+	if tries := value[int](t, h, `SELECT last_value FROM ops.tries`); tries != 2 {
+		t.Errorf("%d tries", tries)
+	}
+	if ended := value[int](t, h, `SELECT count(*) FROM ops.jobs WHERE status = 'processed'`); ended != len(ids) {
+		t.Errorf("%d of %d jobs are processed", ended, len(ids))
+	}
+}
+
 func TestRunTwoUsesMakeOneHolder(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

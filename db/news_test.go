@@ -3,6 +3,7 @@ package db_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +61,34 @@ func await(t testing.TB, d *db.DB, e *errand, job db.Job) <-chan awaited {
 		got, err := d.Jobs.Await(ctx, e.entity.id, job.ID, enough)
 		return awaited{got, err}
 	})
+}
+
+// TestNewsOfManyArrive: the news of a publication that concerns 500 legal entities, some 18 kB, reach other processes.
+// A notification of PostgreSQL has less than 8 kB.
+func TestNewsOfManyArrive(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	announce(t, h.DB)
+	listener, err := h.owner.Acquire(t.Context())
+	must(t, err)
+	defer listener.Release()
+	exec(t, listener.Conn(), `LISTEN reiestr_news`)
+	const n = 500
+	h.exec(t, `INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
+		SELECT 'License', gen_random_uuid(), '{"status": {}}', gen_random_uuid(), array_agg(gen_random_uuid())
+		FROM generate_series(1, $1::int)`, n)
+	must(t, h.Events.Publish(t.Context()))
+	ctx, _ := patient(t)
+	told := map[string]bool{}
+	for len(told) < n {
+		notification, err := listener.Conn().WaitForNotification(ctx)
+		if err != nil {
+			t.Fatalf("%d of %d have arrived: %v", len(told), n, err)
+		}
+		for id := range strings.FieldsSeq(notification.Payload) {
+			told[id] = true
+		}
+	}
 }
 
 func TestAwaitTheEndInTheSameProcess(t *testing.T) {

@@ -452,15 +452,67 @@ func TestGroupBoundsPatience(t *testing.T) {
 	c.wantIdle(t)
 }
 
+// TestGroupBoundsItsBatches: a batch has 200 members at most, and 20 seconds at most, whatever its callers allow.
+func TestGroupBoundsItsBatches(t *testing.T) {
+	t.Parallel()
+	type batch struct {
+		members int
+		left    time.Duration
+		bounded bool
+	}
+	batches, goOn := make(chan batch, 9), make(chan struct{})
+	g := &Group[int, int]{room: newWaitingRoom(9, lockPatience), lanes: 1}
+	g.run = func(ctx context.Context, members []*Member[int, int]) error {
+		end, bounded := ctx.Deadline()
+		batches <- batch{len(members), time.Until(end), bounded}
+		<-goOn
+		for _, m := range members {
+			m.Settle(m.Order, nil)
+		}
+		return nil
+	}
+	const n = 450
+	told := make(chan error, n+1)
+	do := func() { _, err := g.Do(t.Context(), 1); told <- err }
+	go do()
+	all := []batch{receive(t, batches)}
+	for range n {
+		go do()
+	}
+	until(t, "all wait", func() bool { return g.Queued() == n })
+	close(goOn)
+	for range n + 1 {
+		if err := receive(t, told); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(batches)
+	for b := range batches {
+		all = append(all, b)
+	}
+	var sizes []int
+	for _, b := range all {
+		sizes = append(sizes, b.members)
+		if !b.bounded || b.left > 20*time.Second {
+			t.Errorf("a batch may take %v, bounded: %t", b.left, b.bounded)
+		}
+	}
+	if !slices.Equal(sizes, []int{1, 200, 200, 50}) {
+		t.Errorf("batches of %v", sizes)
+	}
+}
+
 // TestGroupBoundsItsQueue: when the queue is full an order is refused at once.
 func TestGroupBoundsItsQueue(t *testing.T) {
 	t.Parallel()
 	c := newCrew(1, 2)
 	told := c.ask(t, t.Context(), 1)
 	c.Group.mu.Lock()
-	c.queue = make([]*Member[int, int], mostQueued)
+	c.queue = make([]*Member[int, int], 4096)
 	c.Group.mu.Unlock()
-	if _, err := c.Do(t.Context(), 2); !errors.Is(err, ErrCrowded) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := c.Do(ctx, 2); !errors.Is(err, ErrCrowded) {
 		t.Errorf("beyond the bound: %v", err)
 	}
 	c.Group.mu.Lock()

@@ -72,7 +72,7 @@ var likely = []struct{ mutants, of, tests string }{
 	{`^db/events`, "db", "^Test(AwaitEvents|Events|Prune|Publish)"},
 	{`^db/idempotency`, "db", "^TestIdempot"},
 	{`^db/licenses`, "db", "License|Held"},
-	{`^db/news`, "db", "^Test(Await|Events|Listen)"},
+	{`^db/news`, "db", "^Test(Await|News)"},
 	{`^db/pg/group`, "db/pg", "^TestGroup"},
 	{`^db/pg/waiting`, "db", "Held|Waiters"},
 	{`^db/pg`, "db/pg", "^TestTransact"},
