@@ -55,8 +55,8 @@ func TestGrantsCount(t *testing.T) {
 	}
 }
 
-// TestNoGrantIsTrustedForMoreThanHalfASecond: while the request that asks for the epoch again gets no answer, the others
-// trust the old epoch for half a second, and then ask too.
+// TestNoGrantIsTrustedForMoreThanHalfASecond: while the request that asks for the epoch again gets no answer, the
+// others trust the old epoch for half a second, and then ask too.
 func TestNoGrantIsTrustedForMoreThanHalfASecond(t *testing.T) {
 	t.Parallel()
 	one := secrets{token: [32]byte{1}}

@@ -87,6 +87,43 @@ func TestLockedRowsHaveOneHolder(t *testing.T) {
 	}
 }
 
+// TestExpireTakesTheEarliestFreeOnes: a batch of the expiry has the service requests that expired first, wherever
+// their rows lie. It passes over those that another transaction holds, even with FOR SHARE, and waits
+// for none of them.
+func TestExpireTakesTheEarliestFreeOnes(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var all []serviceRequest
+	for _, hours := range []int{1, 4, 2, 3} {
+		s := newServiceRequest()
+		s.expires = noon.Add(-time.Duration(hours) * time.Hour)
+		h.save(t, s)
+		all = append(all, s)
+	}
+	h.exec(t, `ANALYZE medical_events.service_requests`)
+	holder := h.begin(t)
+	exec(t, holder, `SELECT FROM medical_events.service_requests WHERE id = $1 FOR SHARE`, all[1].id)
+	tx := h.begin(t)
+	exec(t, tx, `SET LOCAL lock_timeout = '5s'`)
+	q := sqlc.New(tx)
+	found, err := q.FindExpiredServiceRequest(t.Context(), sqlc.FindExpiredServiceRequestParams{AsOf: &noon})
+	if found.ID != all[3].id || err != nil {
+		t.Errorf("found the wrong service request: %v, %v", found, err)
+	}
+	recalled, err := q.ExpireServiceRequests(t.Context(), sqlc.ExpireServiceRequestsParams{
+		AsOf: &noon, BatchSize: 2, UserID: operator,
+	})
+	if recalled.Recalled != 2 || recalled.ID != all[2].id || err != nil {
+		t.Errorf("recalled %+v, %v", recalled, err)
+	}
+	must(t, tx.Commit(t.Context()))
+	left := column[uuid.UUID](t, h, `SELECT id FROM medical_events.service_requests WHERE status = 'active'
+		ORDER BY expiration_date`)
+	if !slices.Equal(left, []uuid.UUID{all[1].id, all[0].id}) {
+		t.Errorf("left %v of %v", left, all)
+	}
+}
+
 // TestRunTakesTheOldestJobsWhereverTheyLie: the order of the jobs is that of their acceptance, and that of repeated
 // jobs is the order in which they are due. Where their rows lie in the table does not matter.
 func TestRunTakesTheOldestJobsWhereverTheyLie(t *testing.T) {

@@ -156,8 +156,9 @@ func TestAcceptWaitsForAnEqualOrderBeingAdded(t *testing.T) {
 	}
 }
 
-// TestAcceptAddsEqualOrdersInOneOrder: while an acceptance waits for an equal order that another transaction adds, it has
-// added only orders that come earlier in the order of service requests. So two acceptances never wait for each other.
+// TestAcceptAddsEqualOrdersInOneOrder: while an acceptance waits for an equal order that another transaction adds, it
+// has added only orders that come earlier in the order of service requests. So two acceptances never wait for each
+// other.
 func TestAcceptAddsEqualOrdersInOneOrder(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -248,8 +249,8 @@ func TestRunWithoutJobs(t *testing.T) {
 	}
 }
 
-// TestRunAfterADeadlockTakesEachJobOnce: a transaction that PostgreSQL has undone runs again, and forgets what the first
-// try had taken.
+// TestRunAfterADeadlockTakesEachJobOnce: a transaction that PostgreSQL has undone runs again, and forgets what the
+// first try had taken.
 func TestRunAfterADeadlockTakesEachJobOnce(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -56,7 +56,7 @@ var likely = []struct{ mutants, of, tests string }{
 	{`^sql/jobs.*:Claim`, "db", "^Test(Run|Claim|LockedRows)"},
 	{`^sql/jobs`, "db", "^Test(AnEndedJob|ATroubled|EndJobs|AcceptFifty|AcceptTogether)"},
 	{`^sql/(legal_entities|licenses)`, "db", "License|LockedRows"},
-	{`^sql/service_requests.*:(.*Expire|expiry)`, "db", "^Test(Expir|LockedRows)"},
+	{`^sql/service_requests.*:(.*Expire|expiry)`, "db", "^Test(ExpireByState|ExpireTakes|LockedRows)"},
 	{`^sql/service_requests.*:(\w+ServiceRequests:where)`, "db", "^TestEffects"},
 	{`^sql/service_requests`, "db", "^Test(UseAndRelease|ProcessAndComplete)"},
 
