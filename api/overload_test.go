@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"log/slog"
@@ -71,6 +72,31 @@ func TestOverloadIsRefused(t *testing.T) {
 	}
 	if a := served.do(license()); a.code != 409 {
 		t.Errorf("after the overload: %d %s", a.code, a.raw)
+	}
+}
+
+// TestManySlowBodiesTakeNoPlace: many clients that have sent half of their bodies keep no command from the only place,
+// not for a moment. A body that never becomes whole is answered 400, also when there is no place.
+func TestManySlowBodiesTakeNoPlace(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *rest.Config) { c.Places, c.BodyTimeout = 1, 10*time.Second })
+	_, id := s.serviceRequest("in_queue", uuid.NullUUID{UUID: s.clinic, Valid: true})
+	release := "/api/service_requests/" + id.String() + "/actions/release"
+	var readers []*bufio.Reader
+	for range 20 {
+		_, reader := s.speak("PATCH " + release + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + s.token +
+			"\r\napi-key: " + s.key + "\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{")
+		readers = append(readers, reader)
+	}
+	if a := s.do(call{method: "PATCH", path: release}); a.code != 202 {
+		t.Errorf("a command beside them: %d %s", a.code, a.raw)
+	}
+	for _, reader := range readers {
+		response, err := http.ReadResponse(reader, nil)
+		must(t, err)
+		if response.StatusCode != 400 {
+			t.Errorf("a body that is cut off: %s", response.Status)
+		}
 	}
 }
 

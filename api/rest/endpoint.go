@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -55,23 +54,24 @@ func Register[I, O any](s *Server, e Endpoint[I, O]) {
 		if fail == nil {
 			fail = acceptable(ctx)
 		}
+		r, _ := humago.Unwrap(ctx)
+		comes := r.ContentLength != 0 // a body, perhaps slowly: meanwhile the request takes no place
+		if comes {
+			leave()
+		}
 		var body []byte
 		if fail == nil {
-			slow := time.AfterFunc(bodyPatience, leave) // a client that sends its body slowly takes no place
 			body, fail = readBody(ctx)
-			if !slow.Stop() {
-				leave() // it may not have run yet
-				leave, ok = places.enter(ctx.Context())
-			}
 		}
-		if fail == nil && !ok {
-			fail = overloaded(ctx.Context())
+		if fail == nil && comes {
+			if leave, ok = places.enter(ctx.Context()); !ok {
+				fail = overloaded(ctx.Context())
+			}
 		}
 		if fail != nil {
 			fail.write(w)
 			return
 		}
-		r, _ := humago.Unwrap(ctx)
 		faults := queryFaults(r.URL.RawQuery, ctx.Operation().Parameters)
 		if e.Check != nil && len(body) > 0 {
 			faults = append(faults, e.Check(sent(body))...)

@@ -17,8 +17,6 @@ const (
 	placePatience = time.Second
 	// overloadAfter is for how long more than half of the places have been taken when a process counts as overloaded.
 	overloadAfter = 500 * time.Millisecond
-	// bodyPatience is how long a request keeps its place while its client sends the body.
-	bodyPatience = 500 * time.Millisecond
 )
 
 // places bound how many requests are carried out at a time. When all places are taken, a request waits for one, as
