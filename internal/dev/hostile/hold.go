@@ -215,10 +215,15 @@ func (w *walker) readsNothing(ctx context.Context, address string) (net.Conn, er
 }
 
 // meanwhile sends a hundred right requests, one after another, and returns in what times they were answered, in order.
+// A request that an overloaded process refuses is sent again, as its caller would do; its time has all its attempts.
 func (w *walker) meanwhile(ctx context.Context) (took []time.Duration, err error) {
 	for range 100 {
 		begun := time.Now()
 		code, text, err := w.call(ctx, http.MethodGet, "/api/jobs/"+w.job, "")
+		for code == http.StatusServiceUnavailable && time.Since(begun) < 20*time.Second {
+			time.Sleep(100 * time.Millisecond)
+			code, text, err = w.call(ctx, http.MethodGet, "/api/jobs/"+w.job, "")
+		}
 		if err != nil || code != http.StatusOK {
 			return nil, fmt.Errorf("a right request meanwhile: %d %s %w", code, text, err)
 		}
