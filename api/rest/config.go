@@ -23,6 +23,7 @@ type Config struct {
 	Places         int                             // reads, and commands, to carry out at a time; default DefaultPlaces
 	LockWaiters    int                             // further commands: so many may wait for held rows
 	TrustedProxies Proxies                         // from these peers X-Forwarded-Host and -Proto are taken
+	StrictClients  bool                            // refuse unknown keys of bodies that are ignored otherwise
 	BodyTimeout    time.Duration                   // to send all of a body; default 15 s
 	RequestTimeout time.Duration                   // for an answer; default 25 s
 	Metrics        http.Handler                    // of GET /metrics; nil: none

@@ -76,6 +76,12 @@ func Register[I, O any](s *Server, e Endpoint[I, O]) {
 		if e.Check != nil && len(body) > 0 {
 			faults = append(faults, e.Check(sent(body))...)
 		}
+		if ignored := ignoredKeys(s.api.OpenAPI().Components.Schemas, ctx.Operation(), body); len(ignored) > 0 {
+			note.IgnoredKeys = told(ignored)
+			if s.StrictClients {
+				faults = append(faults, unknownKeys(ignored)...)
+			}
+		}
 		ctx = huma.WithValue(ctx, faultsKey{}, faults)
 		ctx = huma.WithValue(ctx, leaveKey{}, leave)
 		ctx = huma.WithValue(ctx, callerKey{}, caller)

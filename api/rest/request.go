@@ -28,6 +28,8 @@ type Answered struct {
 	Refusal   db.Refusal // the rule that refused the request; "": none
 	Code      int
 	Took      time.Duration
+
+	IgnoredKeys []string // of the body, which its schema does not know; at most 20, odd ones as OtherKey
 }
 
 // request describes the request under way to the handlers.
@@ -74,6 +76,9 @@ func logAnswer(ctx context.Context, log *slog.Logger, path string, a Answered) {
 	}
 	if a.Refusal != "" {
 		attributes = append(attributes, slog.String("refusal", string(a.Refusal)))
+	}
+	if len(a.IgnoredKeys) > 0 {
+		attributes = append(attributes, slog.String("operation", a.Operation), slog.Any("ignored_keys", a.IgnoredKeys))
 	}
 	log.LogAttrs(ctx, level, "request", attributes...)
 }

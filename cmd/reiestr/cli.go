@@ -71,6 +71,7 @@ type Config struct {
 	RateLimit        float64      `env:"REIESTR_RATE_LIMIT" default:"0" help:"Requests a second that each legal entity may make of this process; 0: any number." placeholder:"N"`
 	RateBurst        int          `env:"REIESTR_RATE_BURST" default:"0" help:"Requests that a legal entity may make at once; at least the limit." placeholder:"N"`
 	TrustedProxies   rest.Proxies `env:"REIESTR_TRUSTED_PROXIES" help:"Addresses and prefixes of the reverse proxies whose X-Forwarded-Host and X-Forwarded-Proto are believed; the headers of other peers are ignored. Empty: no proxy is believed." placeholder:"IP,…"`
+	StrictClients    bool         `env:"REIESTR_STRICT_CLIENTS" help:"Answer 422 to unknown keys of bodies, which are ignored otherwise: to find the mistakes of a client."`
 	LogLevel         slog.Level   `env:"REIESTR_LOG_LEVEL" default:"info" help:"debug, info, warn or error." placeholder:"LEVEL"`
 	LogFormat        string       `env:"REIESTR_LOG_FORMAT" enum:",text,json" default:"" help:"text or json. Empty: text on a terminal, else json." placeholder:"FORMAT"`
 

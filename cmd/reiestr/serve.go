@@ -100,7 +100,8 @@ func (c serveCommand) serve(ctx context.Context, env *environment, app *db.DB, o
 		},
 		Places: int(env.Requests), LockWaiters: int(env.LockWaiters),
 		RatePerSecond: env.RateLimit, RateBurst: env.RateBurst, TrustedProxies: env.TrustedProxies,
-		Metrics: observed.Metrics(app), Answered: observed.Answered,
+		StrictClients: env.StrictClients,
+		Metrics:       observed.Metrics(app), Answered: observed.Answered,
 	}
 	if env.OIDCIssuer != "" {
 		apiConfig.Issuer = rest.NewIssuer(env.OIDCIssuer, env.OIDCAudience, app.Access, env.log)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,8 +22,12 @@ const (
 	queueTimeout = 2 * time.Second // of the query that measures the queue
 )
 
+// mostIgnoredKeys bounds the time series of ignored keys, which clients choose. Further keys count as rest.OtherKey.
+const mostIgnoredKeys = 200
+
 // metrics are explained in docs/metrics.md, and a test compares both. Values of labels come from fixed sets only
-// (operations, codes, rules, names), so that the number of time series is bounded.
+// (operations, codes, rules, names), so that the number of time series is bounded; only of ignored keys the first that
+// come are taken.
 type metrics struct {
 	requests     *prometheus.HistogramVec
 	refusals     *prometheus.CounterVec
@@ -31,6 +36,28 @@ type metrics struct {
 	jobs         *prometheus.CounterVec
 	batches      *prometheus.HistogramVec
 	pruned       *prometheus.CounterVec
+	ignored      *prometheus.CounterVec
+	ignoredKeys  *named
+}
+
+// named are the ignored keys that have a time series, by operation.
+type named struct {
+	mu    sync.Mutex
+	pairs map[[2]string]bool
+}
+
+// label is the key itself, or rest.OtherKey if there are too many.
+func (n *named) label(operation, key string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	pair := [2]string{operation, key}
+	if !n.pairs[pair] {
+		if len(n.pairs) == mostIgnoredKeys {
+			return rest.OtherKey
+		}
+		n.pairs[pair] = true
+	}
+	return key
 }
 
 func newMetrics(r *prometheus.Registry) metrics {
@@ -53,8 +80,12 @@ func newMetrics(r *prometheus.Registry) metrics {
 			[]string{"outcome"}),
 		pruned: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_pruned_rows_total",
 			Help: "Rows past their retention that this process removed, by kind."}, []string{"kind"}),
+		ignored: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reiestr_ignored_keys_total",
+			Help: "Requests with a key that the operation does not know, by operation and key."},
+			[]string{"operation", "key"}),
+		ignoredKeys: &named{pairs: map[[2]string]bool{}},
 	}
-	r.MustRegister(m.requests, m.refusals, m.transactions, m.retries, m.jobs, m.batches, m.pruned,
+	r.MustRegister(m.requests, m.refusals, m.transactions, m.retries, m.jobs, m.batches, m.pruned, m.ignored,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -67,6 +98,9 @@ func (m metrics) answered(a rest.Answered) {
 	m.requests.WithLabelValues(operation, strconv.Itoa(a.Code)).Observe(a.Took.Seconds())
 	if a.Refusal != "" {
 		m.refusals.WithLabelValues(operation, string(a.Refusal)).Inc()
+	}
+	for _, key := range a.IgnoredKeys {
+		m.ignored.WithLabelValues(operation, m.ignoredKeys.label(operation, key)).Inc()
 	}
 }
 

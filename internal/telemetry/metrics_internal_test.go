@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/reiestr/reiestr/api/rest"
 	"github.com/reiestr/reiestr/db"
 	"github.com/reiestr/reiestr/worker"
 )
@@ -51,5 +52,31 @@ func TestPagesNameTheLargestBatch(t *testing.T) {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("docs/%s does not say %q", page, want)
 		}
+	}
+}
+
+// TestIgnoredKeysAreBounded: clients choose the keys, and must not be able to fill the memory with time series.
+func TestIgnoredKeysAreBounded(t *testing.T) {
+	t.Parallel()
+	r := prometheus.NewRegistry()
+	m := newMetrics(r)
+	for i := range 3 * mostIgnoredKeys {
+		m.answered(rest.Answered{Operation: "createLicense", IgnoredKeys: []string{fmt.Sprint("key_", i), "key_0"}})
+	}
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := map[string]float64{}
+	for _, family := range families {
+		if family.GetName() == "reiestr_ignored_keys_total" {
+			for _, series := range family.GetMetric() {
+				counted[series.GetLabel()[0].GetValue()] = series.GetCounter().GetValue()
+			}
+		}
+	}
+	if len(counted) != mostIgnoredKeys+1 || counted["key_0"] != 3*mostIgnoredKeys+1 || counted["key_1"] != 1 ||
+		counted[rest.OtherKey] != 2*mostIgnoredKeys {
+		t.Errorf("%d series, %v, %v, %v", len(counted), counted["key_0"], counted["key_1"], counted[rest.OtherKey])
 	}
 }

@@ -416,7 +416,7 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("second release: %d", code)
 	}
 	s.call("POST", "/api/licenses", `{"type": "MSP", "is_primary": false, "issued_by": "I",
-		"issued_date": "2020-01-01", "active_from_date": "2020-01-01"}`)
+		"issued_date": "2020-01-01", "active_from_date": "2020-01-01", "licence_number": "1"}`)
 	s.call("GET", "/nothing", "")
 	// A pending job: its service request is locked.
 	_, held := s.reserved()
@@ -437,6 +437,7 @@ func TestMetrics(t *testing.T) {
 		`reiestr_http_request_duration_seconds_count{code="409",operation="releaseServiceRequest"} 1`,
 		`reiestr_http_request_duration_seconds_count{code="404",operation="none"} 1`,
 		`reiestr_refusals_total{operation="releaseServiceRequest",refusal="processing_status_invalid"} 1`,
+		`reiestr_ignored_keys_total{key="licence_number",operation="createLicense"} 1`,
 		`reiestr_jobs_ended_total{action="release",refusal="",status="processed"} 1`,
 		`reiestr_transaction_duration_seconds_count{outcome="committed",transaction="create licenses"} 1`,
 		`reiestr_transaction_retries_total{transaction="create licenses"} 0`,
