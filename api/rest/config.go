@@ -20,7 +20,7 @@ type Config struct {
 	Issuer         TokenSource                     // of bearer tokens that are JWTs; nil: JWTs are not taken
 	RatePerSecond  float64                         // requests that each client may make; 0: any number
 	RateBurst      int                             // requests that a client may make at once; at least RatePerSecond
-	Places         int                             // reads, and commands, to carry out at a time; default DefaultPlaces
+	Places         int                             // reads, and commands, to carry out at a time; 0: 16 a connection
 	LockWaiters    int                             // further commands: so many may wait for held rows
 	TrustedProxies Proxies                         // from these peers X-Forwarded-Host and -Proto are taken
 	StrictClients  bool                            // refuse unknown keys of bodies that are ignored otherwise

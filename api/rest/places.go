@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
-// DefaultPlaces is how many reads, and how many commands, a process carries out at a time, where Config sets no number.
-// So many fill the batches of package db. More at a time would make each answer later, and not one more request would
-// be carried out.
-const DefaultPlaces = 128
-
 const (
+	// placesPerConnection is how many reads, and how many commands, are carried out at a time for each connection to the
+	// database, where Config sets no number. So many fill the batches of package db. More would make each answer later,
+	// and not one more request would be carried out.
+	placesPerConnection = 16
 	// placePatience is how long a request waits for a place when many arrive at once.
 	placePatience = time.Second
 	// overloadAfter is for how long more than half of the places have been taken when a process counts as overloaded.

@@ -40,8 +40,11 @@ type Server struct {
 func New(c Config, about About, refused Refused) *Server {
 	mux := http.NewServeMux()
 	s := &Server{Config: c, api: humago.New(mux, about.config()), mux: mux}
-	s.reads = newPlaces(cmp.Or(c.Places, DefaultPlaces))
-	s.commands = newPlaces(cmp.Or(c.Places, DefaultPlaces) + c.LockWaiters)
+	most := c.Places
+	if most == 0 && c.DB != nil { // without a database only the document is made
+		most = placesPerConnection * int(c.DB.Pool().MaxConns())
+	}
+	s.reads, s.commands = newPlaces(most), newPlaces(most+c.LockWaiters)
 	s.errors = translator{&s.Config, refused}
 	s.idempotency = idempotency{&s.Config, s.errors}
 	if c.RatePerSecond > 0 {

@@ -56,7 +56,7 @@ type Config struct {
 	DatabaseURL         string `env:"REIESTR_DATABASE_URL" help:"PostgreSQL URL; several hosts allowed. Empty: an own PostgreSQL server under the data directory." placeholder:"URL"`
 	DatabaseConnections uint16 `env:"REIESTR_DATABASE_CONNECTIONS" default:"0" help:"The most connections to the database that this process uses, besides one or two that listen; 0: one for each core, at least 4." placeholder:"N"`
 	LockWaiters         uint16 `env:"REIESTR_LOCK_WAITERS" default:"100" help:"The most commands of this process that may wait at the same time for locked rows. A waiting command uses no connection. One command more is answered 503 at once." placeholder:"N"`
-	Requests            uint16 `env:"REIESTR_REQUESTS" default:"128" help:"The most reads, and the most commands, of this process that are carried out at the same time, besides those that wait for locked rows or by Prefer. One more waits for a second; while the process is overloaded, it is answered 503 at once." placeholder:"N"`
+	Requests            uint16 `env:"REIESTR_REQUESTS" default:"0" help:"The most reads, and the most commands, of this process that are carried out at the same time; 0: 16 for each connection to the database. Not counted are those that wait for locked rows or by Prefer. One more waits for a second; while the process is overloaded, it is answered 503 at once." placeholder:"N"`
 
 	DataDir          string       `env:"REIESTR_DATA_DIR" default:".reiestr" help:"Folder of the own server: data, socket and log." placeholder:"DIR"`
 	PostgresBin      string       `env:"REIESTR_POSTGRES_BIN" help:"Folder of the PostgreSQL server binaries for the own server. Empty: usual places are searched." placeholder:"DIR"`

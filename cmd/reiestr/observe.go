@@ -66,8 +66,6 @@ func (c Config) check() error {
 		return errors.New("the rate limit and its burst are numbers of requests, 0 or more")
 	case c.LockWaiters == 0:
 		return errors.New("REIESTR_LOCK_WAITERS, the number of commands that may wait for locked rows, must be 1 or more")
-	case c.Requests == 0:
-		return errors.New("REIESTR_REQUESTS, the number of requests that are carried out at a time, must be 1 or more")
 	}
 	return c.checkRetention()
 }

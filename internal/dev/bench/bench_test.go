@@ -97,7 +97,7 @@ func TestOverload(t *testing.T) {
 	for _, pattern := range []string{
 		`\| acknowledged and not in the tables, or there and not acknowledged \| ≤ 0 \| 0.00 \| met \|`,
 		`\| twice of it \| [1-9]\d* \| [1-9]\d* \|`,
-		`\| one client, whose limit is 200 \| [1-9]\d* \| [1-9]\d* \|`,
+		`\| one client, whose limit is 20 \| [1-9]\d* \| [1-9]\d* \|`,
 	} {
 		if !regexp.MustCompile(pattern).MatchString(printed) {
 			t.Errorf("nothing like %s\n%s", pattern, printed)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -22,7 +23,7 @@ const (
 	// latency counts from the moment at which it was due.
 	mostConnections = 2000
 	// oneClientsLimit is the limit of requests a second in the measurement of one client that sends too many.
-	oneClientsLimit = 200
+	oneClientsLimit = 20
 	// recoveredWithin is how long a service may take after an overload until it answers as before.
 	recoveredWithin = 10 * time.Second
 	// slice is the unit in which the recovery is measured.
@@ -185,7 +186,9 @@ func times(replies []reply, which func(reply) bool) (took []time.Duration) {
 const turn = 20
 
 // mixed makes the requests of an overload, each of another client. Of twenty, four release a service request, two
-// create a licence, one asks whether the service is ready, and the others read.
+// create a licence, one asks whether the service is ready, seven search a requisition of a hundred service requests,
+// and the others read a single row or a short list. Without the searches, which cost the service much and the client
+// little, the client would take most of the processors.
 func (c *cluster) mixed(reads []path) func(b []byte, n int) []byte {
 	return func(b []byte, n int) []byte {
 		round, place := n/turn, n%turn
@@ -196,6 +199,10 @@ func (c *cluster) mixed(reads []path) func(b []byte, n int) []byte {
 			return c.createLicense(b, 0, round*2+place-4)
 		case place == 6:
 			return append(b, "GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"...)
+		case place < 14:
+			g := c.groups()
+			row := 1 + 100*rand.IntN(g/100) + g*rand.IntN(activeStates) // a requisition of a hundred service requests
+			return c.search(b, row, 1+rand.IntN(c.size.Tokens))
 		}
 		return reads[place%len(reads)].request(b, 0, n)
 	}
@@ -276,7 +283,7 @@ func (b *bench) measureOverload(ctx context.Context) (r report, err error) {
 
 // capacity measures how many requests a second the service can take from clients that wait for their answers.
 func (o *overloadRun) capacity(ctx context.Context) (perSecond float64, err error) {
-	f := flood{address: o.service.Address, request: o.request, clients: 4 * o.clients}
+	f := flood{address: o.service.Address, request: o.request, clients: 2 * o.clients}
 	f.run(ctx, o.warmUp)
 	if err := o.restore(ctx); err != nil {
 		return 0, err
