@@ -120,21 +120,22 @@ func TestWaitingAndSlowClientsTakeNoPlace(t *testing.T) {
 			t.Fatal("the action is not accepted")
 		}
 	}
-	conn, reader := s.speak("PATCH " + release + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + s.token +
-		"\r\napi-key: " + s.key + "\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{")
-	code := 0
-	for deadline := time.Now().Add(time.Minute); code != 202 && time.Now().Before(deadline); {
-		code = s.do(call{method: "PATCH", path: release}).code
+	// On a busy machine either command may find that the other one has had the place for too long, and is then refused.
+	beside, slow := 0, 0
+	for deadline := time.Now().Add(time.Minute); slow != 202 && time.Now().Before(deadline); {
+		conn, reader := s.speak("PATCH " + release + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + s.token +
+			"\r\napi-key: " + s.key + "\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{")
+		for beside = 0; beside != 202 && time.Now().Before(deadline); {
+			beside = s.do(call{method: "PATCH", path: release}).code
+		}
+		_, err := fmt.Fprint(conn, "}")
+		must(t, err)
+		response, err := http.ReadResponse(reader, nil)
+		must(t, err)
+		slow = response.StatusCode
 	}
-	if code != 202 {
-		t.Errorf("a command beside them: %d", code)
-	}
-	_, err := fmt.Fprint(conn, "}")
-	must(t, err)
-	slow, err := http.ReadResponse(reader, nil)
-	must(t, err)
-	if slow.StatusCode != 202 {
-		t.Errorf("the slow client: %s", slow.Status)
+	if beside != 202 || slow != 202 {
+		t.Errorf("a command is answered %d beside a slow client, and the slow client %d", beside, slow)
 	}
 	s.work()
 	if a := receive(t, waiting); a.code != 200 {
