@@ -19,7 +19,6 @@ var SystemUser = uuid.MustParse("4261eacf-8008-4e62-899f-de1e2f7065f0")
 // Rows of a fixture bundle. They have all columns of their tables, and none is left to a default. Dates are midnights
 // in UTC; a []byte holds JSON.
 type (
-	DictionaryValueRow    = sqlc.AddDictionaryValuesParams
 	ParameterRow          = sqlc.ReplaceParametersParams
 	LegalEntityRow        = sqlc.ReplaceLegalEntitiesParams
 	DivisionRow           = sqlc.ReplaceDivisionsParams
@@ -28,12 +27,6 @@ type (
 	ServiceRequestColumns = sqlc.AddServiceRequestsParams
 	// exactly one of status, processing status, legal entity and employee is set
 	HistoryRow = sqlc.AddHistoryParams
-
-	DictionaryRow struct {
-		Name     string
-		IsActive bool
-		Values   []DictionaryValueRow // the loader sets their Dictionary
-	}
 
 	ServiceRequestRow struct {
 		ServiceRequestColumns
@@ -82,14 +75,21 @@ type Loader struct {
 	t *transaction
 }
 
-// Dictionaries replaces dictionaries with all their values.
+// StoredDictionaries reads all dictionaries as they are now.
+func (l *Loader) StoredDictionaries(ctx context.Context) ([]Dictionary, error) {
+	return allDictionaries(ctx, l.t.now())
+}
+
+// Dictionaries replaces dictionaries with all their values, whose Dictionary it sets.
 func (l *Loader) Dictionaries(ctx context.Context, rows []DictionaryRow) error {
 	names := make([]string, len(rows))
 	dictionaries := make([]sqlc.ReplaceDictionariesParams, len(rows))
 	var values []DictionaryValueRow
 	for i, r := range rows {
 		names[i] = r.Name
-		dictionaries[i] = sqlc.ReplaceDictionariesParams{Name: r.Name, IsActive: r.IsActive}
+		dictionaries[i] = sqlc.ReplaceDictionariesParams{
+			Name: r.Name, IsActive: r.IsActive, Description: r.Description, Labels: append([]string{}, r.Labels...),
+		}
 		for _, v := range r.Values {
 			v.Dictionary = r.Name
 			values = append(values, v)

@@ -74,6 +74,10 @@ var illegal = map[string]struct {
 		VALUES ('LICENSE_TYPE', '')`}},
 	"prm.dictionary_values_dictionary_fkey": {false, []string{`INSERT INTO prm.dictionary_values (dictionary, code)
 		VALUES ('NONE', 'X')`}},
+	"prm.dictionary_values_parent_code_fkey": {false, []string{
+		`INSERT INTO prm.dictionary_values (dictionary, code, parent_code) VALUES ('LICENSE_TYPE', 'X', 'NONE')`,
+		`INSERT INTO prm.dictionary_values (dictionary, code, parent_code) VALUES ('LICENSE_TYPE', 'X', 'DOCTOR')`,
+	}},
 	"prm.parameters_name_not_empty": {false, []string{`INSERT INTO prm.parameters VALUES ('', 'true')`}},
 	"prm.parameters_value_shape": {false, []string{
 		`INSERT INTO prm.parameters VALUES ('x', 'null')`,
@@ -352,6 +356,7 @@ func TestTheServiceHasNoRightTo(t *testing.T) {
 		`UPDATE ops.api_keys SET revoked_at = NULL`,
 		`UPDATE prm.legal_entities SET status = 'ACTIVE'`,
 		`UPDATE prm.parameters SET value = 'false'`,
+		`UPDATE prm.dictionaries SET description = 'x'`,
 		`UPDATE prm.dictionary_values SET is_active = true`,
 		`UPDATE prm.employees SET status = 'APPROVED'`,
 		`UPDATE prm.divisions SET status = 'ACTIVE'`,

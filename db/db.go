@@ -44,6 +44,7 @@ type Config struct {
 // DB gives access to the database in one role. It is safe for concurrent use.
 type DB struct {
 	Access          *Access
+	Dictionaries    *Dictionaries
 	Licenses        *Licenses
 	ServiceRequests *ServiceRequests
 	Jobs            *Jobs
@@ -81,6 +82,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	n := newNews(s)
 	return &DB{
 		Access:          &Access{s, newGrants()},
+		Dictionaries:    &Dictionaries{s},
 		Licenses:        newLicenses(s),
 		ServiceRequests: &ServiceRequests{s},
 		Jobs:            newJobs(s, n),

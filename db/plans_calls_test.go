@@ -182,6 +182,7 @@ func calls() []call {
 
 		// dictionaries.sql
 		{reads: 100, do: func(ctx context.Context, q *sqlc.Queries) { q.ListActiveCodes(ctx, "LICENSE_TYPE") }},
+		{reads: 200, do: func(ctx context.Context, q *sqlc.Queries) { q.ListDictionaries(ctx) }},
 
 		// events.sql
 		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.GetEventHorizon(ctx, one) }},

@@ -167,7 +167,8 @@ func applied(t *testing.T, address string) int {
 	}
 	n, newest := 0, int64(0)
 	for i, step := range steps {
-		if i > 0 && step.Version <= steps[i-1].Version || !strings.HasPrefix(step.Name, fmt.Sprintf("%05d_", step.Version)) {
+		if i > 0 && step.Version <= steps[i-1].Version ||
+			!strings.HasPrefix(step.Name, fmt.Sprintf("%05d_", step.Version)) {
 			t.Errorf("step %d is %+v", i+1, step)
 		}
 		if !step.AppliedAt.IsZero() {
@@ -178,7 +179,9 @@ func applied(t *testing.T, address string) int {
 		}
 	}
 	if n > 0 {
-		if version := column(t, connect(t, address), `SELECT ops.schema_version()::text`)[0]; version != fmt.Sprint(newest) {
+		if version := column(t, connect(t, address), `SELECT ops.schema_version()::text`)[0]; version != fmt.Sprint(
+			newest,
+		) {
 			t.Errorf("schema_version answers %s, %d is applied", version, newest)
 		}
 	}
@@ -261,15 +264,64 @@ func TestBaseDataOfTheOperatorStay(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
 	conn := connect(t, address)
-	exec(t, conn, fmt.Sprintf(`DELETE FROM ops.schema_versions WHERE version_id = %d`, baseData))
+	exec(t, conn, fmt.Sprintf(`DELETE FROM ops.schema_versions WHERE version_id = %d`, 5))
 	exec(t, conn, `UPDATE prm.parameters SET value = 'false' WHERE name = 'release_requires_holder'`)
 	exec(t, conn, `UPDATE prm.dictionary_values SET is_active = false WHERE dictionary = 'LICENSE_TYPE' AND code = 'MSP'`)
 	want := portrait(t, conn)
 	must(t, migrations.WithProvider(t.Context(), address, func(p *goose.Provider) error {
-		_, err := p.ApplyVersion(t.Context(), baseData, true)
+		_, err := p.ApplyVersion(t.Context(), 5, true)
 		return err
 	}))
 	compare(t, "up", portrait(t, conn), want)
+}
+
+// Reference data add to what an operator has set, and change nothing of it.
+func TestReferenceDataOfTheOperatorStay(t *testing.T) {
+	t.Parallel()
+	address := testdb.New(t).URL
+	conn := connect(t, address)
+	must(t, migrations.WithProvider(t.Context(), address, func(p *goose.Provider) error {
+		_, err := p.DownTo(t.Context(), 17)
+		return err
+	}))
+	exec(t, conn, `DELETE FROM prm.dictionary_values WHERE dictionary = 'EMPLOYEE_TYPE' AND code = 'HR'`)
+	exec(
+		t,
+		conn,
+		`UPDATE prm.dictionary_values SET description = 'own' WHERE dictionary = 'LICENSE_TYPE' AND code = 'MSP'`,
+	)
+	exec(t, conn, `INSERT INTO prm.dictionaries (name, is_active) VALUES ('GENDER', false)`)
+	exec(t, conn, `INSERT INTO prm.dictionary_values (dictionary, code) VALUES ('GENDER', 'OTHER')`)
+	exec(t, conn, `INSERT INTO prm.parameters (name, value) VALUES ('SERVICE_REQUEST_EXPIRATION_DAYS', '"7"')`)
+	must(t, migrations.WithProvider(t.Context(), address, func(p *goose.Provider) error {
+		_, err := p.UpTo(t.Context(), 18)
+		return err
+	}))
+	for sql, want := range map[string]string{
+		`SELECT concat_ws('|', d.is_active, d.description, d.labels, v.code) FROM prm.dictionaries d
+			JOIN prm.dictionary_values v ON v.dictionary = d.name WHERE d.name = 'GENDER'`: "f||{}|OTHER",
+		`SELECT value::text FROM prm.parameters WHERE name = 'SERVICE_REQUEST_EXPIRATION_DAYS'`:                 `"7"`,
+		`SELECT count(*)::text FROM prm.dictionary_values WHERE code = 'REORGANIZATION_OWNER'`:                  "0",
+		`SELECT count(*)::text FROM prm.dictionary_values WHERE dictionary = 'SPECIALITY_TYPE'`:                 "4",
+		`SELECT description FROM prm.dictionary_values WHERE dictionary = 'LICENSE_TYPE' AND code = 'MSP'`:      "own",
+		`SELECT description FROM prm.dictionary_values WHERE dictionary = 'LICENSE_TYPE' AND code = 'PHARMACY'`: "Аптека",
+		`SELECT concat_ws('|', description, labels) FROM prm.dictionaries WHERE name = 'LICENSE_TYPE'`:          "Типи ліцензій|{SYSTEM,EXTERNAL}",
+	} {
+		if got := column(t, conn, sql); len(got) != 1 || got[0] != want {
+			t.Errorf("%s\n got %q\nwant %q", sql, got, want)
+		}
+	}
+	// The code is added where only the migrations have written.
+	fresh := connect(t, testdb.New(t).URL)
+	if got := column(
+		t,
+		fresh,
+		`SELECT code FROM prm.dictionary_values WHERE code = 'REORGANIZATION_OWNER'`,
+	); len(
+		got,
+	) != 1 {
+		t.Errorf("REORGANIZATION_OWNER: %v", got)
+	}
 }
 
 func TestMigratorsAtOnce(t *testing.T) {
@@ -425,7 +477,8 @@ func TestEveryFileBoundsItsLocks(t *testing.T) {
 				// Outside of a transaction SET LOCAL has no effect: only statements that hold up no other session may stand there.
 				for statement := range strings.SplitSeq(regexp.MustCompile(`(?m)^--.*$`).ReplaceAllString(part, ""), ";\n") {
 					if !regexp.MustCompile(
-						`(?s)\A\s*((CREATE|CREATE UNIQUE|DROP) INDEX CONCURRENTLY .*|COMMENT ON INDEX .*)?\z`).MatchString(statement) {
+						`(?s)\A\s*((CREATE|CREATE UNIQUE|DROP) INDEX CONCURRENTLY .*|COMMENT ON INDEX .*)?\z`,
+					).MatchString(statement) {
 						t.Errorf("%s: %s holds up others: %s", file, direction, statement)
 					}
 				}

@@ -284,8 +284,8 @@ func TestRolesWithMoreThanTheirGrantsAreRefused(t *testing.T) { // not parallel:
 // seenByReaders classifies every column of the database: first those that reiestr_readonly may read, then the others.
 // 00013 gives the reasons.
 var seenByReaders = map[string][2]string{
-	"prm.dictionaries":      {"name is_active", ""},
-	"prm.dictionary_values": {"dictionary code description is_active", ""},
+	"prm.dictionaries":      {"name is_active description labels", ""},
+	"prm.dictionary_values": {"dictionary code description is_active parent_code", ""},
 	"prm.parameters":        {"name value", ""},
 	"prm.legal_entities":    {"id type status nhs_verified inserted_at updated_at", "edrpou name inserted_by updated_by"},
 	"prm.divisions":         {"id legal_entity_id status inserted_at updated_at", "name inserted_by updated_by"},

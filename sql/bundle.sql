@@ -3,12 +3,12 @@
 -- rows that the checks have missed.
 
 -- name: AddDictionaryValues :copyfrom
--- The values of dictionaries that RemoveDictionaryValues has emptied.
--- Locks: the new rows; the dictionaries, FOR KEY SHARE.
+-- The values of dictionaries that RemoveDictionaryValues has emptied. A value may come before its parent: one statement adds both.
+-- Locks: the new rows; the dictionaries and the parents, FOR KEY SHARE.
 -- Index: dictionary_values_pkey, dictionaries_pkey.
 -- Refusals: none.
-INSERT INTO prm.dictionary_values (dictionary, code, description, is_active)
-VALUES (@dictionary, @code, @description, @is_active);
+INSERT INTO prm.dictionary_values (dictionary, code, description, is_active, parent_code)
+VALUES (@dictionary, @code, @description, @is_active, @parent_code);
 
 -- name: AddHistory :copyfrom
 -- Histories of service requests that this transaction holds. The rows are stored in the given order.
@@ -68,7 +68,7 @@ SELECT id FROM medical_events.service_requests WHERE id = ANY (@ids::uuid[]) ORD
 -- name: RemoveDictionaryValues :exec
 -- Removes the values of the dictionaries with these names.
 -- Locks: the rows, FOR UPDATE.
--- Index: dictionary_values_pkey.
+-- Index: dictionary_values_pkey; dictionary_values_parent_code_idx finds whether a value has children left.
 -- Refusals: none.
 DELETE FROM prm.dictionary_values WHERE dictionary = ANY (@dictionaries::text[]);
 
@@ -85,9 +85,12 @@ DELETE FROM medical_events.service_request_history WHERE service_request_id = AN
 -- Locks: the row, FOR NO KEY UPDATE.
 -- Index: dictionaries_pkey.
 -- Refusals: none.
-INSERT INTO prm.dictionaries (name, is_active)
-VALUES (@name, @is_active)
-ON CONFLICT (name) DO UPDATE SET is_active = excluded.is_active;
+INSERT INTO prm.dictionaries (name, is_active, description, labels)
+VALUES (@name, @is_active, @description, @labels)
+ON CONFLICT (name) DO UPDATE SET
+    is_active = excluded.is_active,
+    description = excluded.description,
+    labels = excluded.labels;
 
 -- name: ReplaceDivisions :batchexec
 -- Adds a division, or replaces the one with that id.

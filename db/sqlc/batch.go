@@ -20,9 +20,12 @@ var (
 )
 
 const replaceDictionaries = `-- name: ReplaceDictionaries :batchexec
-INSERT INTO prm.dictionaries (name, is_active)
-VALUES ($1, $2)
-ON CONFLICT (name) DO UPDATE SET is_active = excluded.is_active
+INSERT INTO prm.dictionaries (name, is_active, description, labels)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (name) DO UPDATE SET
+    is_active = excluded.is_active,
+    description = excluded.description,
+    labels = excluded.labels
 `
 
 type ReplaceDictionariesBatchResults struct {
@@ -32,8 +35,10 @@ type ReplaceDictionariesBatchResults struct {
 }
 
 type ReplaceDictionariesParams struct {
-	Name     string
-	IsActive bool
+	Name        string
+	IsActive    bool
+	Description string
+	Labels      []string
 }
 
 // Adds a dictionary, or replaces the one with that name. Its values are added by AddDictionaryValues.
@@ -46,6 +51,8 @@ func (q *Queries) ReplaceDictionaries(ctx context.Context, arg []ReplaceDictiona
 		vals := []interface{}{
 			a.Name,
 			a.IsActive,
+			a.Description,
+			a.Labels,
 		}
 		batch.Queue(replaceDictionaries, vals...)
 	}

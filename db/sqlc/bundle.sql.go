@@ -17,6 +17,7 @@ type AddDictionaryValuesParams struct {
 	Code        string
 	Description string
 	IsActive    bool
+	ParentCode  *string
 }
 
 type AddHistoryParams struct {
@@ -143,7 +144,7 @@ DELETE FROM prm.dictionary_values WHERE dictionary = ANY ($1::text[])
 
 // Removes the values of the dictionaries with these names.
 // Locks: the rows, FOR UPDATE.
-// Index: dictionary_values_pkey.
+// Index: dictionary_values_pkey; dictionary_values_parent_code_idx finds whether a value has children left.
 // Refusals: none.
 func (q *Queries) RemoveDictionaryValues(ctx context.Context, dictionaries []string) error {
 	_, err := q.db.Exec(ctx, removeDictionaryValues, dictionaries)

@@ -33,6 +33,7 @@ func (r iteratorForAddDictionaryValues) Values() ([]interface{}, error) {
 		r.rows[0].Code,
 		r.rows[0].Description,
 		r.rows[0].IsActive,
+		r.rows[0].ParentCode,
 	}, nil
 }
 
@@ -43,12 +44,12 @@ func (r iteratorForAddDictionaryValues) Err() error {
 // Fixture bundles: whole rows that replace the rows with the same keys. Run by the owner, a whole file in one transaction: LockBundles, then the
 // sections in the lock order, legal entity, licence, service request. Rows arrive complete and checked, many in a round trip. The constraints refuse
 // rows that the checks have missed.
-// The values of dictionaries that RemoveDictionaryValues has emptied.
-// Locks: the new rows; the dictionaries, FOR KEY SHARE.
+// The values of dictionaries that RemoveDictionaryValues has emptied. A value may come before its parent: one statement adds both.
+// Locks: the new rows; the dictionaries and the parents, FOR KEY SHARE.
 // Index: dictionary_values_pkey, dictionaries_pkey.
 // Refusals: none.
 func (q *Queries) AddDictionaryValues(ctx context.Context, arg []AddDictionaryValuesParams) (int64, error) {
-	return q.db.CopyFrom(ctx, []string{"prm", "dictionary_values"}, []string{"dictionary", "code", "description", "is_active"}, &iteratorForAddDictionaryValues{rows: arg})
+	return q.db.CopyFrom(ctx, []string{"prm", "dictionary_values"}, []string{"dictionary", "code", "description", "is_active", "parent_code"}, &iteratorForAddDictionaryValues{rows: arg})
 }
 
 // iteratorForAddHistory implements pgx.CopyFromSource.

@@ -42,3 +42,66 @@ func (q *Queries) ListActiveCodes(ctx context.Context, dictionary string) ([]str
 	}
 	return items, nil
 }
+
+const listDictionaries = `-- name: ListDictionaries :many
+SELECT
+    d.name,
+    d.description,
+    d.labels,
+    d.is_active,
+    EXISTS (
+        SELECT FROM prm.parameters p
+        WHERE p.name = 'BIG_DICTIONARIES' AND jsonb_typeof(p.value) = 'array' AND p.value ? d.name)::boolean AS is_big,
+    v.code,
+    coalesce(v.description, '')::text AS value_description,
+    coalesce(v.is_active, false)::boolean AS value_is_active,
+    v.parent_code
+FROM prm.dictionaries d LEFT JOIN prm.dictionary_values v ON v.dictionary = d.name
+`
+
+type ListDictionariesRow struct {
+	Name             string
+	Description      string
+	Labels           []string
+	IsActive         bool
+	IsBig            bool
+	Code             *string
+	ValueDescription string
+	ValueIsActive    bool
+	ParentCode       *string
+}
+
+// All dictionaries with all their values: a row for each value, and one for a dictionary that has none, whose code is null. The rows come in no
+// order. is_big: the list parameter BIG_DICTIONARIES names the dictionary.
+// Locks: none.
+// Index: parameters_pkey; the tables of dictionaries are read whole.
+// Refusals: none.
+func (q *Queries) ListDictionaries(ctx context.Context) ([]ListDictionariesRow, error) {
+	rows, err := q.db.Query(ctx, listDictionaries)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListDictionariesRow
+	for rows.Next() {
+		var i ListDictionariesRow
+		if err := rows.Scan(
+			&i.Name,
+			&i.Description,
+			&i.Labels,
+			&i.IsActive,
+			&i.IsBig,
+			&i.Code,
+			&i.ValueDescription,
+			&i.ValueIsActive,
+			&i.ParentCode,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}

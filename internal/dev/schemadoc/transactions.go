@@ -317,6 +317,9 @@ func (d *document) rehearseTransactions(ctx context.Context, url string, owner *
 		return err
 	})
 
+	begin("Read dictionaries", "A process reads them twice a second at most, and answers its callers from its memory.")
+	part("", db.App, func(b *db.DB) error { _, err := b.Dictionaries.All(ctx); return err })
+
 	begin("Read licences", "")
 	part("", db.App, func(b *db.DB) error {
 		_, err := b.Licenses.List(ctx, s.caller.ClientID, db.LicenseFilter{}, db.Page{Number: 1, Size: 1})
