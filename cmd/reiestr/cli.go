@@ -41,6 +41,7 @@ type cli struct {
 	Serve   serveCommand   `cmd:"" help:"Serve the API and carry out jobs, in one process."`
 	Migrate migrateCommand `cmd:"" help:"Show and change the version of the database schema."`
 	Load    loadCommand    `cmd:"" help:"Load fixture bundles: rows with known ids are replaced whole; one transaction a file."`
+	Import  importCommand  `cmd:"" name:"import-dictionaries" help:"Import dictionaries from JSON as the central system answers it, and print what changes."`
 	Expire  expireCommand  `cmd:"" help:"Recall the service requests that have expired, once, and print how many."`
 	Prune   pruneCommand   `cmd:"" help:"Remove the ended jobs, events and idempotency keys that are past their retention, once, and print how many."`
 	Token   tokenCommand   `cmd:"" help:"Issue and revoke access tokens."`

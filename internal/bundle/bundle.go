@@ -68,30 +68,39 @@ func (f *Fault) Error() string {
 
 // LoadFile loads the bundle at path; "-" is standard input. Input that can be read only once, like a pipe, is copied to
 // a temporary file first.
-func LoadFile(ctx context.Context, d *db.DB, path string, o Options) (Summary, error) {
+func LoadFile(ctx context.Context, d *db.DB, path string, o Options) (loaded Summary, err error) {
+	err = withFile(path, func(name string, file io.ReadSeeker) (err error) {
+		loaded, err = Load(ctx, d, name, file, o)
+		return err
+	})
+	return loaded, err
+}
+
+// withFile calls do with the file at path, and with the name that faults show.
+func withFile(path string, do func(name string, file io.ReadSeeker) error) error {
 	name, file := path, os.Stdin
 	if path == "-" {
 		name = "standard input"
 	} else {
 		var err error
 		if file, err = os.Open(path); err != nil {
-			return nil, err
+			return err
 		}
 		defer file.Close()
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		copied, err := os.CreateTemp("", "reiestr-bundle-")
 		if err != nil {
-			return nil, err
+			return err
 		}
 		defer os.Remove(copied.Name())
 		defer copied.Close()
 		if _, err := io.Copy(copied, file); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		file = copied
 	}
-	return Load(ctx, d, name, file, o)
+	return do(name, file)
 }
 
 // Load loads a bundle. Faults show name as the file. The extension of name sets the format: .json, .yaml or .yml.
@@ -374,13 +383,18 @@ func loadServiceRequests(ctx context.Context, b *bundle, c *checker, l *db.Loade
 
 // each calls do for each row of a section.
 func (b *bundle) each(ctx context.Context, c *checker, section string, do func(*node) error) error {
-	c.path = append(c.path[:0], step{name: section}, step{})
+	c.path = c.path[:0]
+	if section != "" {
+		c.path = append(c.path, step{name: section})
+	}
+	row := len(c.path)
+	c.path = append(c.path, step{})
 	return b.source.rows(section, func(n *node) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		err := do(n)
-		c.path[1].index++
+		c.path[row].index++
 		return err
 	})
 }

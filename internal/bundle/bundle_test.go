@@ -91,6 +91,14 @@ func (r registry) dump(t *testing.T) map[string]string {
 	return tables
 }
 
+// nested returns values of so many levels, each with one value, and what the value of the last level has below it.
+func nested(level, levels int, below string) string {
+	if level < levels {
+		below = nested(level+1, levels, below)
+	}
+	return fmt.Sprintf(`[{"code": "%d", "child_values": %s}]`, level, below)
+}
+
 // id returns a UUID that ends with the number.
 func id(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
 
@@ -147,7 +155,7 @@ func TestFaults(t *testing.T) {
 		{"latin.json", "{\"parameters\": [{\"name\": \"caf\xe9\", \"value\": true}]}",
 			`latin.json:1:30: parameters[0].name: not JSON: invalid UTF-8`},
 		{"section.json", `{"licences": []}`, `section.json:1:14: licences: unknown section`},
-		{"kind.json", `{"licenses": {}}`, `kind.json:1:12: licenses: expected an array, got an object`},
+		{"kind.json", `{"licenses": {}}`, `kind.json:1:14: licenses: expected an array, got an object`},
 		{"row.json", `{"licenses": [7]}`, `row.json:1:15: licenses[0]: expected an object, got a number`},
 		{"empty.yaml", ``, `empty.yaml: the file is empty`},
 		{"broken.yml", "parameters:\n\t- x", `broken.yml: not YAML: line 2: found character that cannot start any token`},
@@ -188,8 +196,15 @@ func TestFaults(t *testing.T) {
 			`list.json:‸: parameters[0].value[1]: expected a string, got a number`},
 		{"same.json", `{"parameters": [{"name": "a", "value": true}, {"name": ‸"a", "value": false}]}`,
 			`same.json:‸: parameters[1].name: is given twice`},
-		{"code.json", `{"dictionaries": [{"name": "a", "values": ‸[{"code": "b"}, {"code": "b"}]}]}`,
-			`code.json:‸: dictionaries[0].values: the code "b" is given twice`},
+		{"code.json", `{"dictionaries": [{"name": "a", "values": [{"code": "b"}, {"code": ‸"b"}]}]}`,
+			`code.json:‸: dictionaries[0].values[1].code: "b" is given twice in the dictionary`},
+		{"child.json", `{"dictionaries": [{"name": "a", "values": [{"code": "b", "child_values": [{"code": ‸"b"}]}]}]}`,
+			`child.json:‸: dictionaries[0].values[0].child_values[0].code: "b" is given twice in the dictionary`},
+		{"label.json", `{"dictionaries": [{"name": "a", "labels": ["SYSTEM", ‸7], "values": []}]}`,
+			`label.json:‸: dictionaries[0].labels[1]: expected a string, got a number`},
+		{"deep.json", `{"dictionaries": [{"name": "a", "values": ` + nested(1, 100, `‸[{"code": "x"}]`) + `}]}`,
+			`deep.json:‸: dictionaries[0].values[0]` + strings.Repeat(".child_values[0]", 99) +
+				`.child_values: values have more than 100 levels`},
 		{"uuid.json", `{"divisions": [{"id": ‸"` + strings.ReplaceAll(id(2), "-", "") + `", "legal_entity_id": "` + id(1) +
 			`", "name": "", "status": "ACTIVE"}]}`, `uuid.json:‸: divisions[0].id: "00000000000040008000000000000002" is no UUID`},
 		{"nobody.json", `{"divisions": [{"id": ‸"00000000-0000-0000-0000-000000000000", "legal_entity_id": "` + id(1) +

@@ -16,6 +16,7 @@ import (
 // checker collects the faults of rows while they are read.
 type checker struct {
 	only       bool            // rows are only checked, their JSON columns are not made
+	lenient    bool            // fields that no reader knows are passed over
 	now        time.Time       // the moment for rows without inserted_at or updated_at
 	categories map[string]bool // nil: not read yet, every code is accepted
 	faults     faults
@@ -129,7 +130,7 @@ func otherwise[T any](value *T, instead T) T {
 	return *value
 }
 
-// objectOf reads an object, and adds a fault for each member that read has not taken.
+// objectOf reads an object, and adds a fault for each member that read has not taken, unless the checker is lenient.
 func objectOf[T any](read func(c *checker, o *node) T) reader[T] {
 	return func(c *checker, o *node) (value T) {
 		if !c.is(o, object) {
@@ -140,7 +141,7 @@ func objectOf[T any](read func(c *checker, o *node) T) reader[T] {
 		}
 		value = read(c, o)
 		for _, m := range o.members {
-			if !m.taken {
+			if !m.taken && !c.lenient {
 				c.faultAt(o, m.name, "unknown field")
 			}
 		}

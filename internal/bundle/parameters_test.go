@@ -25,6 +25,7 @@ func TestParametersHaveTheTypeThatRulesExpect(t *testing.T) {
 		{"me_allowed_transactions_le_types", `null`, list + "null"},
 		{"LEGAL_ENTITY_OUTPATIENT_ADDITIONAL_LICENSE_TYPES", `"PHARMACY_DRUGS"`, list + `a string: write ["PHARMACY_DRUGS"]`},
 		{"LEGAL_ENTITY_MSP_LIMITED_ADDITIONAL_LICENSE_TYPES", `false`, list + "a boolean"},
+		{"BIG_DICTIONARIES", `"POSITION"`, list + `a string: write ["POSITION"]`},
 		{"release_requires_holder", `"false"`, aBoolean + " without quotes, got a string"},
 		{"release_requires_holder", `["true"]`, aBoolean + ", got an array"},
 		{"release_requires_holder", `0`, aBoolean + ", got a number"},

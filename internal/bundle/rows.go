@@ -14,28 +14,51 @@ import (
 const categories = "eHealth/SNOMED/service_request_categories"
 
 var readDictionary = objectOf(func(c *checker, o *node) db.DictionaryRow {
+	values := dictionaryValues{codes: map[string]bool{}}
 	row := db.DictionaryRow{
-		Name:     required(c, o, "name", aName),
-		IsActive: otherwise(optional(c, o, "is_active", aBoolean), true),
-		Values:   required(c, o, "values", listOf(readDictionaryValue)),
+		Name:        required(c, o, "name", aName),
+		Description: otherwise(optional(c, o, "description", aText), ""),
+		Labels:      otherwise(optional(c, o, "labels", listOf(aName)), []string{}),
+		IsActive:    otherwise(optional(c, o, "is_active", aBoolean), true),
 	}
-	codes := map[string]bool{}
-	for _, v := range row.Values {
-		if codes[v.Code] {
-			c.faultAt(o, "values", "the code %q is given twice", v.Code)
-		}
-		codes[v.Code] = true
-	}
+	required(c, o, "values", values.below(nil, 1))
+	row.Values = values.rows
 	return row
 })
 
-var readDictionaryValue = objectOf(func(c *checker, o *node) db.DictionaryValueRow {
-	return db.DictionaryValueRow{
-		Code:        required(c, o, "code", aName),
-		Description: otherwise(optional(c, o, "description", aText), ""),
-		IsActive:    otherwise(optional(c, o, "is_active", aBoolean), true),
-	}
-})
+// dictionaryValues collects the values of one dictionary, of all levels.
+type dictionaryValues struct {
+	codes map[string]bool
+	rows  []db.DictionaryValueRow
+}
+
+// mostLevels is far more than any dictionary has. A client could not read values that are nested much deeper.
+const mostLevels = 100
+
+// below reads the values below a code; nil: those at the top, which are level 1.
+func (v *dictionaryValues) below(parent *string, level int) reader[[]struct{}] {
+	return listOf(objectOf(func(c *checker, o *node) struct{} {
+		row := db.DictionaryValueRow{
+			Code:        required(c, o, "code", aName),
+			Description: otherwise(optional(c, o, "description", aText), ""),
+			IsActive:    otherwise(optional(c, o, "is_active", aBoolean), true),
+			ParentCode:  parent,
+		}
+		if v.codes[row.Code] {
+			c.faultAt(o, "code", "%q is given twice in the dictionary", row.Code)
+		}
+		v.codes[row.Code] = true
+		v.rows = append(v.rows, row)
+		if level == mostLevels {
+			if children := o.take("child_values"); children != nil && len(children.members) > 0 {
+				c.faultAt(o, "child_values", "values have more than %d levels", mostLevels)
+			}
+			return struct{}{}
+		}
+		optional(c, o, "child_values", v.below(&row.Code, level+1))
+		return struct{}{}
+	}))
+}
 
 var readParameter = objectOf(func(c *checker, o *node) db.ParameterRow {
 	name := required(c, o, "name", aName)
@@ -51,7 +74,7 @@ func parameterKind(name string) kind {
 	middle, isPrefixed := strings.CutPrefix(name, "LEGAL_ENTITY_")
 	_, isTypes := strings.CutSuffix(middle, "_ADDITIONAL_LICENSE_TYPES")
 	switch {
-	case name == "me_allowed_transactions_le_types", isPrefixed && isTypes:
+	case name == "me_allowed_transactions_le_types", name == "BIG_DICTIONARIES", isPrefixed && isTypes:
 		return array
 	case name == "release_requires_holder":
 		return boolean

@@ -74,7 +74,9 @@ func beginning(r io.ReadSeeker) (offset int64, err error) {
 
 const (
 	emptyFile = "the file is empty"
+	endOfJSON = "something follows the end of the bundle"
 	noObject  = "a bundle is an object of sections"
+	noList    = "expected the answer of the method, an object with the list data, or the list alone"
 )
 
 // kind is the type of a value, named as in the texts of faults.
@@ -141,39 +143,74 @@ func openJSON(r io.ReadSeeker) (*jsonFile, error) {
 	return f, f.syntaxFault(f.readIndex(d))
 }
 
+// openJSONList opens a file that is a list, or an object with a list. The list alone is a part without a name.
+func openJSONList(r io.ReadSeeker) (*jsonFile, error) {
+	begin, err := beginning(r)
+	f := &jsonFile{r: r, begin: begin}
+	if err != nil {
+		return f, err
+	}
+	d, err := f.decode(begin)
+	if err != nil {
+		return f, err
+	}
+	switch d.PeekKind() {
+	case jsontext.KindBeginArray:
+		if err = f.readPart(d, ""); err == nil {
+			err = f.readEnd(d)
+		}
+		return f, f.syntaxFault(err)
+	case jsontext.KindBeginObject, jsontext.KindInvalid:
+		return f, f.syntaxFault(f.readIndex(d))
+	}
+	return f, faults{{position: position{offset: begin}, text: noList}}
+}
+
 func (f *jsonFile) readIndex(d *jsontext.Decoder) error {
 	if _, err := d.ReadToken(); err != nil {
 		return err
 	}
 	for d.PeekKind() != jsontext.KindEndObject {
 		name, err := d.ReadToken()
-		if err != nil {
-			return err
-		}
-		p := part{name: name.String(), position: position{offset: f.begin + d.InputOffset()}, kind: kindOf(d.PeekKind())}
-		if p.kind != array {
-			err = d.SkipValue()
-		} else if _, err = d.ReadToken(); err == nil {
-			p.offset = f.begin + d.InputOffset() - 1
-			for ; err == nil && d.PeekKind() != jsontext.KindEndArray; p.rows++ {
-				err = d.SkipValue()
-			}
-			if err == nil {
-				_, err = d.ReadToken()
-			}
+		if err == nil {
+			err = f.readPart(d, name.String())
 		}
 		if err != nil {
 			return err
 		}
-		f.index = append(f.index, p)
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return err
 	}
+	return f.readEnd(d)
+}
+
+// readPart adds the next value to the index.
+func (f *jsonFile) readPart(d *jsontext.Decoder, name string) (err error) {
+	p := part{name: name, position: position{offset: f.begin + d.InputOffset()}, kind: kindOf(d.PeekKind())}
+	if p.kind != array {
+		var raw jsontext.Value
+		raw, err = d.ReadValue()
+		p.offset = f.begin + d.InputOffset() - int64(len(raw))
+	} else if _, err = d.ReadToken(); err == nil {
+		p.offset = f.begin + d.InputOffset() - 1
+		for ; err == nil && d.PeekKind() != jsontext.KindEndArray; p.rows++ {
+			err = d.SkipValue()
+		}
+		if err == nil {
+			_, err = d.ReadToken()
+		}
+	}
+	f.index = append(f.index, p)
+	return err
+}
+
+// readEnd returns an error if something follows.
+func (f *jsonFile) readEnd(d *jsontext.Decoder) error {
 	switch _, err := d.ReadToken(); err {
 	case nil:
 		return faults{{position: position{offset: f.begin + d.InputOffset() - 1},
-			text: "something follows the end of the bundle"}}
+			text: endOfJSON}}
 	case io.EOF:
 		return nil
 	default:
