@@ -1,6 +1,6 @@
-// Package api serves the resources over HTTP: licences, service requests, jobs and events, each in a file of its own,
-// and the answer that each refusal of the database gets. What all resources share is in package rest. The package knows
-// the types of package db and no SQL.
+// Package api serves the resources over HTTP: dictionaries, licences, service requests, jobs and events, each in a file
+// of its own, and the answer that each refusal of the database gets. What all resources share is in package rest. The
+// package knows the types of package db and no SQL.
 package api
 
 import (
@@ -26,6 +26,7 @@ var about = rest.About{
 		License: &huma.License{Name: "Apache-2.0", URL: "https://www.apache.org/licenses/LICENSE-2.0"},
 	},
 	Tags: []*huma.Tag{
+		{Name: "Dictionaries", Description: "Closed lists of codes that the rules refer to; whole lists, without pages."},
 		{Name: "Licences", Description: "Licences of the caller's legal entity; synchronous."},
 		{Name: "Service requests", Description: "Electronic referrals; actions are asynchronous: 202 and a job."},
 		{Name: "Jobs", Description: "How asynchronous actions end."},
@@ -48,7 +49,7 @@ func Scopes() []string {
 	var scopes []string
 	for _, path := range newServer(rest.Config{}).OpenAPI().Paths {
 		for _, op := range []*huma.Operation{path.Get, path.Post, path.Put, path.Patch, path.Delete} {
-			if op != nil {
+			if op != nil && rest.ScopeOf(op) != "" {
 				scopes = append(scopes, rest.ScopeOf(op))
 			}
 		}
@@ -60,6 +61,7 @@ func Scopes() []string {
 // newServer makes a server with the endpoints of all resources.
 func newServer(c rest.Config) *rest.Server {
 	s := rest.New(c, about, refused)
+	newDictionaries(s).register()
 	licenses{s}.register()
 	serviceRequests{s}.register()
 	actions{jobs{s}}.register()

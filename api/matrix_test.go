@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/api/rest"
 )
 
 // usage is how an operation is called rightly, and what the same call gets with the token of another legal entity.
@@ -125,6 +127,21 @@ var usages = map[string]usage{
 		code:    200,
 		another: outcome{code: 200, data: "[]"},
 	},
+	"listDictionaries": {
+		prepare: func(*service) call { return call{method: "GET", path: "/api/v2/dictionaries"} },
+		code:    200,
+		another: outcome{code: 200},
+	},
+	"listFlatDictionaries": {
+		prepare: func(*service) call { return call{method: "GET", path: "/api/dictionaries"} },
+		code:    200,
+		another: outcome{code: 200},
+	},
+	"listMISDictionaries": {
+		prepare: func(*service) call { return call{method: "GET", path: "/api/v2/mis/dictionaries"} },
+		code:    200,
+		another: outcome{code: 200}, // dictionaries belong to no legal entity
+	},
 	"getServiceRequest": {
 		prepare: func(s *service) call {
 			patient, id := s.serviceRequest("new", uuid.NullUUID{})
@@ -169,6 +186,10 @@ func TestMatrix(t *testing.T) {
 		t.Run(id, func(t *testing.T) {
 			t.Parallel()
 			s := newService(t, withIssuer(issuer.url))
+			if needs := neededBy[id]; needs != "" {
+				tryWithoutToken(s, u, needs == "an api key")
+				return
+			}
 			tryCredentials(s, u, scopes[id], scopes)
 			tryCallers(s, issuer, u, scopes[id])
 			tryRevoked(s, u, scopes[id])
@@ -181,7 +202,7 @@ func tryCredentials(s *service, u usage, scope string, scopes map[string]string)
 	right := u.prepare(s)
 	var others []string
 	for _, other := range scopes {
-		if other != scope && !slices.Contains(others, other) {
+		if other != "" && other != scope && !slices.Contains(others, other) {
 			others = append(others, other)
 		}
 	}
@@ -228,6 +249,34 @@ func tryCredentials(s *service, u usage, scope string, scopes map[string]string)
 	if got := a.header.Values("WWW-Authenticate"); got != nil {
 		t.Errorf("right: WWW-Authenticate %q", got)
 	}
+}
+
+// tryWithoutToken calls an operation that asks for no token. Tokens are not looked at, whatever they are. An api key is
+// asked for or, if the operation is open, not looked at either.
+func tryWithoutToken(s *service, u usage, isKeyed bool) {
+	t := s.t
+	right := u.prepare(s)
+	revoked, err := s.access.IssueAPIKey(t.Context(), "revoked")
+	must(t, err)
+	must(t, s.access.RevokeAPIKey(t.Context(), revoked))
+	for _, token := range []string{"", s.token, "unknown", s.issue(s.clinic, "job:read", time.Nanosecond)} {
+		s.answers("with a key", with(right, token, s.key), outcome{code: u.code})
+		for key, message := range map[string]string{
+			"": "Unauthorized: Api key is not set", "guess": "Unauthorized: Invalid api key",
+			revoked: "Unauthorized: Invalid api key",
+		} {
+			if !isKeyed {
+				s.answers("open", with(right, token, key), outcome{code: u.code})
+				continue
+			}
+			a := s.refused(with(right, token, key), 401, "access_denied", message)
+			if got := a.header.Values("WWW-Authenticate"); len(got) != 1 || got[0] != `Api-Key realm="reiestr"` {
+				t.Errorf("key %q: WWW-Authenticate %q", key, got)
+			}
+		}
+	}
+	lax := newService(t, func(c *rest.Config) { c.RequireAPIKey = false })
+	lax.answers("where no key is required", with(right, "", ""), outcome{code: u.code})
 }
 
 // answers expects an outcome.

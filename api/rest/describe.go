@@ -18,9 +18,10 @@ import (
 type Examples struct {
 	Body   any // of the request; nil: the operation has no body
 	Answer any // the data of a success; a slice: a list
-	// AnswerCursor stands beside the data of a list that has a cursor; nil: the list has pages.
+	// AnswerCursor stands beside the data of a list that has a cursor; nil: the list has pages, or is whole.
 	AnswerCursor any
-	Awaited      any // the data of 200 where a success is 202
+	IsWhole      bool // the list has neither cursor nor pages
+	Awaited      any  // the data of 200 where a success is 202
 	// Refusals are the messages of the operation's own rules, by status code.
 	Refusals map[int]string
 	// Invalid is the fault of 422; zero: the last parameter of the path is no uuid.
@@ -60,6 +61,39 @@ var errorHeaders = map[int]map[string]string{
 	http.StatusServiceUnavailable: {"Retry-After": "Seconds to wait before trying again"},
 }
 
+// Access is what a caller has to show.
+type Access int
+
+const (
+	ByToken Access = iota // an access token with the scope of the operation, and an api key
+	ByKey                 // an api key
+	Open                  // nothing
+)
+
+// describe documents the access to an operation.
+func (a Access) describe(op *huma.Operation, scope string) {
+	switch a {
+	case ByToken:
+		op.Security = []map[string][]string{{"token": {scope}, "apiKey": {}}}
+		op.Extensions = map[string]any{scopeExtension: scope}
+	case ByKey:
+		op.Security = []map[string][]string{{"apiKey": {}}}
+	case Open:
+		op.Security = []map[string][]string{} // the document says that nothing is needed
+	}
+}
+
+// codes are the answers that the access adds to an operation.
+func (a Access) codes() []int {
+	switch a {
+	case ByToken:
+		return []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests}
+	case ByKey:
+		return []int{http.StatusUnauthorized, http.StatusTooManyRequests}
+	}
+	return nil
+}
+
 // scopeExtension is where the OpenAPI document has the scope of an operation.
 const scopeExtension = "x-required-scope"
 
@@ -70,10 +104,10 @@ func ScopeOf(op *huma.Operation) string {
 }
 
 // describeErrors documents every error answer of an operation, each with an example.
-func describeErrors(document *huma.OpenAPI, op *huma.Operation, e Examples) {
-	codes := append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotAcceptable,
-		http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusInternalServerError,
+func describeErrors(document *huma.OpenAPI, op *huma.Operation, a Access, e Examples) {
+	codes := append([]int{http.StatusNotAcceptable, http.StatusUnprocessableEntity, http.StatusInternalServerError,
 		http.StatusServiceUnavailable}, slices.Collect(maps.Keys(e.Refusals))...)
+	codes = append(codes, a.codes()...)
 	if op.Method != http.MethodGet {
 		codes = append(codes, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
@@ -82,6 +116,9 @@ func describeErrors(document *huma.OpenAPI, op *huma.Operation, e Examples) {
 	scope := ScopeOf(op)
 	for _, code := range codes {
 		text := errorTexts[code]
+		if code == http.StatusUnauthorized && a == ByKey {
+			text.description, text.message = "No api key, or an unknown one", keyNotSet
+		}
 		fault := Fault{Type: text.kind, Message: text.message}
 		switch code {
 		case http.StatusForbidden:
@@ -120,28 +157,41 @@ func describeExamples(document *huma.OpenAPI, op *huma.Operation, e Examples) {
 		}
 		code := cmp.Or(op.DefaultStatus, http.StatusOK)
 		success := added.Responses[strconv.Itoa(code)]
-		success.Content["application/json"].Example = exampleAnswer(op, code, e.Answer, e.AnswerCursor)
+		success.Content["application/json"].Example = exampleAnswer(op, code, e.Answer, e.AnswerCursor, e.IsWhole)
 		if code == http.StatusAccepted {
 			ended := *success
 			ended.Description = "The job has ended while the caller waited for it (Prefer: wait)"
 			ended.Content = map[string]*huma.MediaType{"application/json": {
 				Schema:  success.Content["application/json"].Schema,
-				Example: exampleAnswer(op, http.StatusOK, e.Awaited, nil),
+				Example: exampleAnswer(op, http.StatusOK, e.Awaited, nil, false),
 			}}
 			added.Responses["200"] = &ended
 		}
 	}
 }
 
-// exampleAnswer is an answer that succeeds. A list stands beside its paging or its cursor.
-func exampleAnswer(op *huma.Operation, code int, data, cursor any) map[string]any {
+// describeAnswer adds the schema of a success that is written as bytes.
+func describeAnswer(document *huma.OpenAPI, op *huma.Operation, t reflect.Type) {
+	op.Responses["200"] = &huma.Response{
+		Description: http.StatusText(http.StatusOK),
+		Content: map[string]*huma.MediaType{
+			"application/json": {Schema: document.Components.Schemas.Schema(t, true, op.OperationID)},
+		},
+	}
+}
+
+// exampleAnswer is an answer that succeeds. A list stands beside its paging or its cursor, unless it is whole.
+func exampleAnswer(op *huma.Operation, code int, data, cursor any, isWhole bool) map[string]any {
 	meta := exampleMeta(op, code)
 	if reflect.TypeOf(data).Kind() != reflect.Slice {
 		return map[string]any{"meta": meta, "data": data}
 	}
 	meta.Type = "list"
-	if cursor != nil {
+	switch {
+	case cursor != nil:
 		return map[string]any{"meta": meta, "data": data, "cursor": cursor}
+	case isWhole:
+		return map[string]any{"meta": meta, "data": data}
 	}
 	paging := pagingOf(db.Page{Number: 1, Size: 50}, int64(reflect.ValueOf(data).Len()))
 	return map[string]any{"meta": meta, "paging": paging, "data": data}

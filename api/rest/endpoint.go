@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -13,12 +14,39 @@ import (
 // Endpoint is one operation: its scope, its part of the OpenAPI document, and the function that does the work.
 type Endpoint[I, O any] struct {
 	huma.Operation
-	Scope string
-	Waits bool // heeds Prefer: wait
+	Access Access
+	Scope  string // with ByToken
+	Waits  bool   // heeds Prefer: wait
+	// Tagged is the type of the answer of an operation that heeds If-None-Match; nil: it does not. Such an operation
+	// answers a TaggedOutput.
+	Tagged reflect.Type
 	// Check returns the faults of a body that its schema does not tell; nil: there are none.
 	Check func(Sent) []*huma.ErrorDetail
-	Do    func(context.Context, db.Caller, *I) (*O, error)
+	Do    func(context.Context, db.Caller, *I) (*O, error) // the caller is zero unless it comes by token
 	Examples
+}
+
+// TaggedOutput is an answer whose data have a tag. It is made by Tagged.
+type TaggedOutput struct {
+	Status       int
+	ETag         string `header:"ETag" hidden:"true"`          // describeTag documents it
+	CacheControl string `header:"Cache-Control" hidden:"true"` // instead of that of all other answers
+	ContentType  string `header:"Content-Type" hidden:"true"`  // huma sends bytes without one
+	Body         []byte
+}
+
+// revalidate lets a cache keep an answer that holds no personal data. The cache has to ask each time whether the answer
+// is still the same.
+const revalidate = "no-cache"
+
+// Tagged makes the answer that is a whole list. data is the list as JSON, tag is TagOf(data). A caller that has the
+// data already is answered 304.
+func Tagged(ctx context.Context, data []byte, tag string) (*TaggedOutput, error) {
+	if HasTag(ctx, tag) {
+		return &TaggedOutput{Status: http.StatusNotModified, ETag: tag, CacheControl: revalidate}, nil
+	}
+	body, err := wholeList(ctx, data)
+	return &TaggedOutput{http.StatusOK, tag, revalidate, "application/json", body}, err
 }
 
 type callerKey struct{}
@@ -26,13 +54,15 @@ type callerKey struct{}
 // Register adds an endpoint to the API. Everything that is the same for all endpoints is here.
 func Register[I, O any](s *Server, e Endpoint[I, O]) {
 	op := e.Operation
-	op.Security = []map[string][]string{{"token": {e.Scope}, "apiKey": {}}}
-	op.Extensions = map[string]any{scopeExtension: e.Scope}
+	e.Access.describe(&op, e.Scope)
 	op.MaxBodyBytes = maxBodyBytes + 1 // huma refuses a body of exactly that size; readBody has refused larger ones
 	op.BodyReadTimeout = -1            // none: readBody has read the body, and a later deadline would cancel the request
 	places := s.reads
-	if op.Method != http.MethodGet {
+	switch {
+	case op.Method != http.MethodGet:
 		places = s.commands
+	case e.Access == Open:
+		places = s.open
 	}
 	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
 		_, w := humago.Unwrap(ctx)
@@ -44,13 +74,16 @@ func Register[I, O any](s *Server, e Endpoint[I, O]) {
 			overloaded(ctx.Context()).write(w)
 			return
 		}
-		caller, err := authorize(ctx, &s.Config, e.Scope)
+		caller, bucket, err := authorize(ctx, &s.Config, e.Access, e.Scope)
 		if err != nil {
 			s.errors.answer(ctx.Context(), op.OperationID, err).write(w)
 			return
 		}
 		note.Client = caller.ClientID
-		fail := s.limiter.limit(ctx.Context(), caller.ClientID, w)
+		var fail *Failure
+		if e.Access != Open { // what is open shares its answers
+			fail = s.limiter.limit(ctx.Context(), bucket, w)
+		}
 		if fail == nil {
 			fail = acceptable(ctx)
 		}
@@ -86,6 +119,7 @@ func Register[I, O any](s *Server, e Endpoint[I, O]) {
 		ctx = huma.WithValue(ctx, leaveKey{}, leave)
 		ctx = huma.WithValue(ctx, callerKey{}, caller)
 		ctx = huma.WithValue(ctx, preferKey{}, preferredWait(r.Header.Values("Prefer")))
+		ctx = huma.WithValue(ctx, noneMatchKey{}, r.Header.Values("If-None-Match"))
 		if op.Method == http.MethodGet {
 			next(ctx)
 			return
@@ -98,7 +132,12 @@ func Register[I, O any](s *Server, e Endpoint[I, O]) {
 	if e.Waits {
 		op.Parameters = append(op.Parameters, preferParameter())
 	}
-	describeErrors(s.api.OpenAPI(), &op, e.Examples)
+	describeErrors(s.api.OpenAPI(), &op, e.Access, e.Examples)
+	if e.Tagged != nil {
+		op.Parameters = append(op.Parameters, noneMatchParameter())
+		describeAnswer(s.api.OpenAPI(), &op, e.Tagged)
+		describeTag(&op)
+	}
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		if len(faultsOf(ctx)) > 0 {
 			return nil, schemaFailure(ctx, nil)

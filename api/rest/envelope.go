@@ -1,9 +1,11 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 
 	"github.com/reiestr/reiestr/db"
 )
@@ -35,6 +37,25 @@ type ListEnvelope[T any] struct {
 	Meta   Meta   `json:"meta"`
 	Paging Paging `json:"paging"`
 	Data   []T    `json:"data" nullable:"false"`
+}
+
+// WholeListEnvelope is a successful answer that is a list without pages.
+type WholeListEnvelope[T any] struct {
+	Meta Meta `json:"meta"`
+	Data []T  `json:"data" nullable:"false"`
+}
+
+// wholeList is a WholeListEnvelope as JSON, with data that are JSON already.
+func wholeList(ctx context.Context, data []byte) ([]byte, error) {
+	meta, err := JSON(ListMeta(ctx))
+	return slices.Concat([]byte(`{"meta":`), meta, []byte(`,"data":`), data, []byte("}\n")), err
+}
+
+// JSON writes a value as it stands in answers.
+func JSON(value any) ([]byte, error) {
+	var text bytes.Buffer
+	err := jsonFormat.Marshal(&text, value)
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), err
 }
 
 // Object makes the answer that is one object.

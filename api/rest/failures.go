@@ -17,6 +17,7 @@ const (
 	schemaMessage         = "Validation failed. See error.invalid for every fault."
 	mediaTypeMessage      = "Content-Type must be application/json"
 	encodingMessage       = "Content-Encoding must be identity: the body is sent as it is"
+	keyNotSet             = "Unauthorized: Api key is not set"
 	scopeMessage          = "Invalid scopes. Your scope does not allow to access this resource. Missing allowances: "
 	tooManyMessage        = "Too many requests. Try again later."
 	tooManyPendingMessage = "Too many pending jobs of the legal entity on this service request. " +

@@ -84,7 +84,7 @@ func tellHeaders(o *huma.OpenAPI) {
 						name == "Retry-After" && (code == "429" || code == "503")
 				}
 				common := []string{"X-Request-Id"}
-				if code != "401" && code != "403" { // the limit comes after authentication
+				if code != "401" && code != "403" && len(op.Security) > 0 { // the limit comes after authentication
 					common = append(common, "RateLimit", "RateLimit-Policy")
 				}
 				decided := code[0] == '2' || code == "404" || code == "409" || code == "422"

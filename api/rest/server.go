@@ -32,6 +32,7 @@ type Server struct {
 	limiter     *limiter // nil: no limit
 	reads       *places  // apart from those of commands, so that commands that wait for a lock keep no reads from places
 	commands    *places
+	open        *places // of requests that need no credentials: they keep no caller with credentials from a place
 	errors      translator
 	idempotency idempotency
 }
@@ -45,6 +46,7 @@ func New(c Config, about About, refused Refused) *Server {
 		most = placesPerConnection * int(c.DB.Pool().MaxConns())
 	}
 	s.reads, s.commands = newPlaces(most), newPlaces(most+c.LockWaiters)
+	s.open = newPlaces(max(1, most/8))
 	s.errors = translator{&s.Config, refused}
 	s.idempotency = idempotency{&s.Config, s.errors}
 	if c.RatePerSecond > 0 {

@@ -194,8 +194,20 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 	for range 2 { // the first load makes rows, the second replaces them
 		operator.run(t, env, "load", file)
 	}
+	response, err := http.Get(running.url + "/openapi.json")
+	must(t, err)
+	defer response.Body.Close()
+	var document struct{ Paths map[string]map[string]any }
+	must(t, json.NewDecoder(response.Body).Decode(&document))
+	if len(document.Paths) == 0 {
+		t.Error("no paths in the document")
+	}
 	scopes := "license:read license:write service_request:read service_request:use service_request:makeinprogress " +
 		"service_request:complete job:read event:read"
+	_, hasDictionaries := document.Paths["/api/v2/dictionaries"] // the release before has none
+	if hasDictionaries {
+		scopes += " address:read"
+	}
 	token := operator.run(t, env, "token", "issue", "--legal-entity", clinic.String(), "--user", uuid.NewString(),
 		"--scope", scopes)
 	key := operator.run(t, env, "apikey", "issue", "--name", "of a clinic")
@@ -295,6 +307,12 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 	contains(found, `"in_progress"`, employee.String(), `"a note"`)
 	_, events := call(200, "GET /api/events", "", "?limit=100")
 	contains(events, fmt.Sprint(license["id"]), first.String(), second.String(), expired.String())
+	if hasDictionaries {
+		for _, path := range []string{"/api/v2/dictionaries", "/api/v2/mis/dictionaries", "/api/dictionaries"} {
+			_, all := call(200, "GET "+path, "")
+			contains(all, `"OF_A_CLINIC"`, `"LICENSE_TYPE"`)
+		}
+	}
 
 	operator.run(t, env, "apikey", "revoke", "--", key)
 	operator.run(t, env, "token", "revoke", "--", token)
@@ -309,14 +327,6 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 		return response.StatusCode == http.StatusUnauthorized
 	})
 
-	response, err := http.Get(running.url + "/openapi.json")
-	must(t, err)
-	defer response.Body.Close()
-	var document struct{ Paths map[string]map[string]any }
-	must(t, json.NewDecoder(response.Body).Decode(&document))
-	if len(document.Paths) == 0 {
-		t.Error("no paths in the document")
-	}
 	for path, operations := range document.Paths {
 		for method := range maps.Keys(operations) {
 			if operation := cmp.Or(strings.ToUpper(method), "?") + " " + path; !slices.Contains(called, operation) {

@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"cmd/reiestr": {"worker", "api", "api/rest", "db", "migrations",
 		"internal/bundle", "internal/pgserver", "internal/telemetry"},
 	"worker":     {"db"},
-	"api":        {"api/rest", "db"},
+	"api":        {"api/rest", "db", "internal/recent"},
 	"api/rest":   {"db", "internal/recent"},
 	"db":         {"db/pg", "db/sqlc"},
 	"db/pg":      {"internal/session"},

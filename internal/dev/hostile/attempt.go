@@ -178,7 +178,11 @@ func (a answer) read() (e envelope, faults []string) {
 	if got := a.header.Get("Content-Type"); got != "application/json" {
 		fault("Content-Type is %q", got)
 	}
-	if got := a.header.Get("Cache-Control"); got != "no-store" {
+	kept := "no-store"
+	if a.header.Get("ETag") != "" {
+		kept = "no-cache"
+	}
+	if got := a.header.Get("Cache-Control"); got != kept {
 		fault("Cache-Control is %q", got)
 	}
 	if err := json.Unmarshal(a.raw, &e); err != nil {

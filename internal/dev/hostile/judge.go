@@ -43,6 +43,17 @@ func document(version string) (*openapi3.T, []operation, error) {
 	return loaded, all, nil
 }
 
+// needs reports whether a caller of the operation has to show a credential, by its name in the document.
+func (o operation) needs(credential string) bool {
+	if o.Security == nil {
+		return false
+	}
+	return slices.ContainsFunc(*o.Security, func(all openapi3.SecurityRequirement) bool {
+		_, ok := all[credential]
+		return ok
+	})
+}
+
 // codes are those of the operation that are no fault of the service.
 func (o operation) codes() (codes []int) {
 	for text := range o.Responses.Map() {
@@ -82,6 +93,12 @@ func (w *walker) judgeOne(a attempt, got answer) []string {
 		faults = append(faults, fmt.Sprintf("Allow is %q, want %q", allow, a.Allow))
 	}
 	if a.Method == http.MethodHead {
+		return faults
+	}
+	if got.code == http.StatusNotModified {
+		if len(got.raw) > 0 || got.header.Get("ETag") == "" {
+			faults = append(faults, "304 with a body, or without an ETag")
+		}
 		return faults
 	}
 	e, wrong := got.read()

@@ -136,22 +136,33 @@ func (m maker) inOrder() (attempt, bool) {
 func (m maker) credentials() (attempt, bool) {
 	q := m.right()
 	bare := q.without("Authorization")
+	// An operation that does not need a credential does not look at it.
+	refused := func(credential string) []int {
+		if m.needs(credential) {
+			return []int{401}
+		}
+		return nil
+	}
+	byToken, byKey := refused("token"), refused("apiKey")
 	switch m.IntN(6) {
 	case 0:
-		return m.attempt("no token", bare, 401), true
+		return m.attempt("no token", bare, byToken...), true
 	case 1:
 		value := pick(
 			m, "Bearer", "Bearer ", "Bearer x", "Bearer {{token}}x", "Bearer \xff\xfe", "Basic {{token}}", "Bearer a.b.c",
 			"Bearer {{token}} {{token}}", "{{token}}", "Bearer {{letters 5000}}", "bearer", "Bearer ../../etc/passwd",
 		)
-		return m.attempt("wrong token", bare.and("Authorization: "+value), 401), true
+		return m.attempt("wrong token", bare.and("Authorization: "+value), byToken...), true
 	case 2:
-		return m.attempt("two tokens", q.and("Authorization: Bearer {{token}}"), 401), true
+		return m.attempt("two tokens", q.and("Authorization: Bearer {{token}}"), byToken...), true
 	case 3:
-		return m.attempt("no api key", q.without("api-key"), 401), true
+		return m.attempt("no api key", q.without("api-key"), byKey...), true
 	case 4:
 		value := pick(m, "", "x", "{{key}}x", "\xff", "{{letters 5000}}", "{{token}}")
-		return m.attempt("wrong api key", q.without("api-key").and("api-key: "+value), 401), true
+		return m.attempt("wrong api key", q.without("api-key").and("api-key: "+value), byKey...), true
+	}
+	if byToken == nil {
+		return attempt{}, false
 	}
 	// Access comes before everything that is wrong with the request itself.
 	return m.attempt("no token, and no JSON", bare.and("Accept: text/html", "Idempotency-Key: ").saying("{"), 401), true
