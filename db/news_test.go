@@ -127,6 +127,29 @@ func TestAwaitTheEndInAnotherProcess(t *testing.T) {
 	}
 }
 
+// TestAwaitLooksOnceMoreWhenTheTimeIsUp: the end is not notified. A request whose time is up answers the end all the
+// same.
+func TestAwaitLooksOnceMoreWhenTheTimeIsUp(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	silent := h.open(t, db.App, noon)
+	e := newUse()
+	job := e.accept(t, h)
+	ctx, _ := patient(t)
+	enough := make(chan struct{})
+	answer := started(func() awaited {
+		got, err := h.Jobs.Await(ctx, e.entity.id, job.ID, enough)
+		return awaited{got, err}
+	})
+	h.untilListening(t)
+	_, err := silent.Jobs.Run(t.Context(), db.Claim{Size: 1})
+	must(t, err)
+	close(enough)
+	if got := receive(t, answer); got.err != nil || got.job.Status != db.Processed {
+		t.Errorf("%+v", got)
+	}
+}
+
 // The end is not notified, and the listening connection is cut: the query that backs up the notifications finds the
 // end.
 func TestAwaitWithALostListener(t *testing.T) {

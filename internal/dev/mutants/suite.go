@@ -54,7 +54,7 @@ var likely = []struct{ mutants, of, tests string }{
 	{`^sql/events`, "db", "^Test(Events|Publish|OnePublisher)"},
 	{`^sql/idempotency`, "db", "^Test(Forgetting|Idempot)"},
 	{`^sql/jobs.*:Claim`, "db", "^Test(Run|Claim|LockedRows)"},
-	{`^sql/jobs`, "db", "^Test(AnEndedJob|ATroubled|EndJobs|AcceptFifty|AcceptTogether)"},
+	{`^sql/jobs`, "db", "^Test(AnEndedJob|ATroubled|EndJobs|Accept(Adds|Fifty|Together))"},
 	{`^sql/(legal_entities|licenses)`, "db", "License|LockedRows"},
 	{`^sql/service_requests.*:(.*Expire|expiry)`, "db", "^Test(ExpireByState|ExpireTakes|LockedRows)"},
 	{`^sql/service_requests.*:(\w+ServiceRequests:where)`, "db", "^TestEffects"},
