@@ -24,6 +24,8 @@ func TestScopes(t *testing.T) {
 		{call{method: "GET", path: "/api/patients/" + id + "/service_requests/" + id}, "service_request:read"},
 		{call{method: "GET", path: "/api/jobs/" + id}, "job:read"},
 		{call{method: "GET", path: "/api/events"}, "event:read"},
+		{call{method: "GET", path: "/api/events?page=1"}, "event:read"},
+		{call{method: "GET", path: "/api/events/" + id}, "event:read"},
 	} {
 		c.header = map[string]string{"Authorization": "Bearer " + s.issue(s.clinic, "other:scope", time.Hour)}
 		s.refused(c.call, 403, "forbidden", missingScope+c.scope)

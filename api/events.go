@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -59,25 +60,85 @@ func (c Cursor) position() int64 {
 
 const (
 	eventsRemoved = "Events after this cursor are no longer kept"
+	eventUnknown  = "Event not found"
 	cursorUnknown = "This cursor is not in the feed of the legal entity: it is of another one, or the database was " +
 		"restored to an earlier state"
 )
 
-// EventFeed is a stretch of the feed.
-type EventFeed struct {
-	Meta   rest.Meta `json:"meta"`
-	Data   []Event   `json:"data" nullable:"false" doc:"Oldest first; the events of one entity in the order of the changes"`
-	Cursor Cursor    `json:"cursor" doc:"Give it as after to read the next events. Without events it is the given one"`
+// Events is a stretch of the feed, or a page of the events in a window of time.
+type Events struct {
+	Meta   rest.Meta    `json:"meta"`
+	Paging *rest.Paging `json:"paging,omitempty" doc:"Of a page of a window of time"`
+	Data   []Event      `json:"data" nullable:"false" doc:"Oldest first; the events of one entity in the order of the changes"`
+	Cursor Cursor       `json:"cursor,omitempty" doc:"Of the feed. Give it as after to read the next events. Without events it is the given one"`
 }
 
+// longestWindow is the longest time between date and date_to.
+const longestWindow = 3 * time.Hour
+
 type listEventsInput struct {
-	After Cursor `query:"after" doc:"The cursor of the last answer; left out: from the oldest event that is kept"`
-	Limit int    `query:"limit" minimum:"1" maximum:"300" default:"50" doc:"At most so many events"`
+	After         Cursor      `query:"after" doc:"The cursor of the last answer; left out: from the oldest event that is kept"`
+	Limit         int         `query:"limit" minimum:"1" maximum:"300" default:"50" doc:"At most so many events of the feed"`
+	Date          rest.Moment `query:"date" doc:"Beginning of the window, itself in it. Left out: three hours before date_to, or before now"`
+	DateTo        rest.Moment `query:"date_to" doc:"End of the window, itself in it: at most three hours after date. Left out: three hours after date"`
+	EventType     string      `query:"event_type" enum:"StatusChangeEvent,StateChangeEvent"`
+	EntityType    string      `query:"entity_type" maxLength:"255" doc:"ServiceRequest or License; there are no events of other types" example:"ServiceRequest"`
+	AttributeName string      `query:"attribute_name" maxLength:"255" doc:"Events that tell of a change of this property" example:"program_processing_status"`
+	NewValue      string      `query:"new_value" maxLength:"255" doc:"The value after the change; needs attribute_name" example:"in_queue"`
+	Page          int64       `query:"page" minimum:"1" default:"1" doc:"A page behind the last is empty"`
+	PageSize      int64       `query:"page_size" minimum:"1" maximum:"300" default:"50"`
+
+	byTime   bool
+	from, to *time.Time
+}
+
+// Parameters of the two ways to read events.
+var (
+	feedParameters = []string{"after", "limit"}
+	timeParameters = []string{
+		"date", "date_to", "event_type", "entity_type", "attribute_name", "new_value", "page", "page_size",
+	}
+)
+
+// Resolve decides between the feed and the window of time, and completes the window.
+func (in *listEventsInput) Resolve(c huma.Context) (faults []error) {
+	given := func(name string) bool { return c.Query(name) != "" }
+	in.byTime = slices.ContainsFunc(timeParameters, given)
+	if in.byTime {
+		for _, name := range feedParameters {
+			if given(name) {
+				faults = append(faults, rest.Unfit("query."+name, "after and limit read the feed and stand beside no other parameter"))
+			}
+		}
+	}
+	if in.NewValue != "" && in.AttributeName == "" {
+		faults = append(faults, rest.Missing("query", "attribute_name"))
+	}
+	in.from, in.to = in.Date.Optional(), in.DateTo.Optional()
+	switch {
+	case in.from != nil && in.to != nil && in.to.Before(*in.from):
+		faults = append(faults, rest.Unfit("query.date_to", "date_to must not be before date"))
+	case in.from != nil && in.to != nil && in.to.Sub(*in.from) > longestWindow:
+		faults = append(faults, rest.Unfit("query.date_to", "date_to must be at most three hours after date"))
+	case in.from != nil && in.to == nil:
+		in.to = new(in.from.Add(longestWindow))
+	case in.from == nil && in.to != nil:
+		in.from = new(in.to.Add(-longestWindow))
+	}
+	return faults
 }
 
 type eventsOutput struct {
 	PreferenceApplied string `header:"Preference-Applied" doc:"The wait that was heeded"`
-	Body              EventFeed
+	Body              Events
+}
+
+type getEventInput struct {
+	ID rest.UUID `path:"id"`
+}
+
+type eventOutput struct {
+	Body rest.Envelope[Event]
 }
 
 // events are the operations on events.
@@ -97,7 +158,11 @@ func (e events) register() {
 				"another time. The answer is 409 if events after the cursor have been removed since, and if the feed " +
 				"has no such place, because the database was restored to an earlier state or the cursor is of another " +
 				"legal entity: read without after, and read the service requests and licences themselves for the " +
-				"changes that were missed.",
+				"changes that were missed.\n\n" +
+				"With any of the parameters date, date_to, event_type, entity_type, attribute_name, new_value, page " +
+				"and page_size the answer is a page of the events in a window of at most three hours instead, with " +
+				"paging and without a cursor. All filters that are given have to fit. Such a reader has to know by " +
+				"itself which windows it has read. after and limit cannot stand beside these parameters.",
 		},
 		Scope: "event:read",
 		Waits: true,
@@ -114,9 +179,42 @@ func (e events) register() {
 		},
 		Do: e.list,
 	})
+	rest.Register(e.Server, rest.Endpoint[getEventInput, eventOutput]{
+		Operation: huma.Operation{
+			OperationID: "getEvent",
+			Method:      http.MethodGet,
+			Path:        "/api/events/{id}",
+			Tags:        []string{"Events"},
+			Summary:     "Read an event",
+			Description: "An event that concerns the caller's legal entity, as long as it is kept.",
+		},
+		Scope: "event:read",
+		Examples: rest.Examples{
+			Answer: exampleEvents()[0],
+			Refusals: map[int]string{
+				http.StatusNotFound: eventUnknown,
+			},
+		},
+		Do: e.get,
+	})
+}
+
+func (e events) get(ctx context.Context, caller db.Caller, in *getEventInput) (*eventOutput, error) {
+	found, err := e.DB.Events.Get(ctx, caller.ClientID, in.ID.Value())
+	if errors.Is(err, db.ErrNotFound) {
+		return nil, rest.NotFound(ctx, eventUnknown)
+	}
+	if err != nil {
+		return nil, err
+	}
+	answer, err := eventAnswer(found)
+	return &eventOutput{rest.Object(ctx, http.StatusOK, answer)}, err
 }
 
 func (e events) list(ctx context.Context, caller db.Caller, in *listEventsInput) (*eventsOutput, error) {
+	if in.byTime {
+		return e.byTime(ctx, caller, in)
+	}
 	p := rest.PatienceOf(ctx)
 	var found []db.Event
 	var last int64
@@ -137,13 +235,27 @@ func (e events) list(ctx context.Context, caller db.Caller, in *listEventsInput)
 	if err != nil {
 		return nil, err
 	}
-	feed := EventFeed{Meta: rest.ListMeta(ctx), Data: make([]Event, len(found)), Cursor: cursorAt(last)}
+	feed := Events{Meta: rest.ListMeta(ctx), Data: make([]Event, len(found)), Cursor: cursorAt(last)}
 	for i, event := range found {
 		if feed.Data[i], err = eventAnswer(event); err != nil {
-			return nil, fmt.Errorf("event %s: %w", event.ID, err)
+			return nil, err
 		}
 	}
 	return &eventsOutput{p.Applied(), feed}, nil
+}
+
+// byTime answers a page of a window of time. It does not wait.
+func (e events) byTime(ctx context.Context, caller db.Caller, in *listEventsInput) (*eventsOutput, error) {
+	list, err := e.DB.Events.ByTime(ctx, caller.ClientID, db.EventFilter{
+		Date: in.from, DateTo: in.to,
+		EventType: rest.OptionalText(in.EventType), EntityType: rest.OptionalText(in.EntityType),
+		AttributeName: rest.OptionalText(in.AttributeName), NewValue: rest.OptionalText(in.NewValue),
+	}, db.Page{Number: in.Page, Size: in.PageSize})
+	if err != nil {
+		return nil, err
+	}
+	page, err := rest.List(ctx, list, eventAnswer)
+	return &eventsOutput{Body: Events{Meta: page.Meta, Paging: &page.Paging, Data: page.Data}}, err
 }
 
 func eventAnswer(e db.Event) (Event, error) {
@@ -151,7 +263,10 @@ func eventAnswer(e db.Event) (Event, error) {
 		ID: e.ID, EventType: e.Type, EntityType: e.EntityType, EntityID: e.EntityID,
 		ChangedBy: e.ChangedBy, EventTime: e.Time.UTC(),
 	}
-	return a, json.Unmarshal(e.Properties, &a.Properties)
+	if err := json.Unmarshal(e.Properties, &a.Properties); err != nil {
+		return a, fmt.Errorf("event %s: %w", e.ID, err)
+	}
+	return a, nil
 }
 
 func exampleEvents() []Event {

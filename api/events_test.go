@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/reiestr/reiestr/api/rest"
 )
 
 type feed struct {
@@ -21,7 +23,8 @@ type feed struct {
 		ChangedBy  uuid.UUID      `json:"changed_by"`
 		EventTime  string         `json:"event_time"`
 	} `json:"data"`
-	Cursor string `json:"cursor"`
+	Cursor string       `json:"cursor"`
+	Paging *rest.Paging `json:"paging"`
 }
 
 func (s *service) events(query, prefer string) (f feed, a answer) {
@@ -206,4 +209,136 @@ func TestCursorAfterARestore(t *testing.T) {
 	if f, _ := s.events("?after="+before.Cursor, ""); len(f.Data) != 2 {
 		t.Errorf("the reader from before: %+v", f)
 	}
+}
+
+// TestEventsByTime: with parameters of its own the method answers a page of a window of time.
+func TestEventsByTime(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	other := uuid.New()
+	s.legalEntity(other, "OUTPATIENT", "ACTIVE")
+	// Each event has a user of its own, by which the test knows it.
+	users := map[uuid.UUID]string{}
+	event := func(name, moment, entity, properties string, concerned ...uuid.UUID) {
+		t.Helper()
+		user := uuid.New()
+		users[user] = name
+		s.sql(`INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, event_time, legal_entity_ids)
+			VALUES ($1, gen_random_uuid(), $2, $3, $4::text::timestamptz, $5)`, entity, properties, user, moment, concerned)
+	}
+	const (
+		active = `{"status": {"old_value": null, "new_value": "active"}}`
+		queued = `{"program_processing_status": {"old_value": "new", "new_value": "in_queue"}}`
+		freed  = `{"program_processing_status": {"old_value": "in_queue", "new_value": "new"}}`
+	)
+	event("three", "2026-03-01 12:00:00Z", "ServiceRequest", freed, s.clinic, other)
+	event("one", "2026-03-01 09:00:00Z", "License", active, s.clinic)
+	event("two", "2026-03-01 10:30:00.5Z", "ServiceRequest", queued, s.clinic, s.clinic)
+	event("four", "2026-03-01 12:00:00.000001Z", "License", active, s.clinic)
+	event("foreign", "2026-03-01 11:00:00Z", "License", active, other)
+	s.sql(`INSERT INTO ops.events (entity_type, entity_id, properties, changed_by, legal_entity_ids)
+		VALUES ('License', gen_random_uuid(), $1, $2, ARRAY[$3::uuid])`, active, s.user, s.clinic)
+	users[s.user] = "now"
+
+	for _, dated := range []bool{true, false} {
+		for query, want := range map[string]string{
+			"date=2026-03-01T09:00:00Z":                                                             "one two three",
+			"date=2026-03-01T09:00:00":                                                              "one two three",
+			"date=2026-03-01T11:00:00%2B02:00":                                                      "one two three",
+			"date=2026-03-01T09:00:00.000001Z":                                                      "two three four",
+			"date_to=2026-03-01T11:59:59.999999Z":                                                   "one two",
+			"date=2026-03-01T10:00:00Z&date_to=2026-03-01T12:00:00Z":                                "two three",
+			"date=2026-03-01T12:00:00Z&date_to=2026-03-01T12:00:00Z":                                "three",
+			"date=2026-03-01T09:00:00Z&entity_type=License":                                         "one",
+			"date=2026-03-01T09:00:00Z&entity_type=LegalEntity":                                     "",
+			"date=2026-03-01T09:00:00Z&event_type=StatusChangeEvent":                                "one two three",
+			"date=2026-03-01T09:00:00Z&event_type=StateChangeEvent":                                 "",
+			"date=2026-03-01T09:00:00Z&attribute_name=status":                                       "one",
+			"date=2026-03-01T09:00:00Z&attribute_name=old_value":                                    "",
+			"date=2026-03-01T09:00:00Z&attribute_name=status&new_value=x":                           "",
+			"attribute_name=status&new_value=active":                                                "now",
+			"page=1":                                                                                "now",
+			"page_size=300":                                                                         "now",
+			"entity_type=ServiceRequest":                                                            "",
+			"date=2026-03-01T09:00:00Z&page_size=2":                                                 "one two",
+			"date=2026-03-01T09:00:00Z&page_size=2&page=2":                                          "three",
+			"date=2026-03-01T09:00:00Z&page_size=2&page=3":                                          "",
+			"date=2026-03-01T09:00:00Z&page=9223372036854775807":                                    "",
+			"date=2026-03-01T09:00:00Z&attribute_name=program_processing_status&new_value=in_queue": "two",
+		} {
+			f, a := s.events("?"+query, "")
+			var got []string
+			for _, e := range f.Data {
+				got = append(got, users[e.ChangedBy])
+			}
+			if strings.Join(got, " ") != want || f.Cursor != "" || f.Paging == nil {
+				t.Errorf("%s (places with moments: %t): got %q, want %q; %s", query, dated, got, want, a.raw)
+			}
+		}
+		f, _ := s.events("?date=2026-03-01T09:00:00Z&page_size=2&page=3", "")
+		if *f.Paging != (rest.Paging{PageNumber: 3, PageSize: 2, TotalEntries: 3, TotalPages: 2}) {
+			t.Errorf("%+v", *f.Paging)
+		}
+		// The same once more for places that were published by the release before.
+		s.sql(`UPDATE ops.event_feed SET event_time = NULL WHERE event_id IN (
+			SELECT id FROM ops.events WHERE date_part('hour', event_time AT TIME ZONE 'UTC') <> 12)`)
+	}
+}
+
+// TestEventsByTimeRefused: parameters that do not fit together.
+func TestEventsByTimeRefused(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	const apart = "after and limit read the feed and stand beside no other parameter"
+	for query, want := range map[string]string{
+		"date=2026-03-01": "$.date format string does not match the pattern " +
+			"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?$",
+		"date=2026-02-30T00:00:00Z":    `$.date date expected "2026-02-30T00:00:00Z" to be an existing date`,
+		"date_to=2026-01-01T25:00:00Z": `$.date_to date expected "2026-01-01T25:00:00Z" to be an existing date`,
+		"date=0000-01-01T00:00:00Z":    `$.date date expected "0000-01-01T00:00:00Z" to be an existing date`,
+		"date=2026-03-01T09:00:00Z&date_to=2026-03-01T12:00:00.000001Z": "$.date_to invalid " +
+			"date_to must be at most three hours after date",
+		"date=2026-03-01T09:00:00Z&date_to=2026-03-01T08:00:00Z": "$.date_to invalid date_to must not be before date",
+		"new_value=active":           "$.attribute_name required required property attribute_name was not present",
+		"event_type=Other":           "$.event_type inclusion value is not allowed in enum",
+		"page=1&limit=1":             "$.limit invalid " + apart,
+		"page_size=301":              "$.page_size range expected a number of at least 1 and at most 300",
+		"date=":                      "$.date cast type mismatch. Expected string but got string",
+		"before=2026-03-01T09:00:00": "$.before schema schema does not allow additional properties",
+	} {
+		s.invalid(call{method: "GET", path: "/api/events?" + query}, want)
+	}
+	s.invalid(call{method: "GET", path: "/api/events?date=2026-03-01T09:00:00Z&after=0000000000000000&limit=5"},
+		"$.after invalid "+apart, "$.limit invalid "+apart)
+}
+
+// TestEventByItsID: an event is read by the legal entities that it concerns, published or not.
+func TestEventByItsID(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.primaryLicense(s.clinic)
+	if a := s.do(license()); a.code != 201 {
+		t.Fatalf("%d %s", a.code, a.raw)
+	}
+	f, _ := s.events("", "")
+	path := "/api/events/" + f.Data[0].ID.String()
+	a := s.do(call{method: "GET", path: path})
+	listed, err := json.Marshal(f.Data[0])
+	must(t, err)
+	var one any
+	must(t, json.Unmarshal(a.body.Data, &one))
+	got, err := json.Marshal(one)
+	must(t, err)
+	var many any
+	must(t, json.Unmarshal(listed, &many))
+	listed, err = json.Marshal(many)
+	must(t, err)
+	if a.code != 200 || string(got) != string(listed) {
+		t.Errorf("%d %s, want %s", a.code, got, listed)
+	}
+	s.refused(call{method: "GET", path: "/api/events/" + uuid.NewString()}, 404, "not_found", "Event not found")
+	s.invalid(call{method: "GET", path: "/api/events/1"}, "$.id format string does not match the pattern "+
+		"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$")
+	s.token = s.issue(uuid.New(), allScopes, time.Hour)
+	s.refused(call{method: "GET", path: path}, 404, "not_found", "Event not found")
 }

@@ -142,6 +142,16 @@ var usages = map[string]usage{
 		code:    200,
 		another: outcome{code: 200}, // dictionaries belong to no legal entity
 	},
+	"getEvent": {
+		prepare: func(s *service) call {
+			s.primaryLicense(s.clinic)
+			s.do(license())
+			feed, _ := s.events("", "")
+			return call{method: "GET", path: "/api/events/" + feed.Data[0].ID.String()}
+		},
+		code:    200,
+		another: outcome{code: 404, kind: "not_found", message: "Event not found"},
+	},
 	"getServiceRequest": {
 		prepare: func(s *service) call {
 			patient, id := s.serviceRequest("new", uuid.NullUUID{})
@@ -373,7 +383,8 @@ func TestNothingOfAnotherIsTold(t *testing.T) {
 	must(t, json.Unmarshal(s.do(keyed).body.Data, &created))
 	_, id := s.serviceRequest("in_queue", held(s.clinic))
 	job := s.do(act(id, "release", "")).header.Get("Location")
-	cursor := s.do(call{method: "GET", path: "/api/events"}).body.Cursor
+	feed, _ := s.events("", "")
+	cursor, event := feed.Cursor, feed.Data[0].ID.String()
 
 	other := *s
 	other.clinic, other.user = uuid.New(), uuid.New()
@@ -396,7 +407,9 @@ func TestNothingOfAnotherIsTold(t *testing.T) {
 		"licence":              {get("/api/licenses?id=" + created.ID), get("/api/licenses?id=" + uuid.NewString())},
 		"licences of a type":   {get("/api/licenses?type=PHARMACY_DRUGS"), get("/api/licenses?type=OTHER")},
 		"a later page":         {get("/api/licenses?page=1&page_size=1"), get("/api/licenses?type=OTHER&page=1&page_size=1")},
-		"cursor":               {get("/api/events?after=" + string(cursor)), get("/api/events?after=7fffffffffffff00")},
+		"cursor":               {get("/api/events?after=" + cursor), get("/api/events?after=7fffffffffffff00")},
+		"event":                {get("/api/events/" + event), get("/api/events/" + uuid.NewString())},
+		"events of an hour":    {get("/api/events?page=1"), get("/api/events?page=1&attribute_name=other")},
 		"release of a holding": {act(id, "process", ""), act(id, "process", "{}")},
 	} {
 		if one, none := told(pair[0]), told(pair[1]); one != none {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/reiestr/reiestr/db/pg"
 	"github.com/reiestr/reiestr/db/sqlc"
@@ -94,6 +95,52 @@ func (e *Events) After(
 		position = r.Position
 	}
 	return found, position, nil
+}
+
+// EventFilter selects events. A filter that is nil selects all.
+type EventFilter struct {
+	Date, DateTo  *time.Time // both moments are in the window; nil: from three hours ago; without an end
+	EventType     *string
+	EntityType    *string
+	AttributeName *string // the event tells of a change of this property
+	NewValue      *string // of the property; needs its name
+}
+
+// ByTime lists the events of a legal entity in a window of time, oldest first. Events that were committed before the
+// call are among them.
+func (e *Events) ByTime(ctx context.Context, clientID uuid.UUID, f EventFilter, p Page) (List[Event], error) {
+	if err := e.Publish(ctx); err != nil {
+		return List[Event]{}, err
+	}
+	return listOf(p,
+		func(size, offset int64) ([]sqlc.ListEventsByTimeRow, error) {
+			return e.db.read().ListEventsByTime(ctx, sqlc.ListEventsByTimeParams{
+				LegalEntityID: clientID, Date: f.Date, DateTo: f.DateTo, AsOf: e.db.moment(),
+				EventType: f.EventType, EntityType: f.EntityType, AttributeName: f.AttributeName, NewValue: f.NewValue,
+				PageSize: size, PageOffset: offset,
+			})
+		},
+		func(r sqlc.ListEventsByTimeRow) int64 { return r.TotalEntries },
+		func(r sqlc.ListEventsByTimeRow) (Event, error) {
+			return Event{
+				ID: r.ID, Type: r.EventType, EntityType: r.EntityType, EntityID: r.EntityID,
+				Properties: r.Properties, ChangedBy: r.ChangedBy, Time: r.EventTime,
+			}, nil
+		},
+	)
+}
+
+// Get reads an event that concerns a legal entity. ErrNotFound: there is none, or it concerns others, or it has been
+// removed after its retention.
+func (e *Events) Get(ctx context.Context, clientID, id uuid.UUID) (Event, error) {
+	r, err := e.db.read().GetEvent(ctx, sqlc.GetEventParams{ID: id, LegalEntityID: clientID})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNotFound
+	}
+	return Event{
+		ID: r.ID, Type: r.EventType, EntityType: r.EntityType, EntityID: r.EntityID,
+		Properties: r.Properties, ChangedBy: r.ChangedBy, Time: r.EventTime,
+	}, err
 }
 
 // Await is After that waits for an event, until there is one or enough is closed; then it takes a last look.

@@ -329,6 +329,15 @@ var lockAggregates = []lockAggregate{
 			_, _, err := d.Events.After(t.Context(), h.clinic.id, db.Beginning, 9)
 			must(t, err)
 		}},
+		{name: "list events by time", reads: true, does: func(t *testing.T, h *recordedHouse, d *db.DB) {
+			_, err := d.Events.ByTime(t.Context(), h.clinic.id, db.EventFilter{}, db.Page{Number: 1, Size: 9})
+			must(t, err)
+		}},
+		{name: "get event", reads: true, does: func(t *testing.T, h *recordedHouse, d *db.DB) {
+			if _, err := d.Events.Get(t.Context(), h.clinic.id, uuid.New()); !errors.Is(err, db.ErrNotFound) {
+				t.Error(err)
+			}
+		}},
 	}, true},
 	{"idempotency_key", "Idempotency key", []lockCommand{
 		{name: "claim", does: func(t *testing.T, h *recordedHouse, d *db.DB) { claimed(t, h, d) }},

@@ -185,6 +185,9 @@ func calls() []call {
 		{reads: 200, do: func(ctx context.Context, q *sqlc.Queries) { q.ListDictionaries(ctx) }},
 
 		// events.sql
+		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) {
+			q.GetEvent(ctx, sqlc.GetEventParams{ID: uuid.New(), LegalEntityID: one})
+		}},
 		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.GetEventHorizon(ctx, one) }},
 		{reads: 1, do: func(ctx context.Context, q *sqlc.Queries) { q.HasUnpublishedEvents(ctx) }},
 		{reads: 50, do: func(ctx context.Context, q *sqlc.Queries) {
@@ -192,6 +195,9 @@ func calls() []call {
 		}},
 		{variant: "near the end", reads: 300, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.ListEvents(ctx, sqlc.ListEventsParams{LegalEntityID: one, FromPosition: int64(size.Jobs) * 19 / 10, PageSize: 300})
+		}},
+		{reads: 50, do: func(ctx context.Context, q *sqlc.Queries) {
+			q.ListEventsByTime(ctx, sqlc.ListEventsByTimeParams{LegalEntityID: one, PageSize: 50})
 		}},
 		{do: func(ctx context.Context, q *sqlc.Queries) { q.LockPublication(ctx) }},
 		// A thousand places of five hundred events, and their horizons; a thousand events that concern nobody.

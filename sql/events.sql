@@ -1,6 +1,15 @@
 -- Events: written by the effects with the change itself, put into the feed by one publisher at a time, read by position. Why a consumer
 -- misses nothing: docs/decisions/0011-waiting-repeating-following.md.
 
+-- name: GetEvent :one
+-- An event that concerns a legal entity.
+-- Locks: none.
+-- Index: events_pkey.
+-- Refusals: none.
+SELECT e.id, e.event_type, e.entity_type, e.entity_id, e.properties, e.changed_by, e.event_time
+FROM ops.events e
+WHERE e.id = @id AND e.legal_entity_ids @> ARRAY[@legal_entity_id::uuid];
+
 -- name: GetEventHorizon :one
 -- Up to which position the feed of a legal entity has been removed; 0: it is whole. Sent after ListEvents if that finds nothing: an event
 -- that has not been removed by then would have been found.
@@ -32,6 +41,35 @@ JOIN ops.events e ON e.id = f.event_id
 ORDER BY f.position
 LIMIT @page_size;
 
+-- name: ListEventsByTime :many
+-- A page of the events of a legal entity's feed in a window of time, oldest first; those of a moment in the order of the feed. Each row has the
+-- number of events on all pages. Both ends are in the window; an end that is null: the beginning is three hours ago, the end is open. A filter
+-- that is null selects all. Places that tell no moment are those of before schema version 21: their events are looked up.
+-- Locks: none.
+-- Index: event_feed_event_time_idx, event_feed_undated_idx, events_pkey.
+-- Refusals: none.
+SELECT e.id, e.event_type, e.entity_type, e.entity_id, e.properties, e.changed_by, e.event_time, count(*) OVER () AS total_entries
+FROM (
+    SELECT coalesce(sqlc.narg('date')::timestamptz, ops.instant(sqlc.narg('as_of')) - interval '3 hours') AS beginning,
+        coalesce(sqlc.narg('date_to')::timestamptz, 'infinity') AS ending
+) AS in_time
+CROSS JOIN LATERAL (
+    SELECT f.event_id, f.position
+    FROM ops.event_feed f
+    WHERE f.legal_entity_id = @legal_entity_id AND f.event_time BETWEEN in_time.beginning AND in_time.ending
+    UNION ALL
+    SELECT f.event_id, f.position
+    FROM ops.event_feed f
+    WHERE f.legal_entity_id = @legal_entity_id AND f.event_time IS NULL
+) AS place
+JOIN ops.events e ON e.id = place.event_id AND e.event_time BETWEEN in_time.beginning AND in_time.ending
+WHERE (sqlc.narg('event_type')::text IS NULL OR e.event_type = sqlc.narg('event_type'))
+    AND (sqlc.narg('entity_type')::text IS NULL OR e.entity_type = sqlc.narg('entity_type'))
+    AND (sqlc.narg('attribute_name')::text IS NULL OR e.properties ? sqlc.narg('attribute_name'))
+    AND (sqlc.narg('new_value')::text IS NULL OR e.properties -> sqlc.narg('attribute_name') ->> 'new_value' = sqlc.narg('new_value'))
+ORDER BY e.event_time, place.position
+LIMIT @page_size::bigint OFFSET @page_offset::bigint;
+
 -- name: LockPublication :exec
 -- Makes this transaction the one publisher. PublishEvents follows in a statement of its own, whose snapshot sees all that the publisher
 -- before has published.
@@ -62,8 +100,8 @@ WITH taken AS (
     WHERE sequence_number = ANY (ARRAY(SELECT u.sequence_number FROM ops.unpublished_events u ORDER BY u.sequence_number LIMIT @batch_size))
     RETURNING sequence_number, event_id
 ), fed AS (
-    INSERT INTO ops.event_feed (legal_entity_id, event_id)
-    SELECT concerned.legal_entity_id, taken.event_id
+    INSERT INTO ops.event_feed (legal_entity_id, event_id, event_time)
+    SELECT concerned.legal_entity_id, taken.event_id, e.event_time
     FROM taken
     JOIN ops.events e ON e.id = taken.event_id
     CROSS JOIN LATERAL (SELECT DISTINCT unnest(e.legal_entity_ids) AS legal_entity_id) AS concerned

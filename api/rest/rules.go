@@ -85,6 +85,8 @@ func ruleOf(d *huma.ErrorDetail) Rule {
 		return rangeRule(params)
 	case "inclusion":
 		return InclusionRule(strings.Split(params, ", "))
+	case "invalid":
+		return Rule{"invalid", NoParams, params}
 	}
 	return Rule{"invalid", NoParams, "value is not allowed"}
 }
@@ -116,6 +118,16 @@ func DateRule(value any) Rule {
 // InclusionRule says that a value is not one of the allowed values.
 func InclusionRule(values []string) Rule {
 	return Rule{"inclusion", map[string][]string{"values": values}, "value is not allowed in enum"}
+}
+
+// Unfit is the fault of a place whose value does not fit another one. A Resolve method returns it to huma.
+func Unfit(place, reason string) error {
+	return &huma.ErrorDetail{Message: "invalid|" + reason, Location: place}
+}
+
+// Missing is the fault of a place without a property that another one needs. A Resolve method returns it to huma.
+func Missing(place, name string) error {
+	return &huma.ErrorDetail{Message: "required|" + name, Location: place}
 }
 
 // jsonType names the JSON type of a value that the validator met.

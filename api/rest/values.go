@@ -33,6 +33,34 @@ func (u UUID) Optional() uuid.NullUUID {
 	return uuid.NullUUID{UUID: u.Value(), Valid: true}
 }
 
+const momentPattern = `^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?$`
+
+// Moment is a moment in a request: ISO 8601, in UTC unless it has an offset.
+type Moment string
+
+// Schema describes it to huma, which checks it.
+func (Moment) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: momentPattern, Examples: []any{"2026-02-28T09:00:00Z"}}
+}
+
+// Optional is nil for a moment that was left out, and for one that is not in the calendar.
+func (m Moment) Optional() *time.Time {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999"} {
+		if t, err := time.Parse(layout, string(m)); err == nil && t.Year() > 0 {
+			return &t
+		}
+	}
+	return nil
+}
+
+// Resolve refuses days and times that do not exist.
+func (m Moment) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
+	if m == "" || m.Optional() != nil {
+		return nil
+	}
+	return []error{&huma.ErrorDetail{Message: "date|", Location: prefix.String(), Value: string(m)}}
+}
+
 // Date is a calendar day in a request: that of the database, with its checks.
 type Date struct{ db.Date }
 

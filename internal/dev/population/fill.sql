@@ -227,8 +227,8 @@ ALTER TABLE ops.events ENABLE TRIGGER events_are_published;
 
 -- Positions from 1 on, so that calls know where in the feed they read.
 ALTER TABLE ops.event_feed DISABLE TRIGGER event_feed_follows_the_clock;
-INSERT INTO ops.event_feed (legal_entity_id, event_id)
-SELECT unnest(e.legal_entity_ids), e.id FROM ops.events e ORDER BY e.sequence_number;
+INSERT INTO ops.event_feed (legal_entity_id, event_id, event_time)
+SELECT unnest(e.legal_entity_ids), e.id, e.event_time FROM ops.events e ORDER BY e.sequence_number;
 ALTER TABLE ops.event_feed ENABLE TRIGGER event_feed_follows_the_clock;
 
 -- The events in front of the oldest place of each feed have been removed.
