@@ -365,3 +365,25 @@ func TestContractOperations(t *testing.T) {
 		t.Errorf("contract: %s is named, and there is no such operation", operation)
 	}
 }
+
+// TestContractFaultsOfEvents provokes each fault of the table of section 6.
+func TestContractFaultsOfEvents(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	rows := contractTable(t, "6", "fault", "entry", "rule", "text")
+	queries := map[string]string{
+		"after or limit beside one of these parameters": "page=1&after=0000000000000000&limit=5",
+		"date_to before date":                           "date=2026-03-01T09:00:00Z&date_to=2026-03-01T08:00:00Z",
+		"more than three hours between them":            "date=2026-03-01T09:00:00Z&date_to=2026-03-01T13:00:00Z",
+		"new_value without attribute_name":              "new_value=active",
+	}
+	fault := func(row contractRow) string { return strings.ReplaceAll(row["fault"], "`", "") }
+	everyRow(t, rows, fault, queries)
+	for _, row := range rows {
+		var want []string
+		for entry := range strings.SplitSeq(strings.ReplaceAll(row["entry"], "`", ""), ", ") {
+			want = append(want, entry+" "+row.text("rule")+" "+row.text("text"))
+		}
+		s.invalid(call{method: "GET", path: "/api/events?" + queries[fault(row)]}, want...)
+	}
+}

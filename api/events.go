@@ -104,11 +104,10 @@ var (
 func (in *listEventsInput) Resolve(c huma.Context) (faults []error) {
 	given := func(name string) bool { return c.Query(name) != "" }
 	in.byTime = slices.ContainsFunc(timeParameters, given)
-	if in.byTime {
-		for _, name := range feedParameters {
-			if given(name) {
-				faults = append(faults, rest.Unfit("query."+name, "after and limit read the feed and stand beside no other parameter"))
-			}
+	for _, name := range feedParameters {
+		if in.byTime && given(name) {
+			faults = append(faults, rest.Unfit("query."+name,
+				"after and limit read the feed and stand beside no other parameter"))
 		}
 	}
 	if in.NewValue != "" && in.AttributeName == "" {

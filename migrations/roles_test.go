@@ -310,7 +310,7 @@ var seenByReaders = map[string][2]string{
 	"ops.events": {"id sequence_number event_type entity_type entity_id event_time legal_entity_ids",
 		"properties changed_by"},
 	"ops.unpublished_events": {"sequence_number event_id", ""},
-	"ops.event_feed":         {"legal_entity_id position event_id", ""},
+	"ops.event_feed":         {"legal_entity_id position event_id event_time", ""},
 	"ops.event_horizons":     {"legal_entity_id position", ""},
 	"ops.idempotency_records": {
 		"client_id locked_until inserted_at code", "key user_key request_digest lease_id header body",

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"regexp"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -35,6 +36,8 @@ func (u UUID) Optional() uuid.NullUUID {
 
 const momentPattern = `^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?$`
 
+var moments = regexp.MustCompile(momentPattern)
+
 // Moment is a moment in a request: ISO 8601, in UTC unless it has an offset.
 type Moment string
 
@@ -53,9 +56,9 @@ func (m Moment) Optional() *time.Time {
 	return nil
 }
 
-// Resolve refuses days and times that do not exist.
+// Resolve refuses days and times that do not exist. The pattern refuses other forms.
 func (m Moment) Resolve(_ huma.Context, prefix *huma.PathBuffer) []error {
-	if m == "" || m.Optional() != nil {
+	if m.Optional() != nil || !moments.MatchString(string(m)) {
 		return nil
 	}
 	return []error{&huma.ErrorDetail{Message: "date|", Location: prefix.String(), Value: string(m)}}
