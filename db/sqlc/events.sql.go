@@ -201,7 +201,7 @@ type ListEventsByTimeRow struct {
 
 // A page of the events of a legal entity's feed in a window of time, oldest first; those of a moment in the order of the feed. Each row has the
 // number of events on all pages. Both ends are in the window; an end that is null: the beginning is three hours ago, the end is open. A filter
-// that is null selects all. Places that tell no moment are those of before schema version 19: their events are looked up.
+// that is null selects all. Places that tell no moment are those of before schema version 21: their events are looked up.
 // Locks: none.
 // Index: event_feed_event_time_idx, event_feed_undated_idx, events_pkey.
 // Refusals: none.
