@@ -405,10 +405,7 @@ func (r *reading) lockRead(words []string) {
 func (r *reading) lockKeys(table, event string, words []string) {
 	var set []string
 	if at := slices.Index(words, "set"); at >= 0 {
-		set = words[at:]
-		if where := slices.Index(set, "where"); where >= 0 {
-			set = set[:where]
-		}
+		set = words[at:endOfSet(words, at)]
 	}
 	changes := func(columns []string) bool {
 		return slices.ContainsFunc(columns, func(column string) bool { return slices.Contains(set, column) })
@@ -430,6 +427,24 @@ func (r *reading) lockKeys(table, event string, words []string) {
 			r.lockKeys(key.Table, event, nil)
 		}
 	}
+}
+
+// endOfSet is where the list of new values ends that begins at a word: at the FROM or WHERE of the statement itself.
+func endOfSet(words []string, begin int) int {
+	depth := 0 // of parentheses, in which a query may have a FROM of its own
+	for i, word := range words[begin:] {
+		switch word {
+		case "(":
+			depth++
+		case ")":
+			depth--
+		case "from", "where", "returning":
+			if depth == 0 {
+				return begin + i
+			}
+		}
+	}
+	return len(words)
 }
 
 var word = regexp.MustCompile(`(?s)` +

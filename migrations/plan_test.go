@@ -422,6 +422,8 @@ func TestKindsOfStatementsTakeTheLocksOfThePlan(t *testing.T) {
 			CONSTRAINT c FOREIGN KEY (child) REFERENCES ops.children (id))`,
 		`CREATE TYPE ops.size AS ENUM ('small')`,
 		`SET LOCAL lock_timeout = '2s'`,
+		`UPDATE prm.dictionary_values v SET description = (SELECT 'x' FROM prm.parameters LIMIT 1)
+			FROM (VALUES ('A')) AS base (dictionary) WHERE v.dictionary = base.dictionary`,
 	} {
 		t.Run(statements, func(t *testing.T) {
 			planned, err := migrations.ReadStatement(t.Context(), address, statements)
