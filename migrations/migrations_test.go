@@ -179,9 +179,8 @@ func applied(t *testing.T, address string) int {
 		}
 	}
 	if n > 0 {
-		if version := column(t, connect(t, address), `SELECT ops.schema_version()::text`)[0]; version != fmt.Sprint(
-			newest,
-		) {
+		version := column(t, connect(t, address), `SELECT ops.schema_version()::text`)[0]
+		if version != fmt.Sprint(newest) {
 			t.Errorf("schema_version answers %s, %d is applied", version, newest)
 		}
 	}
@@ -264,7 +263,7 @@ func TestBaseDataOfTheOperatorStay(t *testing.T) {
 	t.Parallel()
 	address := testdb.New(t).URL
 	conn := connect(t, address)
-	exec(t, conn, fmt.Sprintf(`DELETE FROM ops.schema_versions WHERE version_id = %d`, 5))
+	exec(t, conn, `DELETE FROM ops.schema_versions WHERE version_id = 5`)
 	exec(t, conn, `UPDATE prm.parameters SET value = 'false' WHERE name = 'release_requires_holder'`)
 	exec(t, conn, `UPDATE prm.dictionary_values SET is_active = false WHERE dictionary = 'LICENSE_TYPE' AND code = 'MSP'`)
 	want := portrait(t, conn)
@@ -285,11 +284,8 @@ func TestReferenceDataOfTheOperatorStay(t *testing.T) {
 		return err
 	}))
 	exec(t, conn, `DELETE FROM prm.dictionary_values WHERE dictionary = 'EMPLOYEE_TYPE' AND code = 'HR'`)
-	exec(
-		t,
-		conn,
-		`UPDATE prm.dictionary_values SET description = 'own' WHERE dictionary = 'LICENSE_TYPE' AND code = 'MSP'`,
-	)
+	exec(t, conn, `UPDATE prm.dictionary_values SET description = 'own'
+		WHERE dictionary = 'LICENSE_TYPE' AND code = 'MSP'`)
 	exec(t, conn, `INSERT INTO prm.dictionaries (name, is_active) VALUES ('GENDER', false)`)
 	exec(t, conn, `INSERT INTO prm.dictionary_values (dictionary, code) VALUES ('GENDER', 'OTHER')`)
 	exec(t, conn, `INSERT INTO prm.parameters (name, value) VALUES ('SERVICE_REQUEST_EXPIRATION_DAYS', '"7"')`)
@@ -313,13 +309,8 @@ func TestReferenceDataOfTheOperatorStay(t *testing.T) {
 	}
 	// The code is added where only the migrations have written.
 	fresh := connect(t, testdb.New(t).URL)
-	if got := column(
-		t,
-		fresh,
-		`SELECT code FROM prm.dictionary_values WHERE code = 'REORGANIZATION_OWNER'`,
-	); len(
-		got,
-	) != 1 {
+	got := column(t, fresh, `SELECT code FROM prm.dictionary_values WHERE code = 'REORGANIZATION_OWNER'`)
+	if len(got) != 1 {
 		t.Errorf("REORGANIZATION_OWNER: %v", got)
 	}
 }
