@@ -111,7 +111,6 @@ func TestProcessAndCompleteBodies(t *testing.T) {
 		`{"status_reason": {"coding": []}}`:             {"$.status_reason.coding length expected a length of at least 1"},
 		`{"status_reason": {"coding": [{"code": "default"}]}}`: {
 			"$.status_reason.coding[0].system required required property system was not present",
-			"$.status_reason.coding[0].system" + enum,
 		},
 		`{"status_reason": {"coding": [{"system": "x", "code": "default"}]}}`: {"$.status_reason.coding[0].system" + enum},
 		`{"status_reason": {"coding": [{"system": "eHealth/service_request_complete_reasons", "code": "default"},

@@ -212,7 +212,7 @@ func TestReadOfAnotherPatient(t *testing.T) {
 		s.refused(call{method: "GET", path: path}, 404, "not_found", "Service request not found")
 	}
 	s.invalid(call{method: "GET", path: "/api/patients/x/service_requests/y?z=1"},
-		"$.z schema schema does not allow additional properties")
+		"$.id "+notUUID, "$.patient_id "+notUUID, "$.z schema schema does not allow additional properties")
 	s.invalid(call{method: "GET", path: "/api/patients/x/service_requests/y"}, "$.id "+notUUID, "$.patient_id "+notUUID)
 }
 

@@ -307,6 +307,12 @@ func useAll(t *testing.T, operator program, env []string, running, worker *proce
 	contains(found, `"in_progress"`, employee.String(), `"a note"`)
 	_, events := call(200, "GET /api/events", "", "?limit=100")
 	contains(events, fmt.Sprint(license["id"]), first.String(), second.String(), expired.String())
+	if _, hasEvent := document.Paths["/api/events/{id}"]; hasEvent { // the release before has none
+		var feed struct{ Data []struct{ ID uuid.UUID } }
+		must(t, json.Unmarshal([]byte(events), &feed))
+		_, one := call(200, "GET /api/events/{id}", "", feed.Data[0].ID)
+		contains(one, feed.Data[0].ID.String())
+	}
 	if hasDictionaries {
 		for _, path := range []string{"/api/v2/dictionaries", "/api/v2/mis/dictionaries", "/api/dictionaries"} {
 			_, all := call(200, "GET "+path, "")
