@@ -151,7 +151,8 @@ func calls() []call {
 		{owner: true, reads: 2 * plansBatch * histories, writes: plansBatch * histories,
 			do: func(ctx context.Context, q *sqlc.Queries) { q.RemoveHistory(ctx, free.requests) }},
 		{owner: true, reads: 1, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
-			q.ReplaceDictionaries(ctx, []sqlc.ReplaceDictionariesParams{{Name: "EMPLOYEE_TYPE", IsActive: true}})
+			q.ReplaceDictionaries(ctx, []sqlc.ReplaceDictionariesParams{{Name: "EMPLOYEE_TYPE", IsActive: true,
+				Labels: []string{}}})
 		}},
 		{owner: true, reads: 1, writes: 1, do: func(ctx context.Context, q *sqlc.Queries) {
 			q.ReplaceDivisions(ctx, []sqlc.ReplaceDivisionsParams{{ID: population.Division(entity), LegalEntityID: one,

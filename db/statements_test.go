@@ -174,6 +174,10 @@ func (h *house) useAll(t *testing.T, looks func() int64) {
 	a.fields.ExpiryDate = nil
 	_, err = h.Licenses.Create(ctx, a.caller, a.fields)
 	may(err)
+	_, err = h.Events.ByTime(ctx, a.entity.id, db.EventFilter{}, db.Page{Number: 1, Size: 1})
+	may(err)
+	_, err = h.Events.Get(ctx, a.entity.id, uuid.New())
+	may(err, db.ErrNotFound)
 	_, err = h.Dictionaries.All(ctx)
 	may(err)
 	_, err = h.Licenses.List(ctx, a.entity.id, db.LicenseFilter{}, db.Page{Number: 1, Size: 10})

@@ -392,7 +392,7 @@ func (m maker) severalFaults() (attempt, bool) {
 	}
 	a := m.attempt("several faults", q, 422)
 	a.Faults = faults
-	return a, true
+	return m.related(a, q), true
 }
 
 // brokenBody is the right body with rules broken at some places, none of which is inside another.
@@ -505,19 +505,51 @@ func (m maker) query() (attempt, bool) {
 	if v.rule == "twice" {
 		written, v.rule = p.Name+"=1&"+written, "cast"
 	}
-	a := m.attempt("parameter fits", m.setQuery(p.Name, written))
+	q := m.setQuery(p.Name, written)
+	a := m.attempt("parameter fits", q)
 	if v.rule != "" {
-		a = m.attempt("parameter breaks "+v.rule, m.setQuery(p.Name, written), 422)
+		a = m.attempt("parameter breaks "+v.rule, q, 422)
 		a.Faults = []fault{{"$." + p.Name, "query_parameter", v.rule}}
 	} else {
 		a.Fits = true
 	}
+	a = m.related(a, q)
 	if p.Required && m.IntN(10) == 0 {
 		path, _, _ := strings.Cut(m.target("", ""), "?")
 		a = m.attempt("required parameter is missing", m.right().to(path), 422)
 		a.Faults = []fault{{"$." + p.Name, "query_parameter", "required"}}
 	}
 	return a, true
+}
+
+// related adds the faults of parameters that do not fit together. The document tells them in words only; they are in
+// the contract, section 6.
+func (m maker) related(a attempt, q request) attempt {
+	if m.id != "listEvents" {
+		return a
+	}
+	_, query, _ := strings.Cut(q.target, "?")
+	values, _ := url.ParseQuery(query) //nolint:errcheck // what cannot be read is not given
+	given := func(name string) bool { return values.Get(name) != "" }
+	var found []fault
+	for _, name := range []string{"after", "limit"} {
+		if given(name) && slices.ContainsFunc(m.queryParameters(), func(p *openapi3.Parameter) bool {
+			return p.Name != "after" && p.Name != "limit" && given(p.Name)
+		}) {
+			found = append(found, fault{"$." + name, "query_parameter", "invalid"})
+		}
+	}
+	if given("new_value") && !given("attribute_name") {
+		found = append(found, fault{"$.attribute_name", "query_parameter", "required"})
+	}
+	for _, f := range found {
+		a.Fits, a.Want = false, []int{422}
+		// Of a parameter that is wrong by itself only that is told.
+		if !slices.ContainsFunc(a.Faults, func(other fault) bool { return other.Entry == f.Entry }) {
+			a.Faults = append(a.Faults, f)
+		}
+	}
+	return a
 }
 
 // parameterVariants are values of a parameter of the query, as they are written in a URL.

@@ -44,6 +44,7 @@ var likely = []struct{ mutants, of, tests string }{
 	{`final_status`, "db", "^TestFinalStatusStays$"},
 	{`jobs_end_stays`, "db", "^TestAnEndedJobStays$"},
 	{`event_feed_follows_the_clock|positions-grow`, "db", "^Test(PositionsGrow|EventsAfterARestore)"},
+	{`^migrations/00018`, "migrations", "^TestReferenceDataOfTheOperatorStay$"},
 	{`^migrations/00007`, "db", "^TestEvents"},
 	{`^migrations/00010`, "db", "^Test(Access|Revocation)"},
 	{`^migrations/00012`, "db", "^Test(Prune|Horizon)"},
