@@ -112,7 +112,7 @@ func TestManySlowBodiesTakeNoPlace(t *testing.T) {
 }
 
 // TestWaitingAndSlowClientsTakeNoPlace: a request that waits by Prefer, and a client that sends its body slowly, keep
-// nobody from the only place.
+// no other request from the only place.
 func TestWaitingAndSlowClientsTakeNoPlace(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *rest.Config) { c.Places, c.BodyTimeout = 1, time.Minute })
